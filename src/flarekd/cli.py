@@ -1,0 +1,256 @@
+"""The command line: parse, load the configuration, call one stage.
+
+No logic, and no torch at start.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from flarekd import __version__
+from flarekd.errors import FlarekdError
+
+
+class _Verbs(TyperGroup):
+    """The one place where a failure becomes a message and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:  # typer brought click before, now its own copy
+        try:
+            return super().invoke(ctx)
+        except FlarekdError as error:
+            from flarekd import console
+
+            console.error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            from flarekd import console
+
+            console.error("interrupted · run the same command again to go on")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="flarekd",
+    cls=_Verbs,
+    help="Abdominal CT: from partly labelled cohorts to a small model for 13 organs and tumours.\n\n"
+    "Research software, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Preset(str, enum.Enum):
+    """Size of the phantoms and of the networks."""
+
+    quick = "quick"
+    full = "full"
+
+
+class FusionStrategy(str, enum.Enum):
+    """How labels are fused."""
+
+    paper = "paper"
+    simple = "simple"
+
+
+class Protocol(str, enum.Enum):
+    """How labels are scored."""
+
+    flare23 = "flare23"
+    corrected = "corrected"
+
+
+Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
+Cohort = Annotated[Path, typer.Option(help="cohort.csv, as group-data makes it.")]
+Model = Annotated[Path, typer.Option(help="Model file (*.safetensors).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file; the paper's protocol where left out.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: section.key=value. Repeatable.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from flarekd import console
+
+        console.result(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Out = Path("flarekd-demo"),
+    preset: Annotated[Preset, typer.Option(help="quick: minutes on two cores.")] = Preset.quick,
+    seed: Seed = 0,
+    settings: Settings = None,
+) -> None:
+    """The whole road on a synthetic cohort; ends with scores and pictures."""
+    from flarekd import config, road
+
+    name = "quick" if preset is Preset.quick else "flare23"
+    resolved = config.load(config.builtin(name), [f"seed={seed}", *(settings or [])])
+    road.demo(out, preset.value, resolved)
+
+
+@app.command()
+def run(
+    config_file: Annotated[Path, typer.Option("--config", help="YAML file with a section 'data'.")],
+    settings: Settings = None,
+    device: Device = "auto",
+) -> None:
+    """All stages in order on your own folders, only what is not done yet."""
+    from flarekd import config, road
+
+    road.run(config.load(config_file, settings or []), device)
+
+
+@app.command()
+def phantom(
+    out: Out,
+    cases: Annotated[
+        int, typer.Option(min=4, help="All cases: labelled, unlabelled, held out.")
+    ] = 48,
+    preset: Annotated[Preset, typer.Option(help="quick: coarse and small.")] = Preset.quick,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Make a synthetic FLARE cohort: scans, partial labels, pseudo-labels and the truth."""
+    from flarekd.parallel import cpu_count
+    from flarekd.stages.phantom import make_phantoms
+
+    make_phantoms(out, cases, preset.value, seed, jobs or cpu_count())
+
+
+@app.command("group-data")
+def group_data(
+    images: Annotated[Path, typer.Option(help="Folder of scans.")],
+    out: Annotated[Path, typer.Option(help="cohort.csv to write.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder of partial label maps.")] = None,
+    unlabeled: Annotated[Path | None, typer.Option(help="Folder of scans without labels.")] = None,
+    organ_pseudo: Annotated[
+        Path | None, typer.Option(help="Folder of organ pseudo-labels.")
+    ] = None,
+) -> None:
+    """Find out which classes each case has annotated (Table 1)."""
+    from flarekd.stages.group_data import group_data as stage
+
+    stage(images, labels, unlabeled, organ_pseudo, out)
+
+
+@app.command("train-teacher")
+def train_teacher(
+    cohort: Cohort,
+    out: Out,
+    config_file: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    device: Device = "auto",
+) -> None:
+    """Train the 2D attention U-Net on the cases with annotated tumours."""
+    from flarekd import config
+    from flarekd.stages.train_teacher import train_teacher as stage
+
+    resolved = config.load(config_file or config.builtin("flare23"), settings or [])
+    stage(cohort, out, resolved, device, "must" if resume else "never")
+
+
+@app.command("pseudo-tumor")
+def pseudo_tumor(cohort: Cohort, model: Model, out: Out, device: Device = "auto") -> None:
+    """Label tumours with the teacher where no person did."""
+    from flarekd.stages.pseudo_tumor import pseudo_tumor as stage
+
+    stage(cohort, model, out, device)
+
+
+@app.command()
+def fuse(
+    cohort: Cohort,
+    tumor: Annotated[Path, typer.Option(help="Folder of tumour pseudo-labels.")],
+    out: Out,
+    strategy: Annotated[
+        FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")
+    ] = FusionStrategy.paper,
+) -> None:
+    """Fuse partial labels, organ and tumour pseudo-labels into one label map a case."""
+    from flarekd.stages.fuse import fuse_labels
+
+    fuse_labels(cohort, tumor, out, strategy.value)
+
+
+@app.command("train-student")
+def train_student(
+    cohort: Cohort,
+    labels: Annotated[Path, typer.Option(help="Folder of fused labels.")],
+    out: Out,
+    config_file: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    device: Device = "auto",
+) -> None:
+    """Train the small 3D U-Net on the fused labels."""
+    from flarekd import config
+    from flarekd.stages.train_student import train_student as stage
+
+    resolved = config.load(config_file or config.builtin("flare23"), settings or [])
+    stage(
+        cohort,
+        labels,
+        out,
+        resolved,
+        device_name=device,
+        resume="must" if resume else "never",
+    )
+
+
+@app.command()
+def infer(
+    inputs: Annotated[list[Path], typer.Argument(help="Scans, DICOM folders, or folders of them.")],
+    model: Model,
+    out: Out,
+    device: Device = "auto",
+) -> None:
+    """Segment scans; each label map lies exactly on its scan."""
+    from flarekd.stages.infer import infer as stage
+
+    stage(inputs, model, out, device)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="Folder of label maps to score.")],
+    references: Annotated[Path, typer.Option(help="Folder of complete label maps.")],
+    out: Out,
+    protocol: Annotated[
+        Protocol, typer.Option(help="The official scorer, or it without its quirks.")
+    ] = Protocol.flare23,
+    images: Annotated[Path | None, typer.Option(help="Folder of scans, for the pictures.")] = None,
+) -> None:
+    """Score label maps as FLARE does: DSC and NSD."""
+    from flarekd.parallel import cpu_count
+    from flarekd.stages.evaluate import evaluate as stage
+
+    stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,196 @@
+"""cohort.csv: one row a case, made by group-data, edited by people, obeyed by every later stage."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flarekd.errors import InputError
+from flarekd.labels import BY_ID, TUMOR
+
+COLUMNS = (
+    "case",
+    "split",
+    "group",
+    "annotated",
+    "image",
+    "label",
+    "organ_pseudo",
+    "size",
+    "spacing",
+    "note",
+)
+REQUIRED = ("case", "image")
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan and what is known of it.
+
+    Attributes:
+        case: Unique id, the stem of every file written for the case.
+        image: The scan.
+        split: ``train`` or ``val``.
+        group: Group of Table 1, None where unlabelled or unlike any group.
+        annotated: λ, the ids its label file vouches for.
+        label: Partial label map, None where unlabelled.
+        organ_pseudo: Organ pseudo-label map, None where there is none.
+        size: Voxels ``x y z`` as stored.
+        spacing: Millimetres ``x y z`` as stored.
+        note: What a person should know.
+    """
+
+    case: str
+    image: Path
+    split: str = "train"
+    group: int | None = None
+    annotated: frozenset[int] = field(default_factory=frozenset)
+    label: Path | None = None
+    organ_pseudo: Path | None = None
+    size: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    note: str = ""
+
+    @property
+    def has_tumor_label(self) -> bool:
+        """Whether a person annotated tumours in this case (groups 1 and 4)."""
+        return self.label is not None and TUMOR in self.annotated
+
+
+def format_cohort(cases: Iterable[Case], folder: Path) -> str:
+    """The text of a cohort.csv that lies in `folder`; paths below it are written relative to it."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for case in cases:
+        writer.writerow(
+            {
+                "case": case.case,
+                "split": case.split,
+                "group": "" if case.group is None else case.group,
+                "annotated": " ".join(map(str, sorted(case.annotated))),
+                "image": _shown(case.image, folder),
+                "label": _shown(case.label, folder),
+                "organ_pseudo": _shown(case.organ_pseudo, folder),
+                "size": " ".join(map(str, case.size)),
+                "spacing": " ".join(f"{mm:.6g}" for mm in case.spacing),
+                "note": case.note,
+            }
+        )
+    return text.getvalue()
+
+
+def read_cohort(path: Path) -> list[Case]:
+    """Read a cohort.csv, also one that a spreadsheet has saved again.
+
+    Accepts a byte order mark, semicolons or tabs between columns, columns in any order, empty
+    trailing rows, and ids that became ``14.0``. Paths are relative to the file's folder unless
+    absolute.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its cases, in its order.
+
+    Raises:
+        InputError: If it cannot be read as a cohort; every faulty row is named at once.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read cohort {str(path)!r}: {error}", "make it with `flarekd group-data`"
+        ) from error
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    columns = [name.strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = columns
+    lacking = [name for name in REQUIRED if name not in columns]
+    if lacking:
+        raise InputError(
+            f"cohort {str(path)!r} has no column {lacking[0]!r}",
+            f"its first line must name the columns {', '.join(COLUMNS)}",
+        )
+    cases: dict[str, Case] = {}
+    problems = []
+    for number, row in enumerate(reader, 2):
+        cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        if not any(cells.values()):
+            continue
+        try:
+            case = _parse(cells, path.parent)
+            if case.case in cases:
+                raise ValueError(f"case {case.case!r} stands there twice")
+            cases[case.case] = case
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
+    if problems:
+        raise InputError(f"cohort {str(path)!r}: " + "; ".join(problems), "correct these rows")
+    if not cases:
+        raise InputError(f"cohort {str(path)!r} holds no case", "make it with `flarekd group-data`")
+    return list(cases.values())
+
+
+def _shown(path: Path | None, folder: Path) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.resolve().relative_to(folder.resolve()).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
+
+
+def _parse(cells: Mapping[str, str], folder: Path) -> Case:
+    name = cells["case"]
+    if not re.fullmatch(r"[^/\\\x00-\x1f]+", name) or name in {".", ".."} or name.startswith("."):
+        raise ValueError(f"case id {name!r} cannot be a file name")
+    if not cells["image"]:
+        raise ValueError(f"case {name!r} has no image")
+    split = cells.get("split") or "train"
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is neither 'train' nor 'val'")
+    annotated = frozenset(_integers(cells.get("annotated", ""), "annotated"))
+    unknown = sorted(annotated - set(BY_ID))
+    if unknown:
+        raise ValueError(f"annotated ids {unknown} are not among 1..14")
+    group = _integers(cells.get("group", ""), "group")
+    label = _path(cells.get("label", ""), folder)
+    if annotated and label is None:
+        raise ValueError(f"case {name!r} has annotated ids but no label file")
+    return Case(
+        case=name,
+        image=folder / cells["image"],
+        split=split,
+        group=group[0] if group else None,
+        annotated=annotated,
+        label=label,
+        organ_pseudo=_path(cells.get("organ_pseudo", ""), folder),
+        size=tuple(_integers(cells.get("size", ""), "size")),
+        spacing=tuple(_numbers(cells.get("spacing", ""), "spacing")),
+        note=cells.get("note", ""),
+    )
+
+
+def _path(cell: str, folder: Path) -> Path | None:
+    return folder / cell if cell else None
+
+
+def _numbers(cell: str, column: str) -> list[float]:
+    try:
+        return [float(part) for part in re.split(r"[\s,;]+", cell) if part]
+    except ValueError:
+        raise ValueError(f"{column} {cell!r} is not a list of numbers") from None
+
+
+def _integers(cell: str, column: str) -> list[int]:
+    numbers = _numbers(cell, column)
+    if any(number != int(number) for number in numbers):
+        raise ValueError(f"{column} {cell!r} is not a list of whole numbers")
+    return [int(number) for number in numbers]

@@ -1,0 +1,1 @@
+"""Files and geometry: formats, orientation, resampling, intensity, the case store."""

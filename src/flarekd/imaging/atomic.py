@@ -1,0 +1,64 @@
+"""Files that are whole or not there: written beside their target and renamed into place.
+
+A kill that cannot be caught leaves the old file untouched and a dot-file ``.tmp-<pid>-<name>``
+beside it, which nothing that lists folders looks at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PREFIX = ".tmp-"
+"""Names that begin so are torn: a dot-file, so that listings pass over what a kill left behind."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed onto it on success and deleted on any error.
+
+    The temporary name ends like the target's, so a writer that goes by the suffix (``.nii.gz``)
+    does the same. Missing parent folders are made.
+
+    Args:
+        path: The file to write or replace.
+
+    Raises:
+        OSError: If the folder cannot be made, or the body wrote no file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    except BaseException:
+        # BaseException: Ctrl-C must not leave half a file either
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as indented JSON, whole or not at all.
+
+    Raises:
+        TypeError: If something in `data` is no JSON value.
+        ValueError: If a number is NaN or infinite, which JSON does not know.
+    """
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _flush(path: Path) -> None:
+    # without it a power cut after the rename can leave the new name on an empty file
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

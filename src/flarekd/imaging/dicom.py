@@ -1,0 +1,230 @@
+"""A folder of DICOM files as one scan: which series, in which order, and is it whole.
+
+Nothing is guessed: where a slice is missing, doubled or tilted, or several series could be meant,
+the folder is refused with the numbers that tell why.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+
+from flarekd.errors import InputError
+from flarekd.imaging.itk import reason
+from flarekd.imaging.orientation import nearest_rotation
+from flarekd.imaging.sniff import is_dicom
+from flarekd.imaging.volume import Geometry
+
+sitk: Any = SimpleITK  # it carries no types
+
+MOST_TILT_DEGREES = 0.5
+"""Slices that shift more than this against their normal were scanned with a tilted gantry."""
+
+LEAST_STEP_MM = 0.01
+"""Slices nearer than this lie at the same place."""
+
+GAP_TOLERANCE = 0.1
+"""Part of the usual gap that one gap may be off, and never less than 0.1 mm: positions are often
+written with one decimal."""
+
+_ORIENTATION_TOLERANCE = 1e-3
+_EXPORT_AGAIN = "export the series again, with all of its slices"
+
+
+@dataclass(frozen=True)
+class _Slice:
+    path: Path
+    size: tuple[int, ...]
+    spacing: NDArray[np.float64]
+    origin: NDArray[np.float64]
+    direction: NDArray[np.float64]  # 3×3, columns: along a row, along a column, normal
+    placed: bool
+    modality: str
+    series: str
+    description: str
+    image_type: str
+
+
+def read(folder: Path) -> tuple[NDArray[Any], Geometry]:
+    """Read the one series of a folder, rescaled to HU, in stored order (k, j, i).
+
+    Args:
+        folder: Holds the files of one series; others may lie beside it if only one is an axial CT
+            of more than one slice.
+
+    Returns:
+        The array and its grid; k grows along the normal of the slices.
+
+    Raises:
+        InputError: If there is no series or no way to tell which, or it is not a whole stack.
+    """
+    slices = _stack(folder)
+    geometry = _geometry(folder, slices)
+    return np.stack([_plane(item.path) for item in slices]), geometry
+
+
+def read_geometry(folder: Path) -> Geometry:
+    """The grid of the one series of a folder, from the headers only.
+
+    Raises:
+        InputError: As ``read``.
+    """
+    return _geometry(folder, _stack(folder))
+
+
+def _plane(path: Path) -> NDArray[Any]:
+    """One slice, rescaled, (j, i)."""
+    try:
+        plane: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0]
+    except RuntimeError as error:
+        what = f"{path}: voxels cannot be read: {reason(error)}"
+        raise InputError(what, _EXPORT_AGAIN) from error
+    return plane
+
+
+def _stack(folder: Path) -> list[_Slice]:
+    """The slices of the series to read, sorted along their normal."""
+    try:
+        paths = sorted(p for p in folder.iterdir() if p.name[0] != "." and p.is_file())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
+    series: dict[str, list[_Slice]] = {}
+    for path in filter(is_dicom, paths):
+        if path.name.upper() != "DICOMDIR":
+            item = _header(path)
+            series.setdefault(item.series, []).append(item)
+    if not series:
+        mend = "give a scan, or the folder that directly holds a series' files"
+        raise InputError(f"{folder}: holds no DICOM files", mend)
+    slices = _choose(folder, list(series.values()))
+    _check_alike(folder, slices)
+    normal = slices[0].direction[:, 2]
+    return sorted(slices, key=lambda item: float(item.origin @ normal))
+
+
+def _header(path: Path) -> _Slice:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("GDCMImageIO")
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        what = f"{path}: DICOM header cannot be read: {reason(error)}"
+        raise InputError(what, "copy it again, or take it out of the folder") from error
+
+    def tag(key: str) -> str:
+        return str(reader.GetMetaData(key)).strip() if reader.HasMetaDataKey(key) else ""
+
+    size = tuple(int(length) for length in reader.GetSize())
+    if len(size) != 3 or size[2] != 1:
+        what = f"{path}: is a multi-frame DICOM of {'×'.join(map(str, size))}"
+        raise InputError(what, "convert it to .nii.gz first, for example with dcm2niix")
+    return _Slice(
+        path=path,
+        size=size,
+        spacing=np.asarray(reader.GetSpacing()),
+        origin=np.asarray(reader.GetOrigin()),
+        direction=np.asarray(reader.GetDirection()).reshape(3, 3),
+        placed=bool(tag("0020|0032") and tag("0020|0037")),
+        modality=tag("0008|0060"),
+        series=tag("0020|000e"),
+        description=tag("0008|103e"),
+        image_type=tag("0008|0008"),
+    )
+
+
+def _choose(folder: Path, series: list[list[_Slice]]) -> list[_Slice]:
+    """The one series, or the one axial CT among several."""
+    if len(series) == 1:
+        return series[0]
+    scans = [slices for slices in series if _is_axial_ct(slices)]
+    if len(scans) == 1:
+        return scans[0]
+    listed = "; ".join(
+        f"{slices[0].description or slices[0].series or 'unnamed'!r} "
+        f"({slices[0].modality or 'no modality'}, "
+        f"{'×'.join(map(str, slices[0].size[:2]))}×{len(slices)})"
+        for slices in series
+    )
+    what = f"{folder}: holds {len(series)} series, {len(scans)} of them axial CT: {listed}"
+    raise InputError(what, "give each series a folder of its own")
+
+
+def _is_axial_ct(slices: list[_Slice]) -> bool:
+    first = slices[0]
+    axial = abs(first.direction[2, 2]) > math.cos(math.pi / 4)
+    return (
+        first.modality == "CT"
+        and len(slices) > 1
+        and axial
+        and first.placed
+        and "LOCALIZER" not in first.image_type.upper()
+    )
+
+
+def _check_alike(folder: Path, slices: list[_Slice]) -> None:
+    """All slices must have a place, one size, one spacing and one orientation."""
+    first = slices[0]
+    for item in slices:
+        if not item.placed:
+            what = f"{item.path}: does not say where in the patient it lies"
+            raise InputError(what, "export the original images, not screen captures")
+        if item.size != first.size or not np.allclose(item.spacing[:2], first.spacing[:2], 1e-4):
+            what = f"{folder}: {item.path.name} and {first.path.name} differ in size or spacing"
+            raise InputError(what, "give each series a folder of its own")
+        if np.abs(item.direction - first.direction).max() > _ORIENTATION_TOLERANCE:
+            what = f"{folder}: {item.path.name} and {first.path.name} differ in orientation"
+            raise InputError(what, "take localizers and reformats out of the folder")
+
+
+def _geometry(folder: Path, slices: list[_Slice]) -> Geometry:
+    """The grid of sorted slices; InputError where they are not an even, upright stack."""
+    first, last = slices[0], slices[-1]
+    try:
+        direction = nearest_rotation(first.direction)
+    except ValueError as error:
+        raise InputError(f"{folder}: {error}", _EXPORT_AGAIN) from error
+    thickness = float(first.spacing[2])
+    if len(slices) > 1:
+        _check_gaps(folder, slices)
+        way = last.origin - first.origin
+        height = float(way @ direction[:, 2])
+        tilt = math.degrees(math.acos(min(1.0, height / float(np.linalg.norm(way)))))
+        if tilt > MOST_TILT_DEGREES:
+            what = f"{folder}: the gantry was tilted: slices shift by {tilt:.1f}° as they rise"
+            raise InputError(what, "correct the tilt first, for example with dcm2niix")
+        thickness = height / (len(slices) - 1)
+    i, j = first.size[:2]
+    dx, dy = (float(length) for length in first.spacing[:2])
+    x, y, z = (float(place) for place in first.origin)
+    cosines = tuple(float(cosine) for cosine in direction.ravel())
+    return Geometry((i, j, len(slices)), (dx, dy, thickness), (x, y, z), cosines)
+
+
+def _check_gaps(folder: Path, slices: list[_Slice]) -> None:
+    normal = slices[0].direction[:, 2]
+    along = int(np.argmax(np.abs(normal)))  # what a viewer shows as the slice's position
+    gaps = np.diff([float(item.origin @ normal) for item in slices])
+    usual = float(np.median(gaps))
+    for gap, lower, upper in zip(gaps, slices, slices[1:], strict=False):
+        start, end = float(lower.origin[along]), float(upper.origin[along])
+        if gap < LEAST_STEP_MM:
+            what = f"{folder}: {lower.path.name} and {upper.path.name} both lie at {start:.2f} mm"
+            raise InputError(what, "keep one; several phases need a folder each")
+        if abs(gap - usual) <= max(0.1, GAP_TOLERANCE * usual):
+            continue
+        if gap > usual:
+            count = max(1, round(gap / usual) - 1)
+            what = (
+                f"{folder}: {count} slice{'s' * (count > 1)} missing between {start:.2f} and "
+                f"{end:.2f} mm: a gap of {gap:.2f} mm, elsewhere {usual:.2f} mm"
+            )
+            raise InputError(what, _EXPORT_AGAIN)
+        what = f"{folder}: uneven slices: {gap:.2f} mm from {start:.2f} to {end:.2f} mm"
+        raise InputError(f"{what}, elsewhere {usual:.2f} mm", _EXPORT_AGAIN)

@@ -1,0 +1,152 @@
+"""CT intensities: foreground statistics, normalisation, and whether a scan is CT in HU at all.
+
+Source: nnU-Net's "CT" scheme as the paper uses it (method.md §2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOREGROUND_STEP = 10
+"""Every tenth foreground voxel of a case enters the statistics, as in nnU-Net."""
+
+LEAST_SD_HU = 1.0
+"""A smaller standard deviation is no tissue (noise alone is more) and would blow voxels up."""
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """What scans are clipped to and scaled by, all in HU.
+
+    Attributes:
+        lower: Percentile 0.5 of the foreground.
+        upper: Percentile 99.5 of the foreground.
+        mean: Mean of the foreground, not clipped.
+        sd: Standard deviation of the foreground, not clipped.
+    """
+
+    lower: float
+    upper: float
+    mean: float
+    sd: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.lower, self.upper, self.mean, self.sd)
+        if not all(map(math.isfinite, numbers)) or self.lower > self.upper or self.sd <= 0:
+            message = f"intensity statistics make no sense: {self!r}"
+            raise ValueError(message)
+
+    def normalize(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        """Clip to [lower, upper], subtract the mean, divide by the standard deviation.
+
+        Args:
+            array: HU, any shape and dtype.
+
+        Returns:
+            float32 of the same shape, a new array.
+        """
+        result = np.array(array, dtype=np.float32, order="C")
+        np.clip(result, self.lower, self.upper, out=result)
+        result -= np.float32(self.mean)
+        result /= np.float32(self.sd)
+        return result
+
+
+FLARE22_STATISTICS = IntensityStatistics(lower=-972.0, upper=294.0, mean=79.43, sd=142.00)
+"""The 13 organs of the FLARE 2022 student's 1,973 cases; FLARE 2023's are not published."""
+
+
+def foreground_sample(array: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
+    """Every tenth voxel whose label is not 0, in memory order.
+
+    Args:
+        array: HU (z, y, x).
+        labels: Ids (z, y, x).
+
+    Returns:
+        float32 (n,); empty where nothing is labelled.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if array.shape != labels.shape:
+        message = f"image is {array.shape}, labels {labels.shape} (z, y, x)"
+        raise ValueError(message)
+    return array[labels > 0][::FOREGROUND_STEP].astype(np.float32)
+
+
+def statistics(samples: Iterable[NDArray[Any]]) -> IntensityStatistics:
+    """Pool the samples of all training cases: percentiles 0.5 and 99.5, mean and sd.
+
+    Mean and sd are those of the voxels before clipping, as nnU-Net takes them (method.md §2).
+
+    Args:
+        samples: HU (n,), one array a case (``foreground_sample``).
+
+    Raises:
+        ValueError: If there is no voxel at all.
+    """
+    pooled = np.concatenate([np.zeros(0, np.float32), *(np.ravel(sample) for sample in samples)])
+    if pooled.size == 0:
+        message = "no foreground voxel in any training case"
+        raise ValueError(message)
+    lower, upper = np.percentile(pooled, (0.5, 99.5))
+    mean = float(pooled.mean(dtype=np.float64))
+    sd = max(float(pooled.std(dtype=np.float64)), LEAST_SD_HU)
+    return IntensityStatistics(float(lower), float(upper), mean, sd)
+
+
+_PADDING_HU = -1500
+"""Below this is padding outside the scanner's circle (−2048, −3024); air is −1024 with noise."""
+
+_SAMPLE_VOXELS = 1_000_000
+
+
+def not_ct_reason(array: NDArray[Any]) -> str | None:
+    """Why this does not look like CT in HU, or None where it does.
+
+    HU are absolute: fat lies near −100, air near −1000, soft tissue near 50. An image with (almost)
+    nothing negative is an MR, a picture of 0..255, a PET, or CT whose intercept was lost; one that
+    spans a few units is normalised. A guess from a regular subsample, meant for a note to a person:
+    clipped HU and crops that hold fat pass.
+
+    Args:
+        array: Intensities (z, y, x), any dtype.
+
+    Returns:
+        A clause such as ``"nothing is below 0: …"``.
+    """
+    step = math.ceil((array.size / _SAMPLE_VOXELS) ** (1 / 3)) if array.size else 1
+    sample = np.asarray(array[::step, ::step, ::step], dtype=np.float32).ravel()
+    sample = sample[np.isfinite(sample)]
+    scanned = sample[sample > _PADDING_HU]
+    if scanned.size == 0:
+        return "no voxel holds a measured value"
+    least, most = float(scanned.min()), float(scanned.max())
+    span = f"{least:g} to {most:g}"
+    if least == most:
+        return f"every voxel is {least:g}"
+    low, high = np.percentile(scanned, (0.5, 99.5))
+    if high - low < 50:
+        return f"values run from {span}: normalised, not HU"
+    if np.mean(scanned < -30) < 0.005:
+        return f"values run from {span}, {_without_negatives(scanned, least, most)}"
+    if np.mean((scanned > -150) & (scanned < 250)) < 0.005:
+        return f"values run from {span}, but hardly any is fat or soft tissue (-150 to 250 HU)"
+    return None
+
+
+def _without_negatives(scanned: NDArray[np.float32], least: float, most: float) -> str:
+    """What an image without fat and air below 0 may be."""
+    if least >= 0 and most <= 255:
+        return "a picture of 0 to 255 rather than HU"
+    soft_tissue_offset = np.mean((scanned > 850) & (scanned < 1250))
+    if least >= 0 and most > 1250 and soft_tissue_offset > 0.1 and np.mean(scanned < 200) > 0.05:
+        return "HU without its intercept (-1024), it seems: air and fat should be negative"
+    return "an MR, it seems: air and fat are negative in HU"

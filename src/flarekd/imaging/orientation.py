@@ -1,0 +1,89 @@
+"""Between the axes of a file and the canonical ones: permutations and flips, never resampling."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flarekd.imaging.volume import Geometry
+
+MOST_SHEAR_DEGREES = 2.0
+"""Axes farther than this from perpendicular are a tilted gantry's, not a header's rounding."""
+
+
+def to_canonical(stored: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """Turn an array in a file's order into canonical orientation.
+
+    Args:
+        stored: (k, j, i), the stored axes with the fastest last.
+        geometry: The file's grid.
+
+    Returns:
+        (z, y, x) along LPS, C-contiguous; the same array where nothing is to be done.
+
+    Raises:
+        ValueError: If `stored` is not the size that `geometry` says.
+    """
+    if stored.shape != geometry.size_xyz[::-1]:
+        message = f"array is {stored.shape}, its geometry {geometry.size_xyz[::-1]} (k, j, i)"
+        raise ValueError(message)
+    array = stored.transpose(_order(geometry))
+    return np.ascontiguousarray(array[_flip(geometry)])
+
+
+def to_stored(canonical: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """Turn a canonical array back into the file's order: the inverse of ``to_canonical``.
+
+    Args:
+        canonical: (z, y, x).
+        geometry: The file's grid.
+
+    Returns:
+        (k, j, i), a view.
+    """
+    return canonical[_flip(geometry)].transpose(np.argsort(_order(geometry)))
+
+
+def nearest_rotation(direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The orthonormal matrix nearest to direction cosines that a header has rounded or sheared.
+
+    Polar decomposition; mirrored axes stay mirrored.
+
+    Args:
+        direction: 3×3, column i the direction of stored axis i, unit length or nearly so.
+
+    Returns:
+        3×3, orthonormal.
+
+    Raises:
+        ValueError: If a number is not finite, axes coincide, or an axis has to turn by more than
+            ``MOST_SHEAR_DEGREES``.
+    """
+    if not np.isfinite(direction).all():
+        message = f"its direction cosines are not numbers: {direction.ravel().tolist()}"
+        raise ValueError(message)
+    norms = np.linalg.norm(direction, axis=0)
+    if norms.min() < 1e-6 or abs(np.linalg.det(direction / norms)) < 1e-3:
+        message = f"its axes do not span space: direction {np.round(direction, 4).tolist()}"
+        raise ValueError(message)
+    left, _, right = np.linalg.svd(direction / norms)
+    rotation: NDArray[np.float64] = left @ right
+    cosine = float(((direction / norms) * rotation).sum(axis=0).min())
+    degrees = math.degrees(math.acos(min(1.0, cosine)))
+    if degrees > MOST_SHEAR_DEGREES:
+        message = f"its axes are sheared: {degrees:.1f}° from perpendicular, as by a tilted gantry"
+        raise ValueError(message)
+    return rotation
+
+
+def _order(geometry: Geometry) -> tuple[int, int, int]:
+    x, y, z = geometry.axes
+    return 2 - z, 2 - y, 2 - x
+
+
+def _flip(geometry: Geometry) -> tuple[slice, slice, slice]:
+    x, y, z = (slice(None, None, -1 if flip else 1) for flip in geometry.flips)
+    return z, y, x

@@ -1,0 +1,138 @@
+"""One resampler for training and inference: linear between half-pixel centres (method.md §2).
+
+Voxel ``i`` of an axis of ``n`` covers ``[i, i + 1) / n`` of the grid's extent, whatever ``n`` is,
+so both grids cover the same box and nothing shifts. Outside the outermost centres the border value
+is continued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from flarekd.imaging.volume import Shape, Triple
+
+
+def target_shape(shape_zyx: Sequence[int], spacing_zyx: Triple, target_zyx: Triple) -> Shape:
+    """The shape of a grid of another spacing over the same extent: round(spacing / target · shape).
+
+    Args:
+        shape_zyx: Voxels.
+        spacing_zyx: Millimetres a voxel.
+        target_zyx: Millimetres a voxel wanted.
+
+    Returns:
+        Voxels of the new grid, at least 1 an axis.
+    """
+    z, y, x = (
+        max(1, round(old / new * size))
+        for size, old, new in zip(shape_zyx, spacing_zyx, target_zyx, strict=True)
+    )
+    return z, y, x
+
+
+def resample(array: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
+    """Resample a scan to `shape`, trilinear with half-pixel centres (``align_corners=False``).
+
+    Args:
+        array: Numbers (z, y, x), any dtype and memory order.
+        shape: The shape wanted.
+
+    Returns:
+        float32, shape `shape`, a new array.
+    """
+    if array.shape == tuple(shape):
+        return np.array(array, dtype=np.float32, order="C")
+    source = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    result = functional.interpolate(
+        source[None, None], size=tuple(shape), mode="trilinear", align_corners=False
+    )
+    numpy_result: NDArray[np.float32] = result[0, 0].numpy()
+    return numpy_result
+
+
+def resample_labels(array: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
+    """Resample a label map to `shape`: each class linearly, then the class with the most.
+
+    Classes are done one after the other, each within its bounding box only, against a running
+    maximum: the memory is a few volumes, whatever the number of classes. Where two classes tie,
+    the lower id wins.
+
+    Args:
+        array: uint8 (z, y, x).
+        shape: The shape wanted.
+
+    Returns:
+        uint8, shape `shape`, a new array that holds only ids of `array`.
+    """
+    if array.shape == tuple(shape):
+        return np.array(array, order="C")
+    labels = torch.from_numpy(np.ascontiguousarray(array))
+    ids = torch.bincount(labels.flatten(), minlength=256).nonzero().flatten().tolist()
+    best = torch.zeros(tuple(shape))
+    result = torch.zeros(tuple(shape), dtype=torch.uint8)
+    for label in ids:
+        mask = labels == label
+        axes = [
+            _Axis(_any_along(mask, axis), size) for axis, size in zip(range(3), shape, strict=True)
+        ]
+        share = mask[tuple(axis.source for axis in axes)].float()
+        for index, axis in enumerate(axes):
+            share = axis.interpolate(share, index)
+        region = tuple(axis.target for axis in axes)
+        wins = share > best[region]
+        best[region][wins] = share[wins]
+        result[region][wins] = label
+    numpy_result: NDArray[np.uint8] = result.numpy()
+    return numpy_result
+
+
+def _any_along(mask: Tensor, axis: int) -> Tensor:
+    others = [other for other in range(3) if other != axis]
+    return mask.any(dim=others[1]).any(dim=others[0])
+
+
+class _Axis:
+    """Linear interpolation along one axis, only where a class reaches.
+
+    Attributes:
+        source: The input voxels that the touched output voxels read.
+        target: The output voxels that at least one voxel of the class reaches.
+    """
+
+    def __init__(self, occupied: Tensor, size: int) -> None:
+        """Plan one axis.
+
+        Args:
+            occupied: bool (n,), where along the axis the class is.
+            size: Output voxels along the axis.
+        """
+        length = occupied.numel()
+        # float64: in float32 the coordinate of a far voxel is off by more than a label border bears
+        position = (torch.arange(size, dtype=torch.float64) + 0.5) * (length / size) - 0.5
+        position = position.clamp(0, length - 1)
+        below = position.floor().long()
+        above = (below + 1).clamp(max=length - 1)
+        inside = occupied.nonzero().flatten()
+        first, last = int(inside[0]), int(inside[-1])
+        touched = ((above >= first) & (below <= last)).nonzero().flatten()
+        if touched.numel() == 0:  # shrunk so far that no output voxel looks at the class
+            touched = torch.zeros(1, dtype=torch.long)
+        self.target = slice(int(touched[0]), int(touched[-1]) + 1)
+        start = int(below[self.target][0])
+        self.source = slice(start, int(above[self.target][-1]) + 1)
+        self._below = below[self.target] - start
+        self._above = above[self.target] - start
+        self._weight = (position - below)[self.target].float()
+
+    def interpolate(self, array: Tensor, axis: int) -> Tensor:
+        """Resample `array`, cut to `source` along `axis`, to `target` along it."""
+        weight = self._weight.view([-1 if index == axis else 1 for index in range(array.dim())])
+        low, high = (array.index_select(axis, index) for index in (self._below, self._above))
+        return torch.lerp(low, high, weight)

@@ -1,0 +1,1 @@
+"""What both networks share in inference: accumulate windows, stream logits to labels."""

@@ -1,0 +1,95 @@
+"""Run a network on windows and average what overlaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from flarekd.inference.windows import gaussian
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+"""Maps (n, 1, …) to (n, C, …) at the same resolution: a module in eval mode, or another runtime."""
+
+
+def check_network(network: Network) -> None:
+    """Refuse a module in training mode, which drops out and returns deep-supervision outputs.
+
+    Raises:
+        ValueError: If `network` is a module in training mode.
+    """
+    if getattr(network, "training", False):
+        raise ValueError("the network is in training mode; call its eval() before inference")
+
+
+def forward(network: Network, windows: torch.Tensor, half: bool) -> torch.Tensor:
+    """Run the network on a batch of windows.
+
+    Args:
+        network: See `Network`.
+        windows: float32 (n, 1, …) on the network's device.
+        half: Mixed precision (fp16) on CUDA. CPUs compute in float32 whatever this says: without
+            hardware for it, half precision is many times slower there.
+
+    Returns:
+        Logits, float32 (n, C, …) on the same device.
+
+    Raises:
+        ValueError: If the output is not at the windows' resolution.
+    """
+    device = windows.device.type
+    with torch.autocast(device, dtype=torch.float16, enabled=half and device == "cuda"):
+        logits = network(windows)
+    if logits.shape[0] != windows.shape[0] or logits.shape[2:] != windows.shape[2:]:
+        raise ValueError(f"network maps {tuple(windows.shape)} to {tuple(logits.shape)}")
+    return logits.float()
+
+
+class Accumulator:
+    """Gaussian-weighted mean of overlapping windows, float32 in main memory.
+
+    Holds C + 1 floats a voxel: one weight map serves all classes. The sums are made with the first
+    window, because only then C is known.
+
+    Args:
+        shape: Size of the whole, the same number of axes as `patch`.
+        patch: Window size, at most `shape` on every axis.
+    """
+
+    def __init__(self, shape: Sequence[int], patch: Sequence[int]) -> None:
+        self._shape = tuple(shape)
+        self.patch = tuple(patch)
+        self._weight = gaussian(patch)
+        self._weights: torch.Tensor | None = None
+        self._sums: torch.Tensor | None = None
+
+    def add(self, window: torch.Tensor, start: Sequence[int]) -> None:
+        """Add a window.
+
+        Args:
+            window: float32 (C, *patch), on any device.
+            start: Its first voxel in the whole.
+        """
+        if self._sums is None or self._weights is None:
+            self._sums = torch.zeros((window.shape[0], *self._shape))
+            self._weights = torch.zeros(self._shape)
+        place = tuple(slice(a, a + p) for a, p in zip(start, self.patch, strict=True))
+        self._sums[(slice(None), *place)].addcmul_(window.cpu(), self._weight)
+        self._weights[place] += self._weight
+
+    def mean(self, background: float) -> torch.Tensor:
+        """Finish: the mean of all windows. The accumulator is spent afterwards.
+
+        Args:
+            background: Value of class 0 where no window was added; the other classes are 0 there.
+
+        Returns:
+            float32 (C, *shape), never NaN; C is 1 (background alone) where no window was added at
+            all.
+        """
+        if self._sums is None or self._weights is None:
+            return torch.full((1, *self._shape), background)
+        unseen = self._weights == 0
+        self._sums /= self._weights.masked_fill_(unseen, 1.0)
+        self._sums[0].masked_fill_(unseen, background)
+        return self._sums

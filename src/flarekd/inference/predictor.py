@@ -1,0 +1,79 @@
+"""A model file made ready to run: network, intensity, grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flarekd.errors import InputError
+from flarekd.imaging.resampling import resample, target_shape
+from flarekd.imaging.volume import Volume
+from flarekd.modelfile import ModelCard, file_hash, read_card, read_weights
+
+AIR_HU = -300.0
+"""What is below is air, lung or padding: a window of nothing else holds no organ and no tumour."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network on its device and what its model file says of it."""
+
+    network: nn.Module
+    card: ModelCard
+    device: torch.device
+    sha256: str
+
+    def network_input(self, volume: Volume) -> Tensor:
+        """The scan at the network's spacing, clipped and z-scored.
+
+        Float32 (z, y, x) on the device.
+        """
+        own = volume.geometry.spacing_zyx
+        z, y, x = (wanted or have for wanted, have in zip(self.card.spacing, own, strict=True))
+        shape = target_shape(volume.array.shape, own, (z, y, x))
+        hu = resample(volume.array, shape)
+        return torch.from_numpy(self.card.statistics.normalize(hu)).to(self.device)
+
+    @property
+    def air(self) -> float:
+        """`AIR_HU` on the network's intensity scale."""
+        # by the same float32 arithmetic as the scan, or clipped air would lie above its own
+        # threshold
+        return float(self.card.statistics.normalize(np.asarray([AIR_HU]))[0])
+
+
+def load(
+    path: Path,
+    role: Literal["teacher", "student"],
+    build: Callable[..., nn.Module],
+    device: torch.device,
+) -> Predictor:
+    """Read a model file and build its network.
+
+    Args:
+        path: The model file.
+        role: What it must be.
+        build: Makes the network from the card's arguments.
+        device: Where it runs.
+
+    Raises:
+        InputError: If the file is not a model, of another role, or its weights do not fit its card.
+    """
+    card = read_card(path)
+    if card.role != role:
+        raise InputError(f"{str(path)!r} is a {card.role}, a {role} is needed")
+    try:
+        network = build(**card.network)
+        network.load_state_dict(read_weights(path))
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(
+            f"the weights of {str(path)!r} do not fit its card: {first}", "the file is damaged"
+        ) from error
+    return Predictor(network.to(device).eval(), card, device, file_hash(path))

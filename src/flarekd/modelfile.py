@@ -1,0 +1,115 @@
+"""A model is one file: safetensors weights with a JSON card that says all there is to know.
+
+Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flarekd.errors import InputError
+from flarekd.imaging.atomic import replacing
+from flarekd.imaging.intensity import IntensityStatistics
+
+FORMAT: Literal[1] = 1
+KEY = "flarekd"
+
+
+class ModelCard(BaseModel):
+    """What a model file says of itself.
+
+    Attributes:
+        format: Version of this card.
+        role: ``teacher`` (2D) or ``student`` (3D).
+        network: The arguments its network is built with.
+        labels: Name of each output, background first.
+        label_ids: Id written for each output.
+        spacing: Millimetres (z, y, x); a teacher's z is 0, each case keeping its own.
+        orientation: Axes of the arrays it was trained on; always ``LPS`` as ITK means it.
+        patch: Voxels (z, y, x).
+        intensity: Clip limits, mean and standard deviation in HU.
+        inference: Settings of its windows.
+        training: Summary of how it came about.
+        trained_on: SHA-256 of the names and contents of what it was trained on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    role: Literal["teacher", "student"]
+    network: dict[str, Any]
+    labels: tuple[str, ...] = Field(min_length=2)
+    label_ids: tuple[int, ...]
+    spacing: tuple[float, float, float]
+    orientation: Literal["LPS"] = "LPS"
+    patch: tuple[int, int, int]
+    intensity: tuple[float, float, float, float]
+    inference: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    trained_on: str = ""
+
+    @property
+    def statistics(self) -> IntensityStatistics:
+        """The intensity statistics as the object that normalises."""
+        return IntensityStatistics(*self.intensity)
+
+
+def save_model(path: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
+    """Write weights and card as one file, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={KEY: card.model_dump_json()})
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a model file's card alone.
+
+    Raises:
+        InputError: If the file is not a flarekd model of a format this version knows.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{str(path)!r} is not a model file: {error}", "give a *.safetensors that flarekd wrote"
+        ) from error
+    if text is None:
+        raise InputError(
+            f"{str(path)!r} carries no flarekd card", "give a model that flarekd wrote"
+        )
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"the card of {str(path)!r} is unusable: {key}: {first['msg']}",
+            "it may come from another version of flarekd",
+        ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a model file's weights."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{str(path)!r} is not a model file: {error}") from error
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""A synthetic FLARE cohort: bodies, organs, tumours, scanners and partial labels."""

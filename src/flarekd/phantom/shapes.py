@@ -1,0 +1,204 @@
+"""Implicit shapes in millimetres: a field is negative inside, positive outside, about a distance near the surface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation
+
+from flarekd.phantom.grid import Box, Float, Grid, Triple, smooth_noise
+
+FAR_MM = 60.0
+"""Value of a field where no shape is near; only its sign matters there."""
+
+PAD_MM = 18.0
+"""How far posture and deformation can move a shape out of its nominal box."""
+
+NEAR_MM = 7.0
+"""How far around a ball its field is worked out."""
+
+Points = Sequence[tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Anatomical coordinates of every point of the field grid: where in the *nominal* body it lies.
+
+    Posture, size and deformation of a patient are in these coordinates, so shapes are written for one nominal
+    adult and come out individual.
+
+    Attributes:
+        grid: The field grid.
+        x: Nominal x (z, y, x), float32 mm; likewise `y`, `z`.
+        axes: Nominal coordinates along z, y, x with no rotation nor deformation, for finding boxes.
+    """
+
+    grid: Grid
+    x: Float
+    y: Float
+    z: Float
+    axes: tuple[Float, Float, Float]
+
+    @cached_property
+    def whole(self) -> Box:
+        """The box of all points."""
+        depth, height, width = self.grid.shape
+        return slice(0, depth), slice(0, height), slice(0, width)
+
+    def box(self, low: Triple, high: Triple) -> Box:
+        """Indices (z, y, x) that hold everything between two nominal corners given as (x, y, z), mm."""
+        ranges = []
+        for axis, (lo, hi) in zip(self.axes, zip(low[::-1], high[::-1], strict=True), strict=True):
+            first, last = np.searchsorted(axis, [lo - PAD_MM, hi + PAD_MM])
+            ranges.append(slice(int(first), int(last)))
+        z, y, x = ranges
+        return z, y, x
+
+    def places(self, nominal: Float) -> Float:
+        """Where nominal points (n, 3) as x, y, z lie along `axes`: deformation undone to first order."""
+        found = nominal
+        for _ in range(2):
+            index = tuple(
+                np.clip(np.searchsorted(axis, found[:, 2 - k]), 0, len(axis) - 1)
+                for k, axis in enumerate(self.axes)
+            )
+            offset = [
+                field[index] - self.axes[2 - k][index[2 - k]]
+                for k, field in enumerate((self.x, self.y, self.z))
+            ]
+            found = nominal - np.stack(offset, axis=1)
+        return found
+
+    def noise(self, random: np.random.Generator, box: Box, correlation_mm: float) -> Float:
+        """Smooth noise of unit variance over a box."""
+        z, y, x = (max(part.stop - part.start, 0) for part in box)
+        return smooth_noise(random, (z, y, x), self.grid.spacing, correlation_mm)
+
+
+def is_empty(box: Box) -> bool:
+    """Whether a box is too thin to hold a surface (fewer than two points along an axis)."""
+    return any(part.stop - part.start < 2 for part in box)
+
+
+def ellipsoid(
+    space: Space, box: Box, center: Triple, semi: Triple, angles_deg: Triple = (0, 0, 0)
+) -> Float:
+    """An ellipsoid at `center` (x, y, z) with semi-axes `semi`, turned about x, y and z.
+
+    First-order distance k (k - 1) / |grad k|, which is exact on the surface.
+    """
+    turn = Rotation.from_euler("xyz", angles_deg, degrees=True).as_matrix().T.astype(np.float32)
+    px, py, pz = (space.x[box] - center[0], space.y[box] - center[1], space.z[box] - center[2])
+    total = np.zeros(px.shape, dtype=np.float32)
+    slope = np.zeros(px.shape, dtype=np.float32)
+    for row, half in zip(turn, semi, strict=True):
+        part = (row[0] * px + row[1] * py + row[2] * pz) * np.float32(1 / half)
+        part *= part
+        total += part
+        slope += part * np.float32(1 / half**2)
+    k = np.sqrt(total)
+    return np.asarray(k * (k - 1) / (np.sqrt(slope) + np.float32(1e-6)), dtype=np.float32)
+
+
+def plane(space: Space, box: Box, through: Triple, normal: Triple) -> Float:
+    """The half-space behind a plane; `normal` (x, y, z) points out of it."""
+    nx, ny, nz = np.asarray(normal, dtype=np.float32) / np.float32(np.linalg.norm(normal))
+    return np.asarray(
+        nx * (space.x[box] - through[0])
+        + ny * (space.y[box] - through[1])
+        + nz * (space.z[box] - through[2]),
+        dtype=np.float32,
+    )
+
+
+def curve(points: Points, values: Sequence[float], step_mm: float) -> tuple[Float, Float]:
+    """A smooth curve through control points with a value (a radius) along it.
+
+    Returns:
+        Positions (n, 3) as x, y, z, and the n values, float32, about `step_mm` apart.
+    """
+    knots = np.asarray(points, dtype=np.float64)
+    lengths = np.linalg.norm(np.diff(knots, axis=0), axis=1)
+    at = np.concatenate([[0.0], np.cumsum(np.maximum(lengths, 1e-3))])
+    count = max(int(np.ceil(at[-1] / step_mm)) + 1, 2)
+    places = np.linspace(0, at[-1], count)
+    path = CubicSpline(at, knots)(places) if len(knots) > 2 else _straight(at, knots, places)
+    return path.astype(np.float32), np.interp(places, at, values).astype(np.float32)
+
+
+def _straight(at: np.ndarray, knots: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return np.stack([np.interp(places, at, knots[:, axis]) for axis in range(3)], axis=1)
+
+
+def spheres(space: Space, box: Box, centers: Float, radii: Float) -> Float:
+    """The union of many balls, each worked out only near itself; far away the field is `FAR_MM`."""
+    field = np.full(tuple(part.stop - part.start for part in box), FAR_MM, dtype=np.float32)
+    if is_empty(box):
+        return field
+    places = space.places(centers)
+    reach = radii + NEAR_MM
+    lows, highs = [], []
+    for axis, part in enumerate(box):
+        nominal, column = space.axes[axis], 2 - axis
+        first = np.searchsorted(nominal, places[:, column] - reach)
+        last = np.searchsorted(nominal, places[:, column] + reach)
+        lows.append(np.clip(first, part.start, part.stop))
+        highs.append(np.clip(last, part.start, part.stop))
+    seen = np.all([high > low for low, high in zip(lows, highs, strict=True)], axis=0)
+    for index in np.flatnonzero(seen):
+        near = tuple(
+            slice(int(lo[index]), int(hi[index])) for lo, hi in zip(lows, highs, strict=True)
+        )
+        local = tuple(
+            slice(part.start - outer.start, part.stop - outer.start)
+            for part, outer in zip(near, box, strict=True)
+        )
+        cx, cy, cz = centers[index]
+        square = (space.x[near] - cx) ** 2
+        square += (space.y[near] - cy) ** 2
+        square += (space.z[near] - cz) ** 2
+        np.sqrt(square, out=square)
+        square -= radii[index]
+        np.minimum(field[local], square, out=field[local])
+    return field
+
+
+def tube(
+    space: Space, points: Points, radii: Sequence[float], margin_mm: float = 4.0
+) -> tuple[Box, Float]:
+    """A tube of varying radius along a smooth curve, in its own box."""
+    path, thickness = curve(points, radii, max(0.45 * min(radii), 1.5))
+    return sweep(space, path, thickness, margin_mm)
+
+
+def sweep(space: Space, path: Float, radii: Float, margin_mm: float = 4.0) -> tuple[Box, Float]:
+    """The union of balls along a path, in its own box."""
+    rim = float(radii.max()) + margin_mm
+    low, high = path.min(axis=0) - rim, path.max(axis=0) + rim
+    box = space.box(
+        (float(low[0]), float(low[1]), float(low[2])),
+        (float(high[0]), float(high[1]), float(high[2])),
+    )
+    return box, spheres(space, box, path, radii)
+
+
+def blend(first: Float, second: Float, width_mm: float) -> Float:
+    """Smooth union of two fields: their minimum, rounded where they meet."""
+    mix = np.clip(0.5 + 0.5 * (second - first) / width_mm, 0, 1)
+    return np.asarray(
+        second + (first - second) * mix - width_mm * mix * (1 - mix), dtype=np.float32
+    )
+
+
+def carve(first: Float, second: Float, width_mm: float) -> Float:
+    """`first` without `second`, the edge rounded."""
+    return -blend(-first, second, width_mm)
+
+
+def meet(first: Float, second: Float, width_mm: float) -> Float:
+    """What lies in both, the edge rounded."""
+    return -blend(-first, -second, width_mm)

@@ -1,0 +1,34 @@
+"""Figures without global state: no pyplot, no window, no message about a font cache."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flarekd.imaging.atomic import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width_inch: float, height_inch: float, background: str = "white") -> Figure:
+    """An empty figure for pictures in files (Agg); matplotlib is imported here and not before."""
+    # the first import on a machine builds a font cache and says so: no news for anybody here
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_inch, height_inch), facecolor=background)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dots_per_inch, format="png", facecolor=figure.get_facecolor())

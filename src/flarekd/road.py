@@ -1,0 +1,165 @@
+"""The whole road: every stage in order, each doing only what is not done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from flarekd import config, console
+from flarekd.errors import CasesFailedError, InputError
+from flarekd.parallel import cpu_count
+from flarekd.stages.evaluate import evaluate
+from flarekd.stages.fuse import fuse_labels
+from flarekd.stages.fusion_quality import fusion_quality
+from flarekd.stages.group_data import group_data
+from flarekd.stages.infer import infer
+from flarekd.stages.phantom import make_phantoms
+from flarekd.stages.pseudo_tumor import pseudo_tumor
+from flarekd.stages.train_student import train_student
+from flarekd.stages.train_teacher import train_teacher
+
+TEACHER = "teacher/model.safetensors"
+STUDENT = "student/model.safetensors"
+
+
+class Problems:
+    """Cases that failed in any stage, told once at the end."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    @contextmanager
+    def of_cases(self) -> Iterator[None]:
+        """Let a stage's failed cases pass: it has named them and written the rest."""
+        try:
+            yield
+        except CasesFailedError as error:
+            console.error(str(error))
+            self._found.append(error.what)
+
+    def tell(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            CasesFailedError: If a case failed anywhere.
+        """
+        if self._found:
+            raise CasesFailedError("; ".join(self._found))
+
+
+def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -> None:
+    """Make a synthetic cohort and take it down the whole road, to scores on held-out cases.
+
+    Args:
+        out: Everything goes below it.
+        preset: Size of the phantoms.
+        settings: The configuration, with its section `phantoms`.
+    """
+    if settings.phantoms is None:
+        raise InputError("the configuration has no section 'phantoms'", "begin with base: quick")
+    cohort = out / "cohort"
+    console.heading("Synthetic cohort")
+    make_phantoms(cohort, settings.phantoms.cases, preset, settings.seed, cpu_count())
+    console.heading("Grouping partial labels")
+    group_data(
+        cohort / "imagesTr",
+        cohort / "labelsTr",
+        cohort / "imagesUnlabeled",
+        cohort / "organPseudo",
+        out / "cohort.csv",
+    )
+    problems = Problems()
+    _teach_and_distil(out, settings, "auto", problems, truth=cohort / "truth")
+    problems.tell()
+    console.heading("Segmenting held-out scans")
+    infer([cohort / "imagesVal"], out / STUDENT, out / "predictions", "auto")
+    console.heading("Scoring against the complete truth")
+    evaluate(
+        out / "predictions",
+        cohort / "labelsVal",
+        out / "scores",
+        settings.protocol,
+        images=cohort / "imagesVal",
+        jobs=cpu_count(),
+    )
+    pictures = sorted((out / "scores" / "overlays").glob("*.png"))
+    if pictures:
+        console.result(f"look at {pictures[0]}")
+
+
+def run(settings: config.Config, device: str) -> None:
+    """Take the user's own folders down the road; what is whole and current is left alone.
+
+    An existing cohort.csv is kept: people edit it. A case that fails in one stage is named, the
+    others go on, and the run ends with exit status 4.
+
+    Args:
+        settings: The configuration, with its section `data`.
+        device: As `device.choose` takes it.
+    """
+    data = settings.data
+    if data is None:
+        raise InputError("the configuration has no section 'data'", "name your folders there")
+    cohort = data.out / "cohort.csv"
+    problems = Problems()
+    console.heading("Grouping partial labels")
+    if cohort.exists():
+        console.info(f"keeping {cohort}; remove it to group anew")
+    else:
+        with problems.of_cases():
+            group_data(data.images, data.labels, data.unlabeled, data.organ_pseudo, cohort)
+    _teach_and_distil(data.out, settings, device, problems)
+    if data.test_images is not None:
+        console.heading("Segmenting test scans")
+        predictions = data.out / "predictions"
+        with problems.of_cases():
+            infer([data.test_images], data.out / STUDENT, predictions, device)
+        if data.test_labels is not None:
+            console.heading("Scoring")
+            with problems.of_cases():
+                evaluate(
+                    predictions,
+                    data.test_labels,
+                    data.out / "scores",
+                    settings.protocol,
+                    images=data.test_images,
+                    jobs=cpu_count(),
+                )
+    problems.tell()
+
+
+def _teach_and_distil(
+    out: Path,
+    settings: config.Config,
+    device: str,
+    problems: Problems,
+    truth: Path | None = None,
+) -> None:
+    """From cohort.csv to the student; with `truth`, both fusions are measured against it."""
+    cohort = out / "cohort.csv"
+    console.heading("Training the tumour teacher")
+    with problems.of_cases():
+        train_teacher(cohort, out / "teacher", settings, device, "may")
+    console.heading("Tumour pseudo-labels")
+    with problems.of_cases():
+        pseudo_tumor(cohort, out / TEACHER, out / "tumor", device)
+    console.heading("Fusing labels")
+    with problems.of_cases():
+        fuse_labels(cohort, out / "tumor", out / "fused", settings.fusion)
+    if truth is not None:
+        other: Literal["paper", "simple"] = "simple" if settings.fusion == "paper" else "paper"
+        fuse_labels(cohort, out / "tumor", out / f"fused-{other}", other)
+        folders: dict[str, Path] = {settings.fusion: out / "fused", other: out / f"fused-{other}"}
+        fusion_quality(cohort, folders, truth, out / "fusion.json")
+    console.heading("Training the student")
+    with problems.of_cases():
+        train_student(
+            cohort,
+            out / "fused",
+            out / "student",
+            settings,
+            device_name=device,
+            resume="may",
+        )

@@ -1,0 +1,89 @@
+"""pseudo-tumor: cohort.csv + teacher → tumour pseudo-labels where no person annotated tumours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flarekd import __version__, console, device
+from flarekd.cohort import Case, read_cohort
+from flarekd.errors import CasesFailedError, FlarekdError
+from flarekd.imaging.atomic import write_json
+from flarekd.imaging.files import read_volume, write_labels
+from flarekd.imaging.volume import LabelMap
+from flarekd.inference import predictor
+from flarekd.inference.predictor import Predictor
+from flarekd.ledger import Ledger, stamp
+from flarekd.teacher.network import TeacherUNet
+from flarekd.teacher.windows import Probe, segment_slices
+
+SLICES = 8
+"""Slices a group: enough to fill a GPU, few enough for any memory."""
+
+
+def pseudo_tumor(cohort: Path, model: Path, out: Path, device_name: str) -> None:
+    """Label the tumours of every training case whose own label does not vouch for them.
+
+    Args:
+        cohort: cohort.csv.
+        model: Teacher model file.
+        out: Gets <case>.nii.gz (uint8, 14 where tumour) and report.json.
+        device_name: As `device.choose` takes it.
+
+    Raises:
+        CasesFailedError: After the rest is written, if some cases failed.
+    """
+    cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
+    teacher = predictor.load(model, "teacher", TeacherUNet, device.choose(device_name))
+    ledger = Ledger(out / "done.jsonl")
+    failed: dict[str, str] = {}
+    with console.progress("Tumour pseudo-labels") as advance:
+        for done, case in enumerate(cases):
+            advance(done, len(cases), case.case)
+            target = out / f"{case.case}.nii.gz"
+            try:
+                key = stamp(teacher.sha256, case.image)
+                if not ledger.is_done(case.case, key, target):
+                    ledger.add(case.case, key, **_label(teacher, case, target))
+            except (FlarekdError, OSError, ValueError, MemoryError, RuntimeError) as error:
+                failed[case.case] = str(error)
+                console.error(f"{case.case}: {error}")
+        advance(len(cases), len(cases), "")
+    records = [ledger.records[case.case] for case in cases if case.case not in failed]
+    report = {
+        "flarekd": __version__,
+        "model": model.name,
+        "model_sha256": teacher.sha256,
+        "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
+        "failed": failed,
+    }
+    write_json(out / "report.json", report)
+    found = sum(record["tumor_ml"] > 0 for record in records)
+    console.info(f"{out}: tumour found in {found} of {len(records)} cases")
+    if failed:
+        raise CasesFailedError(f"{len(failed)} cases were not labelled: {', '.join(failed)}")
+
+
+def _label(teacher: Predictor, case: Case, target: Path) -> dict[str, Any]:
+    volume = read_volume(case.image)
+    tensor = teacher.network_input(volume)
+    settings = teacher.card.inference
+    found = segment_slices(
+        teacher.network,
+        tensor,
+        teacher.card.patch[1:],
+        volume.array.shape[1:],
+        probe=Probe(settings["probe"], settings["min_foreground"]),
+        batch=SLICES,
+        half=teacher.device.type == "cuda",
+    )
+    labels = np.asarray(teacher.card.label_ids, np.uint8)[found.labels]
+    write_labels(target, LabelMap(labels, volume.geometry))
+    voxel_ml = float(np.prod(volume.geometry.spacing_xyz)) / 1000
+    return {
+        "tumor_ml": round(float((labels > 0).sum()) * voxel_ml, 3),
+        "windows_run": found.windows_run,
+        "windows_total": found.windows_total,
+    }

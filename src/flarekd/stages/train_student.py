@@ -1,0 +1,76 @@
+"""train-student: cohort.csv and fused labels → student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flarekd import config, console, device
+from flarekd.cohort import read_cohort
+from flarekd.errors import InputError
+from flarekd.imaging.files import list_scans
+from flarekd.labels import NAMES
+from flarekd.report.curves import draw_curves
+from flarekd.student.network import StudentUNet
+from flarekd.training.prepare import Grid, Source
+from flarekd.training.session import Plan, Resume, run
+
+
+def train_student(
+    cohort: Path,
+    labels: Path,
+    out: Path,
+    settings: config.Config,
+    *,
+    device_name: str,
+    resume: Resume,
+) -> Path:
+    """Train the small 3D student on all training cases that have fused labels.
+
+    Args:
+        cohort: cohort.csv.
+        labels: Folder of fused labels, one file a case.
+        out: Run folder.
+        settings: The configuration.
+        device_name: As `device.choose` takes it.
+        resume: What to do with a checkpoint in `out`.
+
+    Returns:
+        The model file.
+    """
+    fused = list_scans(labels)
+    cases = [case for case in read_cohort(cohort) if case.split == "train"]
+    lacking = [case.case for case in cases if case.case not in fused]
+    sources = [Source(c.case, c.image, fused[c.case]) for c in cases if c.case in fused]
+    if not sources:
+        raise InputError(
+            f"no training case of {str(cohort)!r} has a label in {str(labels)!r}",
+            "run `flarekd fuse`",
+        )
+    student = settings.student
+    console.info(f"student: {len(sources)} cases with fused labels")
+    plan = Plan(
+        role="student",
+        network={
+            "classes": len(NAMES),
+            "channels": student.channels,
+            "strides": student.strides,
+        },
+        build=StudentUNet,
+        settings=student,
+        grid=Grid(student.spacing, student.patch, tumor_only=False),
+        labels=NAMES,
+        label_ids=tuple(range(len(NAMES))),
+        inference={"step": student.step, "windows": student.windows},
+        seed=settings.seed,
+        config=config.dump(settings),
+        missing=dict.fromkeys(lacking, f"no label in {labels}; run `flarekd fuse`"),
+    )
+    return run(
+        plan,
+        sources,
+        out,
+        device.choose(device_name),
+        resume=resume,
+        screen=console,
+        draw=draw_curves,
+    )

@@ -1,0 +1,61 @@
+"""train-teacher: cohort.csv → teacher, on the cases with annotated tumours (groups 1 and 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flarekd import config, console, device
+from flarekd.cohort import read_cohort
+from flarekd.errors import InputError
+from flarekd.labels import NAMES, TUMOR
+from flarekd.report.curves import draw_curves
+from flarekd.teacher.network import TeacherUNet
+from flarekd.training.prepare import Grid, Source
+from flarekd.training.session import Plan, Resume, run
+
+
+def train_teacher(
+    cohort: Path, out: Path, settings: config.Config, device_name: str, resume: Resume
+) -> Path:
+    """Train the 2D tumour teacher.
+
+    Args:
+        cohort: cohort.csv.
+        out: Run folder.
+        settings: The configuration.
+        device_name: As `device.choose` takes it.
+        resume: What to do with a checkpoint in `out`.
+
+    Returns:
+        The model file.
+    """
+    cases = [case for case in read_cohort(cohort) if case.split == "train" and case.has_tumor_label]
+    if not cases:
+        raise InputError(
+            f"no training case of {str(cohort)!r} has annotated tumours",
+            "the teacher needs cases with 14 in their column 'annotated' (groups 1 and 4)",
+        )
+    sources = [Source(case.case, case.image, case.label) for case in cases if case.label]
+    teacher = settings.teacher
+    console.info(f"teacher: {len(sources)} cases with annotated tumours")
+    plan = Plan(
+        role="teacher",
+        network={"classes": 2, "channels": teacher.channels, "attention": teacher.attention},
+        build=TeacherUNet,
+        settings=teacher,
+        grid=Grid((0.0, *teacher.spacing), teacher.patch, tumor_only=True),
+        labels=(NAMES[0], NAMES[TUMOR]),
+        label_ids=(0, TUMOR),
+        inference={"probe": teacher.probe, "min_foreground": teacher.min_foreground},
+        seed=settings.seed,
+        config=config.dump(settings),
+    )
+    return run(
+        plan,
+        sources,
+        out,
+        device.choose(device_name),
+        resume=resume,
+        screen=console,
+        draw=draw_curves,
+    )

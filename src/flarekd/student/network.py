@@ -1,0 +1,75 @@
+"""The student: a plain, small 3D U-Net (the "Small nnU-Net" of Table 2; method.md §4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flarekd.layers import conv_stage, he_init, heads_out
+
+
+class StudentUNet(nn.Module):
+    """A 3D U-Net with instance norm, strided downsampling and deep supervision.
+
+    The published one has 5,640,656 + 240·classes parameters: 5,644,256 with 15 outputs. Its first
+    encoder stage has (1, 3, 3) kernels where it does not downsample z, every other stage (3, 3, 3),
+    as nnU-Net v1 builds it.
+
+    Args:
+        classes: Outputs, background included.
+        channels: Features of each stage, full resolution first.
+        strides: One (z, y, x) stride for each step between stages.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        channels: Sequence[int] = (16, 32, 64, 128, 256),
+        strides: Sequence[Sequence[int]] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
+    ) -> None:
+        super().__init__()
+        if len(strides) != len(channels) - 1:
+            message = f"{len(channels)} stages need {len(channels) - 1} strides, got {len(strides)}"
+            raise ValueError(message)
+        self.divisor = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
+        first_kernel = (1 if strides[0][0] == 1 else 3, 3, 3)
+        encoder = [conv_stage(1, channels[0], first_kernel, (1, 1, 1))]
+        for before, after, stride in zip(channels, channels[1:], strides, strict=False):
+            encoder.append(conv_stage(before, after, (3, 3, 3), stride))
+        self.encoder = nn.ModuleList(encoder)
+        up, decoder = [], []
+        for below, here, stride in zip(channels[1:], channels, strides, strict=False):
+            size = (stride[0], stride[1], stride[2])
+            up.append(nn.ConvTranspose3d(below, here, size, size, bias=False))
+            decoder.append(conv_stage(2 * here, here, (3, 3, 3), (1, 1, 1)))
+        self.up, self.decoder = nn.ModuleList(up), nn.ModuleList(decoder)
+        self.heads = nn.ModuleList(
+            nn.Conv3d(here, classes, 1, bias=False) for here in channels[:-1]
+        )
+        self.apply(he_init)
+
+    def forward(self, image: Tensor) -> list[Tensor] | Tensor:
+        """Logits of a normalised patch.
+
+        Args:
+            image: float (n, 1, z, y, x), each axis divisible by ``divisor``.
+
+        Returns:
+            While training the logits (n, classes, ...) of every level, full resolution first;
+            otherwise those of the full resolution alone.
+        """
+        skips = []
+        feature = image
+        for stage in self.encoder:
+            feature = stage(feature)
+            skips.append(feature)
+        features: list[Tensor] = []
+        for level in reversed(range(len(self.decoder))):
+            upsampled = self.up[level](feature)
+            feature = self.decoder[level](torch.cat((upsampled, skips[level]), dim=1))
+            features.insert(0, feature)
+        logits = heads_out(self.heads, features, self.training)
+        return logits if self.training else logits[0]

@@ -1,0 +1,1 @@
+"""The resource-intensive teacher: a 2D attention U-Net that finds tumours, slice by slice."""

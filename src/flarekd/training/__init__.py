@@ -1,0 +1,4 @@
+"""What both networks share in training.
+
+Loss, schedule, augmentation, sampling, loop, checkpoints.
+"""

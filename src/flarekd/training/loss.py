@@ -1,0 +1,83 @@
+"""Soft Dice + cross-entropy with deep supervision (method.md §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SMOOTH = 1e-5
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """Soft Dice of each foreground class over the whole batch ("batch dice", background excluded).
+
+    Args:
+        logits: float (n, classes, ...).
+        target: int64 (n, ...), 0..classes-1.
+
+    Returns:
+        float (classes - 1,): (2·Σp·t + s) / (Σp + Σt + s) with s = 1e-5 per class.
+    """
+    probability = torch.softmax(logits.float(), dim=1)
+    one_hot = torch.zeros_like(probability).scatter_(1, target.unsqueeze(1), 1.0)
+    axes = [0, *range(2, logits.ndim)]
+    overlap = (probability * one_hot).sum(axes)
+    total = probability.sum(axes) + one_hot.sum(axes)
+    dice: Tensor = (2 * overlap + SMOOTH) / (total + SMOOTH + 1e-8)
+    return dice[1:]
+
+
+def dice_cross_entropy(
+    logits: Tensor, target: Tensor, class_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy minus mean soft Dice, weighted 1:1.
+
+    Args:
+        logits: float (n, classes, ...).
+        target: int64 (n, ...).
+        class_weights: Cross-entropy weight (classes,), None weighs all alike.
+
+    Returns:
+        The loss, between -1 and infinity, and the soft Dice of each foreground class, detached.
+    """
+    dice = soft_dice(logits, target)
+    entropy = functional.cross_entropy(logits.float(), target, weight=class_weights)
+    return entropy - dice.mean(), dice.detach()
+
+
+def deep_supervision_loss(
+    outputs: Sequence[Tensor],
+    target: Tensor,
+    weights: Sequence[float],
+    class_weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Weighted loss over all decoder levels, targets scaled down to each by nearest neighbour.
+
+    Args:
+        outputs: Logits of each level, full resolution first.
+        target: int64 (n, ...), full resolution.
+        weights: One a level; a level of weight 0 is left out.
+        class_weights: As in `dice_cross_entropy`.
+
+    Returns:
+        The loss, and the soft Dice (classes - 1,) at full resolution.
+
+    Raises:
+        ValueError: If there are not as many weights as outputs.
+    """
+    if len(outputs) != len(weights):
+        message = f"{len(weights)} deep supervision weights for {len(outputs)} outputs"
+        raise ValueError(message)
+    total, dice = dice_cross_entropy(outputs[0], target, class_weights)
+    total = total * weights[0]
+    for logits, weight in zip(outputs[1:], weights[1:], strict=True):
+        if weight > 0:
+            small = functional.interpolate(
+                target.unsqueeze(1).float(), size=logits.shape[2:], mode="nearest-exact"
+            )
+            loss, _ = dice_cross_entropy(logits, small.squeeze(1).long(), class_weights)
+            total = total + weight * loss
+    return total, dice

@@ -1,0 +1,17 @@
+"""The learning rate over time (Table 4)."""
+
+from __future__ import annotations
+
+
+def poly_lr(initial: float, epoch: int, epochs: int) -> float:
+    """The poly schedule: initial · (1 - epoch/epochs)^0.9, constant within an epoch.
+
+    >>> round(poly_lr(0.01, 850, 1500), 7)
+    0.0047113
+    """
+    return initial * float((1 - epoch / epochs) ** 0.9)
+
+
+def warmup(iteration: int, length: int) -> float:
+    """Factor that rises linearly to 1 over the first `length` iterations."""
+    return min(1.0, (iteration + 1) / length) if length else 1.0

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from flarekd.errors import InputError
+from flarekd.imaging.files import list_scans, read_geometry, read_volume, write_volume
+
+TILT = np.radians(16)
+ROW = np.array([1.0, 0.0, 0.0])
+COLUMN = np.array([0.0, np.cos(TILT), np.sin(TILT)])
+
+
+def write_series(folder, hu, **options):
+    """Write (k, j, i) HU as CT slices, with file names in another order than the positions."""
+    given = {
+        "row": ROW,
+        "column": COLUMN,
+        "origin": np.array([-30.0, 12.5, -101.0]),
+        "gap_mm": 2.5,
+        "drift": np.zeros(3),
+        "modality": "CT",
+        "description": "abdomen",
+        "intercept": -1024,
+        "prefix": "IM",
+    } | options
+    folder.mkdir(parents=True, exist_ok=True)
+    normal = np.cross(given["row"], given["column"])
+    series, frame = generate_uid(), generate_uid()
+    names = np.random.default_rng(0).permutation(len(hu))
+    for index, plane in enumerate(hu):
+        position = given["origin"] + index * (given["gap_mm"] * normal + given["drift"])
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        data.StudyInstanceUID = data.FrameOfReferenceUID = frame
+        data.SeriesInstanceUID = series
+        data.Modality, data.SeriesDescription = given["modality"], given["description"]
+        data.PatientID, data.InstanceNumber = "phantom", int(names[index]) + 1
+        data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        data.ImagePositionPatient = [f"{place:.6f}" for place in position]
+        data.ImageOrientationPatient = [f"{c:.10f}" for c in (*given["row"], *given["column"])]
+        data.PixelSpacing = [0.9, 0.7]  # between rows, between columns
+        data.SliceThickness = 5.0  # slices overlap: not the distance between them
+        data.Rows, data.Columns = plane.shape
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+        data.RescaleSlope, data.RescaleIntercept = 1, given["intercept"]
+        data.PixelData = (plane - given["intercept"]).astype("<u2").tobytes()
+        data.save_as(folder / f"{given['prefix']}{names[index]:04d}", enforce_file_format=True)
+    return folder
+
+
+@pytest.fixture
+def hu():
+    return np.random.default_rng(1).integers(-1000, 1000, (6, 8, 9)).astype(np.int16)
+
+
+@pytest.fixture
+def folder(tmp_path, hu):
+    return write_series(tmp_path / "case_0000", hu)
+
+
+def test_a_series_is_read_in_hu_sorted_by_position(folder, hu):
+    volume = read_volume(folder)
+    assert volume.array.dtype == np.int16
+    np.testing.assert_array_equal(volume.array, hu)
+    geometry = volume.geometry
+    assert geometry.size_xyz == (9, 8, 6)
+    np.testing.assert_allclose(geometry.spacing_xyz, (0.7, 0.9, 2.5), atol=1e-5)
+    np.testing.assert_allclose(geometry.origin_xyz, (-30.0, 12.5, -101.0), atol=1e-5)
+    expected = np.stack([ROW, COLUMN, np.cross(ROW, COLUMN)], axis=1)
+    np.testing.assert_allclose(np.reshape(geometry.direction, (3, 3)), expected, atol=1e-6)
+    assert read_geometry(folder) == geometry
+
+
+def test_itk_reads_the_same_series_on_the_same_grid(folder):
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    geometry = read_geometry(folder)
+    assert image.GetSize() == geometry.size_xyz
+    np.testing.assert_allclose(image.GetSpacing(), geometry.spacing_xyz, atol=1e-5)
+    np.testing.assert_allclose(image.GetOrigin(), geometry.origin_xyz, atol=1e-5)
+    np.testing.assert_allclose(image.GetDirection(), geometry.direction, atol=1e-5)
+
+
+def test_slices_stored_head_first_or_sagittal_become_canonical(tmp_path, hu):
+    upside_down = write_series(tmp_path / "a", hu, row=-ROW)  # the normal points down
+    assert read_volume(upside_down).array.shape == (6, 8, 9)
+    np.testing.assert_array_equal(read_volume(upside_down).array, hu[::-1, :, ::-1])
+    sagittal = write_series(
+        tmp_path / "b", hu, row=np.array([0.0, 1, 0]), column=np.array([0.0, 0, -1])
+    )
+    np.testing.assert_array_equal(read_volume(sagittal).array, hu.transpose(1, 2, 0)[::-1, :, ::-1])
+
+
+def test_a_series_is_written_as_nifti_on_the_same_grid(folder, tmp_path):
+    volume = read_volume(folder)
+    write_volume(tmp_path / "a.nii.gz", volume)
+    again = read_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(again.array, volume.array)
+    assert again.geometry.mismatch(volume.geometry) is None
+
+
+def test_a_missing_slice_is_refused_with_its_place(folder):
+    read = [(pydicom.dcmread(path), path) for path in folder.iterdir()]
+    positions = sorted(float(data.ImagePositionPatient[2]) for data, _ in read)
+    for data, path in read:
+        if float(data.ImagePositionPatient[2]) == positions[3]:
+            path.unlink()
+    expected = (
+        rf"1 slice missing between {positions[2]:.2f} and {positions[4]:.2f} mm: a gap of 5.00"
+    )
+    with pytest.raises(InputError, match=expected):
+        read_volume(folder)
+
+
+def test_two_slices_at_one_place_are_refused(folder):
+    path = sorted(folder.iterdir())[0]
+    data = pydicom.dcmread(path)
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    data.save_as(folder / "copy")
+    with pytest.raises(InputError, match=rf"both lie at {data.ImagePositionPatient[2]:.2f} mm"):
+        read_volume(folder)
+
+
+def test_uneven_slices_are_refused(folder):
+    paths = sorted(folder.iterdir(), key=lambda p: pydicom.dcmread(p).ImagePositionPatient[2])
+    data = pydicom.dcmread(paths[2])
+    shift = 1.0 * np.cross(ROW, COLUMN)
+    data.ImagePositionPatient = [
+        f"{place - step:.6f}" for place, step in zip(data.ImagePositionPatient, shift, strict=True)
+    ]
+    data.save_as(paths[2])
+    with pytest.raises(InputError, match=r"uneven slices|missing between"):
+        read_volume(folder)
+
+
+def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path, hu):
+    drift = 2.5 * np.tan(np.radians(12)) * COLUMN
+    folder = write_series(tmp_path / "a", hu, drift=drift)
+    with pytest.raises(InputError, match=r"gantry was tilted: slices shift by 12\.0°"):
+        read_volume(folder)
+
+
+def test_mixed_orientations_and_sizes_are_refused(folder):
+    path = sorted(folder.iterdir())[0]
+    data = pydicom.dcmread(path)
+    turned = list(data.ImageOrientationPatient)
+    data.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    data.save_as(path)
+    with pytest.raises(InputError, match="differ in orientation"):
+        read_volume(folder)
+    data.ImageOrientationPatient = turned
+    data.PixelSpacing = [0.9, 0.8]
+    data.save_as(path)
+    with pytest.raises(InputError, match="differ in size or spacing"):
+        read_volume(folder)
+
+
+def test_one_axial_ct_among_other_series_is_chosen(folder, hu):
+    write_series(folder, hu[:1], prefix="LOC", description="scout")
+    write_series(folder, hu[:4], prefix="MR", modality="MR", description="t1")
+    coronal = {"row": np.array([1.0, 0, 0]), "column": np.array([0.0, 0, -1])}
+    write_series(folder, hu[:3], prefix="COR", description="coronal", **coronal)
+    np.testing.assert_array_equal(read_volume(folder).array, hu)
+
+
+def test_two_axial_cts_are_refused_and_listed(folder, hu):
+    write_series(folder, hu[:4], prefix="ART", description="arterial")
+    with pytest.raises(InputError) as error:
+        read_volume(folder)
+    assert "holds 2 series, 2 of them axial CT" in error.value.what
+    assert "'abdomen' (CT, 9×8×6)" in error.value.what
+    assert "'arterial' (CT, 9×8×4)" in error.value.what
+    assert error.value.mend == "give each series a folder of its own"
+
+
+def test_a_torn_file_is_refused_by_name(folder, capfd):
+    path = sorted(folder.iterdir())[2]
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(InputError, match=path.name):
+        read_volume(folder)
+    assert capfd.readouterr().out == ""
+
+
+def test_files_that_are_not_dicom_are_passed_over(folder, hu):
+    (folder / "notes.txt").write_text("x")
+    (folder / ".DS_Store").write_bytes(b"x")
+    np.testing.assert_array_equal(read_volume(folder).array, hu)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no DICOM files"):
+        read_volume(tmp_path)
+
+
+def test_dicom_folders_are_listed_beside_files(folder, tmp_path):
+    (tmp_path / "b.nii.gz").touch()
+    (tmp_path / "empty").mkdir()
+    assert list_scans(tmp_path) == {"b": tmp_path / "b.nii.gz", "case": folder}
+    assert list_scans(folder) == {"case": folder}

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from flarekd.inference.accumulate import Accumulator, check_network, forward
+
+
+def test_windows_that_agree_give_back_their_value_wherever_they_overlap():
+    field = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(0))
+    accumulator = Accumulator((6, 10), (4, 4))
+    for y in (0, 2):
+        for x in (0, 3, 6):
+            accumulator.add(field[:, y : y + 4, x : x + 4], (y, x))
+    torch.testing.assert_close(accumulator.mean(1.0), field, rtol=0, atol=1e-5)
+
+
+def test_overlap_is_weighted_by_distance_from_the_middle():
+    accumulator = Accumulator((6,), (4,))
+    accumulator.add(torch.zeros(1, 4), (0,))
+    accumulator.add(torch.ones(1, 4), (2,))
+    mean = accumulator.mean(0.0)[0]
+    # voxel 2 is the middle of the first window (weight 1) and the rim of the second (4 σ away)
+    assert mean[:2].tolist() == [0, 0]
+    assert mean[2] == pytest.approx(torch.exp(torch.tensor(-8.0)).item(), rel=1e-3)
+    assert mean[4:].tolist() == [1, 1]
+
+
+def test_what_no_window_saw_is_background_and_never_nan():
+    accumulator = Accumulator((5,), (2,))
+    accumulator.add(torch.full((2, 2), 3.0), (1,))
+    torch.testing.assert_close(
+        accumulator.mean(7.0), torch.tensor([[7.0, 3, 3, 7, 7], [0, 3, 3, 0, 0]])
+    )
+    assert Accumulator((2, 2), (1, 1)).mean(7.0).tolist() == [[[7, 7], [7, 7]]]
+
+
+def test_a_network_in_training_mode_is_refused():
+    with pytest.raises(ValueError, match="training mode"):
+        check_network(torch.nn.Conv2d(1, 1, 1))
+    check_network(torch.nn.Conv2d(1, 1, 1).eval())
+
+
+def test_a_network_that_changes_the_resolution_is_refused():
+    with pytest.raises(ValueError, match=r"maps \(1, 1, 4, 4\) to \(1, 1, 2, 2\)"):
+        forward(torch.nn.MaxPool2d(2).eval(), torch.zeros(1, 1, 4, 4), half=False)
+
+
+def test_half_precision_is_for_cuda_and_leaves_the_cpu_exact():
+    network = torch.nn.Conv2d(1, 2, 1).eval()
+    image = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.equal(forward(network, image, half=True), network(image))

@@ -1,0 +1,132 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from flarekd.inference.slabs import labels_from_logits
+
+SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12))
+
+
+def whole(logits: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """The oracle: every class interpolated at native resolution."""
+    return functional.interpolate(logits[None].double(), shape, mode="trilinear")[0]
+
+
+def assert_equal_but_for_ties(labels: np.ndarray, logits: torch.Tensor) -> None:
+    chosen = logits.gather(0, torch.from_numpy(labels).long()[None])[0]
+    # rounding decides only between values that are nearly the same
+    assert float((logits.amax(0) - chosen).max()) < 1e-4
+    expected = logits.argmax(0).numpy()
+    two = logits.topk(min(2, len(logits)), 0).values
+    is_clear = (two[0] - two[-1] > 1e-4).numpy() | (len(logits) == 1)
+    np.testing.assert_array_equal(labels[is_clear], expected[is_clear])
+    assert is_clear.mean() > 0.9
+
+
+def random_logits(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SHAPES, SHAPES, st.integers(1, 15), st.integers(0, 99))
+def test_labels_equal_those_of_interpolating_everything(source, native, classes, seed):
+    logits = random_logits((classes, *source), seed)
+    labels = labels_from_logits(logits, native)
+    assert labels.dtype == np.uint8
+    assert labels.shape == native
+    values = whole(logits, native)
+    chosen = values.gather(0, torch.from_numpy(labels).long()[None])[0]
+    assert float((values.amax(0) - chosen).max()) < 1e-4
+
+
+@pytest.mark.parametrize("classes", [2, 15])
+@pytest.mark.parametrize(
+    "native",
+    [(28, 40, 45), (5, 17, 11), (7, 31, 29), (1, 50, 3), (14, 31, 29), (7, 40, 29), (3, 60, 10)],
+)
+def test_smooth_logits_give_exactly_the_labels_of_the_whole(native, classes):
+    logits = whole(10 * random_logits((classes, 3, 5, 4)), (7, 31, 29)).float()
+    assert_equal_but_for_ties(labels_from_logits(logits, native), whole(logits, native))
+
+
+def test_two_slices_become_four_by_quarters():
+    # class 1 minus class 0 runs from -1 to 3: at native slices -1, 0 (a tie), 2 and 3
+    logits = torch.tensor([[0.0, 0.0], [-1.0, 3.0]]).reshape(2, 2, 1, 1)
+    assert labels_from_logits(logits, (4, 1, 1)).ravel().tolist() == [0, 0, 1, 1]
+
+
+def test_ties_go_to_the_lower_id():
+    assert labels_from_logits(torch.zeros(4, 2, 2, 2), (3, 3, 3)).max() == 0
+    tied = torch.tensor([0.0, 5.0, 5.0]).reshape(3, 1, 1, 1).expand(3, 2, 2, 2)
+    assert np.unique(labels_from_logits(tied, (3, 4, 5))).tolist() == [1]
+
+
+def test_the_same_size_is_the_plain_arg_max():
+    logits = random_logits((15, 4, 6, 5))
+    for method in ("linear", "nearest"):
+        labels = labels_from_logits(logits, (4, 6, 5), method=method)
+        np.testing.assert_array_equal(labels, logits.argmax(0).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_are_interpolated_in_full_precision(dtype):
+    logits = random_logits((5, 3, 6, 4)).to(dtype)
+    expected = labels_from_logits(logits.float(), (7, 9, 9))
+    np.testing.assert_array_equal(labels_from_logits(logits, (7, 9, 9)), expected)
+
+
+def test_a_cropped_view_does_as_well_as_a_contiguous_tensor():
+    logits = random_logits((3, 6, 9, 8))[:, 1:5, 2:7, 1:6]
+    expected = labels_from_logits(logits.contiguous(), (9, 7, 8))
+    np.testing.assert_array_equal(labels_from_logits(logits, (9, 7, 8)), expected)
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("native", [(12, 20, 15), (4, 3, 2), (5, 6, 7), (1, 1, 1), (10, 12, 14)])
+def test_nearest_takes_the_arg_max_first_as_the_paper_did(native):
+    logits = random_logits((6, 5, 6, 7))
+    small = logits.argmax(0)[None, None].float()
+    expected = functional.interpolate(small, native, mode="nearest-exact")[0, 0]
+    labels = labels_from_logits(logits, native, method="nearest")
+    np.testing.assert_array_equal(labels, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("shape", "native"),
+    [((2, 3, 3), (3, 3, 3)), ((257, 1, 1, 1), (1, 1, 1)), ((2, 1, 1, 1), (0, 1, 1))],
+)
+def test_impossible_shapes_are_refused(shape, native):
+    with pytest.raises(ValueError, match=r"cannot resize|logits must be"):
+        labels_from_logits(torch.zeros(shape), native)
+
+
+PEAK = """
+import resource, sys, torch
+from flarekd.inference.slabs import labels_from_logits
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+labels_from_logits(torch.zeros(2, 2, 8, 8), (4, 16, 16))
+logits = torch.zeros(int(sys.argv[1]), int(sys.argv[2]), 170, 170)
+logits[0] += 1
+before = peak()
+labels_from_logits(logits, (4 * int(sys.argv[2]), 256, 256))
+print(peak() - before)
+"""
+
+
+def peak_growth_mib(classes: int, source_slices: int) -> int:
+    command = [sys.executable, "-c", PEAK, str(classes), str(source_slices)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.slow
+def test_memory_holds_the_labels_and_two_source_slices_but_never_all_classes():
+    # classes × native volume would be 1,500 and 3,000 MiB of float32
+    native_mib = 100 * 256 * 256 / 2**20
+    assert peak_growth_mib(60, 25) < native_mib + 120
+    assert peak_growth_mib(30, 100) < 4 * native_mib + 90

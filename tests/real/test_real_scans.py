@@ -1,0 +1,72 @@
+"""Real scans, where they are at hand: read right, written back exactly, told CT from what is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from flarekd.imaging.files import read_geometry, read_labels, read_volume, write_volume
+from flarekd.imaging.intensity import foreground_sample, not_ct_reason, statistics
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+SCANS = {
+    "ct_abdomen_3mm/image.nii.gz": (112, 101, 122),
+    "ct_abdomen_slab_3mm/image.nii.gz": (30, 101, 122),
+    "ct_abdomen_pelvis/image.nii.gz": (160, 256, 256),
+    "mr_abdomen_not_ct/image.nii.gz": (20, 91, 117),
+    "ct_oblique_phantom/image.nii.gz": (58, 248, 175),
+    "ct_thorax_coarse_mha/image.mha": (64, 78, 57),
+}
+NOT_CT = {
+    "mr_abdomen_not_ct/image.nii.gz": "an MR",
+    "ct_oblique_phantom/image.nii.gz": "a picture of 0 to 255",
+}
+
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real scans at {DATA}")
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_a_real_scan_is_canonical_and_written_back_exactly(tmp_path, name):
+    volume = read_volume(DATA / name)
+    assert volume.array.shape == SCANS[name]
+    assert volume.array.dtype == np.int16
+    original = sitk.ReadImage(str(DATA / name))
+    canonical = sitk.GetArrayFromImage(sitk.DICOMOrient(original, "LPS"))
+    np.testing.assert_array_equal(volume.array, canonical)
+    assert read_geometry(DATA / name) == volume.geometry
+    copy = tmp_path / Path(name).name
+    write_volume(copy, volume)
+    written = sitk.ReadImage(str(copy))
+    assert written.GetSize() == original.GetSize()
+    assert written.GetSpacing() == original.GetSpacing()
+    assert written.GetOrigin() == original.GetOrigin()
+    np.testing.assert_allclose(written.GetDirection(), original.GetDirection(), atol=1e-6)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(original))
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_ct_passes_and_what_is_none_is_told(name):
+    reason = not_ct_reason(read_volume(DATA / name).array)
+    if name in NOT_CT:
+        assert NOT_CT[name] in (reason or "")
+    else:
+        assert reason is None
+
+
+def test_organs_lie_on_their_scan_and_on_the_right_side():
+    image = read_volume(DATA / "ct_abdomen_3mm/image.nii.gz")
+    organs = read_labels(DATA / "ct_abdomen_3mm/organs.nii.gz")
+    assert image.geometry.mismatch(organs.geometry) is None
+    centre = {
+        label: np.argwhere(organs.array == label).mean(axis=0) for label in (1, 2, 3, 5, 6, 13)
+    }
+    # x grows to the patient's left: liver and right kidney before spleen and left kidney
+    assert centre[1][2] < centre[3][2]
+    assert centre[2][2] < centre[13][2]
+    # the vena cava lies to the right of the aorta
+    assert centre[6][2] < centre[5][2]
+    found = statistics([foreground_sample(image.array, organs.array)])
+    assert 0 < found.mean < 80  # no contrast

@@ -1,0 +1,194 @@
+"""`evaluate` from files to score files, pictures and failures, by case."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from flarekd.errors import CasesFailedError, InputError
+from flarekd.imaging.files import write_labels, write_volume
+from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.labels import NAMES
+from flarekd.metrics import score_case
+from flarekd.stages.evaluate import evaluate
+
+# anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
+COS, SIN = np.cos(0.28), np.sin(0.28)
+GEOMETRY = Geometry(
+    (14, 16, 20), (1.1, 0.7, 2.5), (-31.0, 45.5, 112.0), (COS, SIN, 0, SIN, -COS, 0, 0, 0, 1)
+)
+
+
+def moved(geometry: Geometry, origin) -> Geometry:
+    return Geometry(geometry.size_xyz, geometry.spacing_xyz, origin, geometry.direction)
+
+
+def labels(shift: int = 0) -> np.ndarray:
+    array = np.zeros((20, 16, 14), np.uint8)
+    array[4:12, 3:9, 2 + shift : 8 + shift] = 1
+    array[5:10, 10:13, 3:6] = 5
+    array[13:17, 4 + shift : 9 + shift, 4:9] = 14
+    return array
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for case, shift in (("case_a", 0), ("case_b", 1), ("case_c", 2)):
+        write_labels(tmp_path / "ref" / f"{case}.nii.gz", LabelMap(labels(), GEOMETRY))
+        write_labels(tmp_path / "pred" / f"{case}.nii.gz", LabelMap(labels(shift), GEOMETRY))
+        image = (labels().astype(np.int16) * 10 - 50).astype(np.int16)
+        write_volume(tmp_path / "images" / f"{case}_0000.nii.gz", Volume(image, GEOMETRY))
+    return tmp_path
+
+
+def run(folder, protocol="flare23", **options):
+    return evaluate(folder / "pred", folder / "ref", folder / "out", protocol, **options)
+
+
+def rows(folder):
+    with (folder / "out" / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_score_files_hold_every_case_and_class_and_their_means(folders, capsys):
+    summary = run(folders, images=folders / "images")
+    table = rows(folders)
+    assert list(table[0]) == ["case", "label", "name", "dsc", "nsd"]
+    assert [row["case"] for row in table[::14]] == ["case_a", "case_b", "case_c"]
+    assert [row["name"] for row in table[:14]] == list(NAMES[1:])
+    assert [int(row["label"]) for row in table[14:28]] == list(range(1, 15))
+    expected = score_case(labels(1), labels(), GEOMETRY.spacing_zyx, "flare23")
+    for row, score in zip(table[14:28], expected, strict=True):
+        assert (float(row["dsc"]), float(row["nsd"])) == (score.dsc, score.nsd)
+    assert float(table[14]["dsc"]) == round(5 / 6, 4)
+
+    assert json.loads((folders / "out" / "scores.json").read_text()) == summary
+    assert list(summary)[:5] == ["protocol", "classes", "organs", "tumor", "all"]
+    assert (summary["protocol"], summary["cases"], summary["failed"]) == ("flare23", 3, [])
+    liver = np.mean([1, 0.8333, 0.6667])
+    tumor = np.mean([1, 0.8, 0.6])
+    assert summary["classes"]["liver"]["dsc"] == pytest.approx(liver)
+    assert summary["tumor"] == summary["classes"]["tumor"]
+    assert summary["tumor"]["dsc"] == pytest.approx(tumor)
+    assert summary["organs"]["dsc"] == pytest.approx((12 + liver) / 13)
+    assert summary["all"]["dsc"] == pytest.approx((12 + liver + tumor) / 14)
+    shown = capsys.readouterr().out
+    assert "83.33" in shown  # the liver's mean in percent
+    assert "3 cases, protocol flare23" in shown
+
+
+def test_every_case_has_a_picture_with_and_without_images(folders):
+    run(folders)
+    pictures = sorted(path.name for path in (folders / "out" / "overlays").iterdir())
+    assert pictures == ["case_a.png", "case_b.png", "case_c.png"]
+    black = (folders / "out" / "overlays" / "case_b.png").read_bytes()
+    run(folders, images=folders / "images")
+    grey = (folders / "out" / "overlays" / "case_b.png").read_bytes()
+    assert black[:8] == grey[:8] == b"\x89PNG\r\n\x1a\n"
+    assert black != grey
+
+
+def test_the_number_of_jobs_changes_nothing(folders):
+    one = run(folders)
+    csv_one = (folders / "out" / "scores.csv").read_bytes()
+    assert run(folders, jobs=2) == one
+    assert (folders / "out" / "scores.csv").read_bytes() == csv_one
+
+
+def test_the_corrected_protocol_sees_the_last_slice_of_the_aorta(folders):
+    short = labels()
+    short[9][short[9] == 5] = 0
+    for case in ("case_a", "case_b", "case_c"):
+        write_labels(folders / "pred" / f"{case}.nii.gz", LabelMap(short, GEOMETRY))
+    assert run(folders)["classes"]["aorta"]["dsc"] == 1
+    summary = run(folders, "corrected")
+    assert summary["protocol"] == "corrected"
+    assert summary["classes"]["aorta"]["dsc"] == pytest.approx(8 / 9)
+
+
+def test_a_missing_prediction_scores_zero_and_is_named_after_all_else_is_written(folders, capsys):
+    (folders / "pred" / "case_b.nii.gz").unlink()
+    with pytest.raises(CasesFailedError, match="1 of 3 cases failed: case_b") as caught:
+        run(folders)
+    assert caught.value.exit_code == 4
+    summary = json.loads((folders / "out" / "scores.json").read_text())
+    assert summary["failed"] == ["case_b"]
+    assert "no prediction" in summary["errors"]["case_b"]
+    assert summary["cases"] == 3
+    assert summary["classes"]["spleen"]["dsc"] == pytest.approx(2 / 3)
+    zeros = [row for row in rows(folders) if row["case"] == "case_b"]
+    assert {(float(row["dsc"]), float(row["nsd"])) for row in zeros} == {(0.0, 0.0)}
+    assert len(zeros) == 14
+    assert (folders / "out" / "overlays" / "case_c.png").exists()
+    assert "case_b: no prediction" in capsys.readouterr().err
+
+
+def test_a_prediction_on_another_grid_is_named_and_left_out_of_the_means(folders):
+    elsewhere = moved(GEOMETRY, (-31.0, 45.5, 114.5))
+    write_labels(folders / "pred" / "case_b.nii.gz", LabelMap(labels(), elsewhere))
+    smaller = Geometry((14, 16, 19), GEOMETRY.spacing_xyz, GEOMETRY.origin_xyz, GEOMETRY.direction)
+    write_labels(folders / "pred" / "case_c.nii.gz", LabelMap(labels()[1:], smaller))
+    with pytest.raises(CasesFailedError, match="2 of 3 cases failed: case_b, case_c"):
+        run(folders)
+    summary = json.loads((folders / "out" / "scores.json").read_text())
+    assert summary["failed"] == ["case_b", "case_c"]
+    assert "2.50 mm off (case_b.nii.gz)" in summary["errors"]["case_b"]
+    assert "case_c.nii.gz is 14×16×19 voxels against 14×16×20" in summary["errors"]["case_c"]
+    assert summary["cases"] == 1
+    assert {row["case"] for row in rows(folders)} == {"case_a"}
+
+
+def test_a_torn_prediction_fails_alone(folders):
+    path = folders / "pred" / "case_c.nii.gz"
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(CasesFailedError, match="case_c"):
+        run(folders)
+    assert {row["case"] for row in rows(folders)} == {"case_a", "case_b"}
+
+
+def test_an_undefined_score_is_null_in_json_and_nan_in_csv(folders):
+    thin = np.zeros((20, 16, 14), np.uint8)
+    thin[5, 3:9, 3:9] = 10
+    for case in ("case_a", "case_b", "case_c"):
+        write_labels(folders / "ref" / f"{case}.nii.gz", LabelMap(thin, GEOMETRY))
+    summary = run(folders, "flare23")
+    assert summary["classes"]["esophagus"] == {"dsc": 0.0, "nsd": 0.0}  # nothing predicted
+    for case in ("case_a", "case_b", "case_c"):
+        write_labels(folders / "pred" / f"{case}.nii.gz", LabelMap(thin, GEOMETRY))
+    summary = run(folders, "flare23")
+    assert summary["classes"]["esophagus"] == {"dsc": None, "nsd": None}
+    assert summary["all"] == {"dsc": 1.0, "nsd": 1.0}
+    assert rows(folders)[9]["dsc"] == "nan"
+    assert run(folders, "corrected")["classes"]["esophagus"] == {"dsc": 1.0, "nsd": 1.0}
+
+
+def test_an_image_that_does_not_fit_costs_the_background_not_the_score(folders, capsys):
+    elsewhere = moved(GEOMETRY, (0.0, 0.0, 0.0))
+    image = Volume(np.zeros((20, 16, 14), np.int16), elsewhere)
+    write_volume(folders / "images" / "case_a_0000.nii.gz", image)
+    (folders / "images" / "case_c_0000.nii.gz").unlink()
+    summary = run(folders, images=folders / "images")
+    assert summary["failed"] == []
+    said = capsys.readouterr().err
+    assert "case_a: labels are drawn on black" in said
+    assert "no image for case_c" in said
+
+
+def test_predictions_without_reference_are_said_and_passed_over(folders, capsys):
+    (folders / "ref" / "case_a.nii.gz").unlink()
+    assert run(folders)["cases"] == 2
+    assert "1 predictions have no reference and are not scored: case_a" in capsys.readouterr().err
+
+
+def test_folders_that_share_no_case_are_refused(folders):
+    (folders / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no case of .* is in .*empty"):
+        evaluate(folders / "empty", folders / "ref", folders / "out", "flare23")
+    with pytest.raises(InputError, match="no label map to score against"):
+        evaluate(folders / "pred", folders / "empty", folders / "out", "flare23")
+    with pytest.raises(InputError, match="unknown protocol 'flare24'"):
+        run(folders, "flare24")
+    assert not (folders / "out").exists()

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from flarekd.teacher.windows import Probe, predict_slices, segment_slices
+
+PATCH = (16, 16)
+
+
+class Threshold(torch.nn.Module):
+    """Pointwise: foreground where the intensity is above ½."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Conv2d(1, 2, 1)
+        self.head.weight.data = torch.tensor([-20.0, 20.0]).reshape(2, 1, 1, 1)
+        self.head.bias.data = torch.tensor([10.0, -10.0])
+        self.batches: list[int] = []
+        self.eval()
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(windows))
+        return self.head(windows)
+
+
+def labels(volume: torch.Tensor, shape: tuple[int, int] | None = None, **options) -> np.ndarray:
+    shape = shape or tuple(volume.shape[1:])
+    return segment_slices(Threshold(), volume, PATCH, shape, **options).labels
+
+
+def windows(volume: torch.Tensor, **options) -> tuple[int, int]:
+    found = segment_slices(Threshold(), volume, PATCH, tuple(volume.shape[1:]), **options)
+    return found.windows_run, found.windows_total
+
+
+def blob(shape: tuple[int, int, int], z: int, y: int, x: int) -> torch.Tensor:
+    volume = torch.zeros(shape)
+    volume[z, y : y + 3, x : x + 3] = 1
+    return volume
+
+
+@pytest.mark.paper
+def test_three_windows_are_skipped_when_the_first_is_empty():
+    volume = torch.zeros(5, 24, 24)
+    assert windows(volume) == (5, 20)
+    assert labels(volume).max() == 0
+
+
+@pytest.mark.paper
+def test_all_four_windows_run_where_the_first_finds_foreground():
+    volume = blob((5, 24, 24), 2, 4, 4)
+    volume[2, 20, 20] = 1
+    assert windows(volume) == (4 + 4, 20)
+    np.testing.assert_array_equal(labels(volume), volume.numpy())
+
+
+@pytest.mark.paper
+def test_what_lies_only_outside_the_first_window_is_lost_as_the_paper_has_it():
+    volume = blob((1, 24, 24), 0, 20, 20)
+    assert labels(volume).max() == 0
+
+
+def test_a_centred_probe_finds_what_the_first_window_does_not_reach():
+    volume = blob((1, 24, 24), 0, 16, 16)
+    assert labels(volume).max() == 0
+    probe = Probe("center")
+    np.testing.assert_array_equal(labels(volume, probe=probe), volume.numpy())
+    assert windows(volume, probe=probe) == (5, 4)
+    assert windows(torch.zeros(1, 24, 24), probe=probe) == (1, 4)
+
+
+@pytest.mark.parametrize(("threshold", "run"), [(1, 4), (9, 4), (10, 1), (0, 4)])
+def test_the_probe_needs_as_many_pixels_as_asked(threshold, run):
+    volume = blob((1, 24, 24), 0, 4, 4)
+    probe = Probe(min_foreground=threshold)
+    assert windows(volume, probe=probe) == (run, 4)
+    # what the probe did see is kept either way
+    np.testing.assert_array_equal(labels(volume, probe=probe), volume.numpy())
+
+
+@pytest.mark.parametrize("place", ["top-left", "center"])
+@pytest.mark.parametrize(
+    ("shape", "total"), [((1, 1), 1), (PATCH, 1), ((9, 16), 1), ((24, 16), 2), ((32, 40), 8)]
+)
+def test_every_size_is_covered_and_keeps_its_shape(shape, total, place):
+    volume = torch.ones(3, *shape)
+    probe = Probe(place)
+    np.testing.assert_array_equal(labels(volume, probe=probe), np.ones((3, *shape)))
+    assert windows(volume, probe=probe)[1] == 3 * total
+
+
+@pytest.mark.parametrize("place", ["top-left", "center"])
+def test_a_single_window_is_not_run_twice(place):
+    assert windows(torch.ones(2, 16, 12), probe=Probe(place)) == (2, 2)
+
+
+def test_first_windows_of_several_slices_are_one_batch_and_then_the_rest():
+    volume = blob((6, 24, 24), 1, 4, 4)
+    volume[2] = volume[1]
+    network = Threshold()
+    done: list[tuple[int, int]] = []
+    segment_slices(network, volume, PATCH, (24, 24), batch=4, on_slices=lambda *a: done.append(a))
+    # four first windows, six others of two slices, two first windows
+    assert network.batches == [4, 4, 2, 2]
+    assert done == [(4, 6), (6, 6)]
+
+
+def test_the_batch_size_changes_nothing():
+    volume = torch.rand(7, 20, 27, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_array_equal(labels(volume, batch=1), labels(volume, batch=5))
+
+
+def test_probabilities_are_the_network_s_where_looked_at_and_background_elsewhere():
+    volume = torch.zeros(2, 24, 24)
+    volume[1] = torch.linspace(0, 1, 24)
+    groups = list(predict_slices(Threshold(), volume, PATCH, batch=3))
+    assert [group.start for group in groups] == [0]
+    probability = groups[0].probability
+    assert probability.shape == (2, 2, 24, 24)
+    torch.testing.assert_close(probability.sum(1), torch.ones(2, 24, 24))
+    # nothing was found in slice 0, and its last row was not looked at
+    assert probability[0, :, -1, -1].tolist() == [1.0, 0.0]
+    with torch.inference_mode():
+        direct = Threshold()(volume[1:, None])[0].softmax(0)
+    torch.testing.assert_close(probability[1], direct, rtol=0, atol=1e-5)
+
+
+def test_labels_come_at_the_in_plane_size_asked_for():
+    volume = torch.zeros(2, 20, 20)
+    volume[1, :, 5:15] = 1
+    found = labels(volume, (40, 60))
+    assert found.shape == (2, 40, 60)
+    assert found.dtype == np.uint8
+    assert found[0].max() == 0
+    np.testing.assert_array_equal(found[1], np.repeat([[0, 1, 0]], 40, 0).repeat([15, 30, 15], 1))
+
+
+def test_wrong_shapes_and_training_mode_are_refused():
+    with pytest.raises(ValueError, match="must be 3D"):
+        segment_slices(Threshold(), torch.zeros(4, 4), PATCH, (4, 4))
+    with pytest.raises(ValueError, match="training mode"):
+        segment_slices(Threshold().train(), torch.zeros(1, 4, 4), PATCH, (4, 4))

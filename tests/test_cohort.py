@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flarekd.cohort import COLUMNS, Case, format_cohort, read_cohort
+from flarekd.errors import InputError
+
+
+def written(folder, *cases):
+    path = folder / "cohort.csv"
+    path.write_text(format_cohort(cases, folder), encoding="utf-8")
+    return path
+
+
+def full_case(folder):
+    return Case(
+        case="FLARE23_0001",
+        image=folder / "imagesTr" / "FLARE23_0001_0000.nii.gz",
+        split="val",
+        group=4,
+        annotated=frozenset({1, 2, 3, 4, 13, 14}),
+        label=folder / "labelsTr" / "FLARE23_0001.nii.gz",
+        organ_pseudo=folder / "organPseudo" / "FLARE23_0001.nii.gz",
+        size=(512, 512, 91),
+        spacing=(0.8164, 0.8164, 2.5),
+        note='he said "no", and left; ümlaut',
+    )
+
+
+def test_a_cohort_survives_writing_and_reading(tmp_path):
+    cases = [full_case(tmp_path), Case("b", tmp_path / "b.nii.gz")]
+    path = written(tmp_path, *cases)
+    assert read_cohort(path) == cases
+    line = path.read_text(encoding="utf-8").splitlines()
+    assert line[0] == "case,split,group,annotated,image,label,organ_pseudo,size,spacing,note"
+    assert line[1].startswith(
+        "FLARE23_0001,val,4,1 2 3 4 13 14,imagesTr/FLARE23_0001_0000.nii.gz,labelsTr/"
+    )
+    assert line[2] == "b,train,,,b.nii.gz,,,,,"
+
+
+def test_paths_outside_the_folder_are_absolute(tmp_path):
+    elsewhere = tmp_path / "scans" / "a.nii.gz"
+    folder = tmp_path / "work"
+    folder.mkdir()
+    path = written(folder, Case("a", elsewhere))
+    assert str(elsewhere) in path.read_text(encoding="utf-8")
+    assert read_cohort(path)[0].image == elsewhere
+
+
+def test_a_spreadsheet_may_have_saved_it(tmp_path):
+    path = tmp_path / "cohort.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbfnote;Image ;case;annotated;group;label\r\n"
+        b"hi;x.nii.gz;a;14.0;1.0;y.nii.gz\r\n"
+        b";z.nii.gz; b ;1,2 3;;y.nii.gz\r\n"
+        b";;;;;\r\n"
+    )
+    first, second = read_cohort(path)
+    assert (first.case, first.annotated, first.group, first.note) == ("a", frozenset({14}), 1, "hi")
+    assert (second.case, second.annotated, second.split) == ("b", frozenset({1, 2, 3}), "train")
+    assert second.label == tmp_path / "y.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,,,14,x,,,,,", "annotated ids but no label"),
+        ("a,test,,,x,,,,,", "split 'test' is neither"),
+        ("a,,,15,x,y,,,,", "annotated ids \\[15\\]"),
+        ("a,,,1.5,x,y,,,,", "not a list of whole numbers"),
+        ("a,,,liver,x,y,,,,", "not a list of numbers"),
+        ("a,,,,,,,,,", "has no image"),
+        ("../a,,,,x,,,,,", "cannot be a file name"),
+        (".a,,,,x,,,,,", "cannot be a file name"),
+        ("b,,,,x,,,,,\nb,,,,x,,,,,", "'b' stands there twice"),
+    ],
+)
+def test_a_faulty_row_is_named_with_its_line(tmp_path, row, message):
+    path = tmp_path / "cohort.csv"
+    path.write_text(",".join(COLUMNS) + "\nok,,,,x,,,,,\n" + row + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line [34]: .*" + message):
+        read_cohort(path)
+
+
+def test_a_file_that_is_no_cohort_is_refused(tmp_path):
+    path = tmp_path / "cohort.csv"
+    with pytest.raises(InputError, match="cannot read cohort"):
+        read_cohort(path)
+    path.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no column 'case'"):
+        read_cohort(path)
+    path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="holds no case"):
+        read_cohort(path)
+
+
+names = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters='/\\"\u2028\u2029\x85'),
+    min_size=1,
+).filter(lambda text: text.strip() == text and not text.startswith("."))
+
+
+@given(names, st.sets(st.integers(1, 14)), st.text(st.characters(categories=("L", "P", "Zs"))))
+def test_any_case_survives(tmp_path_factory, name, annotated, note):
+    folder = tmp_path_factory.mktemp("cohort")
+    label = folder / "l.nii.gz" if annotated else None
+    case = Case(
+        name, folder / "i.nii.gz", annotated=frozenset(annotated), label=label, note=note.strip()
+    )
+    assert read_cohort(written(folder, case)) == [case]
+    assert Path(folder / "cohort.csv").read_text(encoding="utf-8").count("\n") == 2

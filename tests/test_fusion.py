@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from flarekd.fusion import fuse, fuse_simple
+from flarekd.labels import GROUPS
+
+GROUP_3 = GROUPS[3]
+GROUP_4 = GROUPS[4]
+
+
+def voxel(function, *values, **more):
+    arrays = [np.full((1, 1, 1), value, np.uint8) for value in values]
+    arrays[1] = arrays[1].astype(bool)
+    return int(function(*arrays, **more)[0, 0, 0])
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize(
+    ("partial", "tumor", "organs", "annotated", "fused"),
+    [
+        (0, 0, 0, GROUP_3, 0),
+        (1, 0, 2, GROUP_3, 1),
+        (1, 1, 1, GROUP_3, 14),
+        (1, 1, 1, GROUP_4, 1),
+        (0, 1, 5, GROUP_3, 14),
+        (0, 0, 1, GROUP_3, 0),
+        (0, 0, 5, GROUP_3, 5),
+        (14, 0, 9, GROUP_4, 14),
+        (0, 1, 9, GROUP_4, 9),  # group 4 vouches for tumours: a pseudo tumour is not added
+        (0, 0, 2, (), 2),  # Eq. 5
+        (0, 1, 0, (), 14),
+        (0, 1, 1, (), 14),
+    ],
+)
+def test_truth_table_of_equations_3_4_and_5(partial, tumor, organs, annotated, fused):
+    assert voxel(fuse, partial, tumor, organs, annotated=annotated) == fused
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize(
+    ("partial", "tumor", "organs", "fused"),
+    [(1, 1, 2, 1), (0, 1, 2, 14), (0, 0, 2, 2), (14, 0, 2, 14), (0, 0, 0, 0)],
+)
+def test_truth_table_of_simple_fusion(partial, tumor, organs, fused):
+    assert voxel(fuse_simple, partial, tumor, organs) == fused
+
+
+def oracle(partial, tumor, organs, annotated):
+    out = np.zeros_like(partial)
+    for index in np.ndindex(partial.shape):
+        first = partial[index]
+        if tumor[index] and 14 not in annotated:
+            first = 14
+        if first:
+            out[index] = first
+        elif organs[index] not in annotated:
+            out[index] = organs[index]
+    return out
+
+
+SHAPE = (2, 3, 4)
+
+
+@given(
+    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 14)),
+    hnp.arrays(np.bool_, SHAPE),
+    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 13)),
+    st.sets(st.integers(1, 14)),
+)
+def test_fusion_equals_the_equations_voxel_by_voxel(partial, tumor, organs, annotated):
+    before = partial.copy()
+    fused = fuse(partial, tumor, organs, annotated)
+    np.testing.assert_array_equal(fused, oracle(partial, tumor, organs, annotated))
+    np.testing.assert_array_equal(partial, before)
+    assert fused.dtype == np.uint8
+
+
+@given(
+    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 14)),
+    hnp.arrays(np.bool_, SHAPE),
+    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 13)),
+)
+def test_both_fusions_agree_on_unlabelled_cases(partial, tumor, organs):
+    empty = np.zeros_like(partial)
+    np.testing.assert_array_equal(fuse(empty, tumor, organs, ()), fuse_simple(empty, tumor, organs))
+
+
+def test_shapes_that_differ_are_refused():
+    label, tumor = np.zeros((1, 2, 3), np.uint8), np.zeros((1, 2, 2), bool)
+    with pytest.raises(ValueError, match=r"differ in shape"):
+        fuse(label, tumor, label, ())
+
+
+def test_ids_beyond_the_classes_are_refused():
+    label, tumor = np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1, 1), bool)
+    with pytest.raises(ValueError, match=r"organ pseudo-label holds id 14"):
+        fuse(label, tumor, label + 14, ())
+    with pytest.raises(ValueError, match=r"partial label holds id 15"):
+        fuse_simple(label + 15, tumor, label)

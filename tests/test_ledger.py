@@ -1,0 +1,49 @@
+import os
+
+from flarekd.ledger import Ledger, stamp
+
+
+def test_a_case_is_done_only_with_the_same_key_and_its_output(tmp_path):
+    output = tmp_path / "a.nii.gz"
+    output.write_bytes(b"x")
+    ledger = Ledger(tmp_path / "done.jsonl")
+    assert not ledger.is_done("a", "k", output)
+    ledger.add("a", "k", seconds=1.5)
+    again = Ledger(tmp_path / "done.jsonl")
+    assert again.is_done("a", "k", output)
+    assert again.records["a"]["seconds"] == 1.5
+    assert not again.is_done("a", "other", output)
+    output.unlink()
+    assert not again.is_done("a", "k", output)
+
+
+def test_a_line_torn_by_a_kill_costs_that_case_alone(tmp_path):
+    path = tmp_path / "done.jsonl"
+    ledger = Ledger(path)
+    ledger.add("a", "1")
+    ledger.add("b", "2")
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        torn = Ledger(path)
+        torn.add("c", "3")
+        records = Ledger(path).records
+        assert records["c"]["key"] == "3"
+        assert set(records) <= {"a", "b", "c"}
+
+
+def test_the_last_record_of_a_case_counts(tmp_path):
+    ledger = Ledger(tmp_path / "done.jsonl")
+    ledger.add("a", "old")
+    ledger.add("a", "new")
+    assert Ledger(tmp_path / "done.jsonl").is_done("a", "new")
+
+
+def test_a_stamp_changes_with_a_files_size_and_time(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    first = stamp(path, "settings")
+    assert stamp(path, "settings") == first
+    assert stamp(path, "other settings") != first
+    os.utime(path, (1, 1))
+    assert stamp(path, "settings") != first
