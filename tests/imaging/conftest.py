@@ -20,10 +20,9 @@ def _rotation(degrees_xyz):
 
 
 def all_48():
-    """Every order of the axes with every choice of directions: (stored axis i → world axis, sign)."""
-    return list(
-        itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
-    )
+    """Every order of the axes with every choice of directions: stored axis i → world axis, sign."""
+    signs = itertools.product((1, -1), repeat=3)
+    return list(itertools.product(itertools.permutations(range(3)), signs))
 
 
 def stored_grid(order, signs, degrees_xyz=(0.0, 0.0, 0.0), origin_lps=(-31.5, 12.25, 101.0)):

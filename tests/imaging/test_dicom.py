@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 -- the name its users know
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -124,7 +124,7 @@ def test_a_missing_slice_is_refused_with_its_place(folder):
 
 
 def test_two_slices_at_one_place_are_refused(folder):
-    path = sorted(folder.iterdir())[0]
+    path = min(folder.iterdir())
     data = pydicom.dcmread(path)
     data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     data.save_as(folder / "copy")
@@ -152,7 +152,7 @@ def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path, hu):
 
 
 def test_mixed_orientations_and_sizes_are_refused(folder):
-    path = sorted(folder.iterdir())[0]
+    path = min(folder.iterdir())
     data = pydicom.dcmread(path)
     turned = list(data.ImageOrientationPatient)
     data.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]

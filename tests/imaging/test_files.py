@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 -- the name its users know
 
 from flarekd.errors import InputError
 from flarekd.imaging.files import (
@@ -160,12 +160,14 @@ def test_labels_that_are_not_uint8_are_not_written(tmp_path, oblique, voxels):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_the_same_volume_gives_the_same_bytes_a_second_later(tmp_path, oblique, voxels, suffix):
-    write_volume(tmp_path / f"a.{suffix}", Volume(voxels, oblique))
+def test_the_same_volume_gives_the_same_bytes_a_second_later(tmp_path, oblique, voxels):
+    for suffix in FORMATS:
+        write_volume(tmp_path / f"a.{suffix}", Volume(voxels, oblique))
     time.sleep(1.1)  # gzip's clock ticks in seconds
-    write_volume(tmp_path / f"b.{suffix}", Volume(voxels, oblique))
-    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    for suffix in FORMATS:
+        write_volume(tmp_path / f"b.{suffix}", Volume(voxels, oblique))
+        first, second = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in "ab")
+        assert first == second
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, "mhd"])
@@ -287,9 +289,7 @@ def test_scans_are_listed_by_case_and_left_overs_are_not(tmp_path):
 def test_two_scans_of_one_case_are_refused(tmp_path):
     (tmp_path / "a_0000.nii.gz").touch()
     (tmp_path / "a.nii.gz").touch()
-    with pytest.raises(
-        InputError, match=r"a\.nii\.gz and a_0000\.nii\.gz are both case 'a'|both case"
-    ):
+    with pytest.raises(InputError, match=r"a\.nii\.gz and a_0000\.nii\.gz are both case 'a'"):
         list_scans(tmp_path)
 
 

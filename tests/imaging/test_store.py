@@ -94,7 +94,7 @@ def test_a_case_without_foreground_is_stored(tmp_path):
 def test_current_means_the_same_key(stored, tmp_path):
     assert verify(stored)
     assert is_current(stored, "abc")
-    assert not is_current(stored, "abd")
+    assert not is_current(stored, "xyz")
     assert not is_current(tmp_path / "gone.b2nd", "abc")
 
 

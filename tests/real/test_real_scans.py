@@ -1,4 +1,4 @@
-"""Real scans, where they are at hand: read right, written back exactly, told CT from what is none."""
+"""Real scans, where they are at hand: read right, written back exactly, CT told from the rest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 -- the name its users know
 
 from flarekd.imaging.files import read_geometry, read_labels, read_volume, write_volume
 from flarekd.imaging.intensity import foreground_sample, not_ct_reason, statistics

@@ -1,7 +1,7 @@
 """NIfTI-1 and NIfTI-2, single file, read and written here rather than through SimpleITK.
 
-ITK fills the rest of a torn file with zeros and says nothing, refuses headers whose axes rounding
-left a hair from perpendicular, and compresses at one slow level only.
+ITK fills the rest of a torn file with zeros and says nothing, and it refuses headers whose axes
+rounding left a hair from perpendicular.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def write(path: Path, stored: NDArray[Any], geometry: Geometry) -> None:
     header = build(stored, geometry)
     with path.open("wb") as file:
         if path.name.lower().endswith(".gz"):
-            # no name and no time in the gzip header; level 1: see docs/imaging.md
+            # no name and no time in its header: same content, same bytes; level 1, as level 6 takes
+            # a CT five times as long and saves 2 %
             with gzip.GzipFile("", "wb", 1, file, mtime=0) as packed:
                 _write_slices(packed, header, stored)
         else:

@@ -99,7 +99,12 @@ def parse(path: Path, head: bytes) -> Header:
         raise InputError(f"{path}: {error}", "export it again from the original images") from error
     swapped = not fields.dtype["sizeof_hdr"].isnative
     dtype = np.dtype(_DTYPES[code]).newbyteorder("S" if swapped else "=")
-    return Header(geometry, dtype, int(fields["vox_offset"]), slope, intercept)
+    offset = float(fields["vox_offset"])
+    if not offset < 2**40:  # NaN too
+        raise InputError(f"{path}: says that its voxels begin at byte {offset:g}", TORN)
+    # old writers left it 0; voxels never begin within the header and its four bytes of extension
+    first = int(fields["sizeof_hdr"]) + 4
+    return Header(geometry, dtype, max(int(max(offset, 0.0)), first), slope, intercept)
 
 
 def _fields(path: Path, head: bytes) -> np.void:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -73,29 +74,40 @@ def resample_labels(array: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]
     """
     if array.shape == tuple(shape):
         return np.array(array, order="C")
-    labels = torch.from_numpy(np.ascontiguousarray(array))
-    ids = torch.bincount(labels.flatten(), minlength=256).nonzero().flatten().tolist()
-    best = torch.zeros(tuple(shape))
     result = torch.zeros(tuple(shape), dtype=torch.uint8)
-    for label in ids:
-        mask = labels == label
-        axes = [
-            _Axis(_any_along(mask, axis), size) for axis, size in zip(range(3), shape, strict=True)
-        ]
-        share = mask[tuple(axis.source for axis in axes)].float()
-        for index, axis in enumerate(axes):
-            share = axis.interpolate(share, index)
-        region = tuple(axis.target for axis in axes)
-        wins = share > best[region]
-        best[region][wins] = share[wins]
-        result[region][wins] = label
+    labels = np.ascontiguousarray(array)
+    boxes = [
+        (label, box) for label, box in enumerate(ndimage.find_objects(labels), 1) if box is not None
+    ]
+    if boxes:
+        # background competes where some class reaches; elsewhere it has won
+        everything = tuple(
+            slice(min(box[axis].start for _, box in boxes), max(box[axis].stop for _, box in boxes))
+            for axis in range(3)
+        )
+        best = torch.zeros(tuple(shape))
+        source = torch.from_numpy(labels)
+        for label, box in [(0, everything), *boxes]:
+            _compete(source, label, box, best, result)
     numpy_result: NDArray[np.uint8] = result.numpy()
     return numpy_result
 
 
-def _any_along(mask: Tensor, axis: int) -> Tensor:
-    others = [other for other in range(3) if other != axis]
-    return mask.any(dim=others[1]).any(dim=others[0])
+def _compete(
+    labels: Tensor, label: int, box: tuple[slice, ...], best: Tensor, result: Tensor
+) -> None:
+    """Let one class win the voxels of `result` in which its share is above the `best` so far."""
+    axes = [
+        _Axis(extent, old, new)
+        for extent, old, new in zip(box, labels.shape, result.shape, strict=True)
+    ]
+    share = (labels[tuple(axis.source for axis in axes)] == label).float()
+    for index, axis in enumerate(axes):
+        share = axis.interpolate(share, index)
+    region = tuple(axis.target for axis in axes)
+    wins = share > best[region]
+    torch.maximum(best[region], share, out=best[region])
+    result[region].masked_fill_(wins, label)
 
 
 class _Axis:
@@ -103,30 +115,20 @@ class _Axis:
 
     Attributes:
         source: The input voxels that the touched output voxels read.
-        target: The output voxels that at least one voxel of the class reaches.
+        target: The output voxels that at least one voxel of the class reaches; may be none.
     """
 
-    def __init__(self, occupied: Tensor, size: int) -> None:
-        """Plan one axis.
-
-        Args:
-            occupied: bool (n,), where along the axis the class is.
-            size: Output voxels along the axis.
-        """
-        length = occupied.numel()
+    def __init__(self, extent: slice, old: int, new: int) -> None:
+        """Plan one axis of `old` input and `new` output voxels for a class that fills `extent`."""
         # float64: in float32 the coordinate of a far voxel is off by more than a label border bears
-        position = (torch.arange(size, dtype=torch.float64) + 0.5) * (length / size) - 0.5
-        position = position.clamp(0, length - 1)
+        position = (torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5
+        position = position.clamp(0, old - 1)
         below = position.floor().long()
-        above = (below + 1).clamp(max=length - 1)
-        inside = occupied.nonzero().flatten()
-        first, last = int(inside[0]), int(inside[-1])
-        touched = ((above >= first) & (below <= last)).nonzero().flatten()
-        if touched.numel() == 0:  # shrunk so far that no output voxel looks at the class
-            touched = torch.zeros(1, dtype=torch.long)
-        self.target = slice(int(touched[0]), int(touched[-1]) + 1)
-        start = int(below[self.target][0])
-        self.source = slice(start, int(above[self.target][-1]) + 1)
+        above = (below + 1).clamp(max=old - 1)
+        touched = ((above >= extent.start) & (below < extent.stop)).nonzero().flatten().tolist()
+        self.target = slice(touched[0], touched[-1] + 1) if touched else slice(0, 0)
+        start = int(below[self.target][0]) if touched else 0
+        self.source = slice(start, int(above[self.target][-1]) + 1) if touched else slice(0, 0)
         self._below = below[self.target] - start
         self._above = above[self.target] - start
         self._weight = (position - below)[self.target].float()

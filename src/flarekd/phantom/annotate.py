@@ -1,4 +1,4 @@
-"""What FLARE would give of a case: partial labels of a group, and organ pseudo-labels with a model's errors."""
+"""What FLARE would give of a case: a group's partial labels, and a model's organ pseudo-labels."""
 
 from __future__ import annotations
 
@@ -14,37 +14,15 @@ from flarekd.phantom.grid import Float, Triple, enlarge, smooth_noise
 Labels = NDArray[np.uint8]
 
 BLUR_MM = {
-    1: 4.0,
-    2: 3.0,
-    3: 3.5,
-    4: 2.4,
-    5: 1.8,
-    6: 1.9,
-    7: 1.2,
-    8: 1.2,
-    9: 2.2,
-    10: 1.7,
-    11: 3.6,
-    12: 2.4,
-    13: 3.0,
-}
+    1: 4.0, 2: 3.0, 3: 3.5, 4: 2.4, 5: 1.8, 6: 1.9, 7: 1.2, 8: 1.2, 9: 2.2, 10: 1.7, 11: 3.6,
+    12: 2.4, 13: 3.0,
+}  # fmt: skip
 """How far an organ's border is smoothed: large organs lose detail, small ones would vanish."""
 
 UNCERTAINTY = {
-    1: 0.22,
-    2: 0.2,
-    3: 0.22,
-    4: 0.3,
-    5: 0.2,
-    6: 0.26,
-    7: 0.3,
-    8: 0.3,
-    9: 0.26,
-    10: 0.28,
-    11: 0.3,
-    12: 0.32,
-    13: 0.2,
-}
+    1: 0.22, 2: 0.2, 3: 0.22, 4: 0.3, 5: 0.2, 6: 0.26, 7: 0.3, 8: 0.3, 9: 0.26, 10: 0.28, 11: 0.3,
+    12: 0.32, 13: 0.2,
+}  # fmt: skip
 """How far the border wanders, as a deviation of the threshold on the smoothed organ."""
 
 MISSED = {7: 0.07, 8: 0.07, 9: 0.06, 10: 0.03}
@@ -57,8 +35,8 @@ CUT_SHORT = {12: 0.25, 10: 0.15, 4: 0.08, 6: 0.08}
 def partial_labels(labels: Labels, organs: Labels, group: int) -> Labels:
     """What a human drew in a case of this group (θ_p of the paper).
 
-    Where tumours are annotated, they are drawn over their organ; where they are not, a tumour's voxels inside an organ
-    carry the organ's id and those outside any organ are background.
+    Where tumours are annotated, they are drawn over their organ; where they are not, a tumour's
+    voxels inside an organ carry the organ's id and those outside any organ are background.
 
     Args:
         labels: Complete truth, uint8 (z, y, x), ids 0..14.
@@ -75,15 +53,14 @@ def partial_labels(labels: Labels, organs: Labels, group: int) -> Labels:
         message = f"group {group} is none of Table 1's 1..7"
         raise ValueError(message)
     annotated = GROUPS[group]
-    kept = np.asarray(
-        [label if label in annotated else 0 for label in range(TUMOR + 1)], dtype=np.uint8
-    )
+    ids = [label if label in annotated else 0 for label in range(TUMOR + 1)]
+    kept = np.asarray(ids, dtype=np.uint8)
     return kept[labels if TUMOR in annotated else organs]
 
 
 @dataclass(frozen=True)
 class _Guess:
-    """Where a model thinks one organ is: positive inside, on a grid `factor` times coarser in-plane."""
+    """Where a model thinks one organ is: positive inside, in coarse pixels."""
 
     label: int
     start: tuple[int, int, int]
@@ -95,8 +72,8 @@ def organ_pseudo_labels(
 ) -> Labels:
     """Organ pseudo-labels (θ_o) as a good but fallible model gives them.
 
-    Borders are smoothed and wander smoothly (leaks and erosions of a few millimetres), small organs are now and then
-    missed or cut short, and small false islands appear.
+    Borders are smoothed and wander smoothly (leaks and erosions of a few millimetres), small organs
+    are now and then missed or cut short, and small false islands appear.
 
     Args:
         organs: Truth without tumours, uint8 (z, y, x), ids 0..13.
@@ -110,7 +87,7 @@ def organ_pseudo_labels(
     guesses = []
     boxes = _boxes(organs, factor)
     for label in BLUR_MM:
-        # the same draws whether or not the organ is there, so one organ's fate does not change another's
+        # drawn whether or not the organ is there: one organ's fate does not change another's
         own = np.random.default_rng(random.integers(2**63))
         if label in boxes and own.random() >= MISSED.get(label, 0.0):
             guesses.append(_guess(organs, boxes[label], label, (spacing, factor), own))
@@ -215,12 +192,20 @@ def _islands(
             * (factor if axis else 1)
             for axis, part in enumerate(box)
         ]
-        window, squares = [], []
-        for axis, place in enumerate(center):
-            reach = radius / spacing[axis]
-            low, high = int(max(place - reach, 0)), int(min(place + reach + 1, result.shape[axis]))
-            window.append(slice(low, max(high, low)))
-            squares.append(((np.arange(low, max(high, low)) - place) * spacing[axis]) ** 2)
-        ball = squares[0][:, None, None] + squares[1][:, None] + squares[2] < radius**2
-        view = result[tuple(window)]
-        view[ball & (view == 0)] = label
+        _add_ball(result, label, (center[0], center[1], center[2]), radius, spacing)
+
+
+def _add_ball(
+    result: Labels, label: int, center: Triple, radius_mm: float, spacing: Triple
+) -> None:
+    """Label what is background within a ball around a voxel position (z, y, x)."""
+    window, squares = [], []
+    for place, step, size in zip(center, spacing, result.shape, strict=True):
+        reach = radius_mm / step
+        low = int(max(place - reach, 0))
+        high = max(int(min(place + reach + 1, size)), low)
+        window.append(slice(low, high))
+        squares.append(((np.arange(low, high) - place) * step) ** 2)
+    ball = squares[0][:, None, None] + squares[1][:, None] + squares[2] < radius_mm**2
+    view = result[tuple(window)]
+    view[ball & (view == 0)] = label

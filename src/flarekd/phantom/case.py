@@ -19,7 +19,7 @@ from flarekd.phantom.organs import (
     paint_pancreas,
     paint_spleen,
 )
-from flarekd.phantom.plan import CasePlan, Tumor
+from flarekd.phantom.patient import CasePlan, Tumor
 from flarekd.phantom.render import Rendering, render
 from flarekd.phantom.scene import Scene, make_space
 from flarekd.phantom.skeleton import paint_skeleton

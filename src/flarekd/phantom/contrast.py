@@ -1,6 +1,7 @@
 """What tissues measure in Hounsfield units, in three contrast phases and in one patient.
 
-Means and spreads are round figures from abdominal radiology (docs/phantom.md names them); neighbours overlap on purpose.
+Means and spreads are round figures from abdominal radiology (see docs/phantom.md);
+neighbours overlap on purpose.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ PHASE_COLUMN = {"native": 0, "arterial": 1, "portal": 2}
 def draw_contrast(phase: str, random: np.random.Generator) -> dict[str, float]:
     """Draw one patient's mean HU of every tissue.
 
-    How well a patient enhances is common to all organs (circulation, weight); the rest is each organ's own.
+    How well a patient enhances is common to all organs (circulation, weight); the rest is
+    each organ's own.
 
     Args:
         phase: ``native``, ``arterial`` or ``portal``.

@@ -1,8 +1,8 @@
-"""The two grids of a phantom scan: fine voxels of the scanner, and coarser points where shapes are worked out.
+"""Two grids a scan: the scanner's voxels, and coarser points where shapes are worked out.
 
-Shapes are smooth, so their distance fields are evaluated on a *field grid* (every `factor`-th pixel, 3 mm apart
-along z where the scan is fine) and interpolated to voxels. Everything is float32 and ``(z, y, x)``; millimetres
-lie in the patient's frame: x to the left, y to the back, z upward.
+Shapes are smooth, so their distance fields are evaluated on a *field grid* (every `factor`-th
+pixel, 3 mm apart along z where the scan is fine) and interpolated to voxels. Everything is float32
+and ``(z, y, x)``; millimetres lie in the patient's frame: x to the left, y to the back, z upward.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Box = tuple[slice, slice, slice]
 FIELD_STEP_Z_MM = 3.0
 
 NOISE_GAIN = (315 / 151) ** 1.5
-"""Blending by B-splines leaves white noise this much quieter (their mean square is 151/315 an axis)."""
+"""How much quieter B-splines leave white noise: their mean square is 151/315 an axis."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def spline_taps(positions: NDArray[np.floating]) -> tuple[NDArray[np.intp], Floa
 def smooth_noise(
     random: np.random.Generator, shape: Shape, spacing: Triple, correlation_mm: float
 ) -> Float:
-    """A smooth random field of about unit variance: random numbers on a coarse lattice, blended by B-splines.
+    """A smooth random field of unit variance: a coarse random lattice blended by B-splines.
 
     Args:
         random: Where the lattice comes from.
@@ -97,7 +97,7 @@ def smooth_noise(
     counts = [int(np.floor(end + 1e-6)) + 5 for end in ends]
     field = random.standard_normal(counts, dtype=np.float32) * np.float32(NOISE_GAIN)
     offsets = 1 + random.random(3)
-    # the longest rows last; gathers instead of a matrix product, whose threads cost more than they give
+    # gathers instead of a matrix product, whose threads cost more than they give
     for axis in (2, 1, 0):
         positions = np.arange(shape[axis]) * (spacing[axis] / correlation_mm) + offsets[axis]
         first, weights = spline_taps(positions)
@@ -128,10 +128,10 @@ def _phase_taps(factor: int) -> tuple[tuple[int, tuple[float, ...]], ...]:
 
 
 def enlarge(field: Float, factor: int) -> Float:
-    """Interpolate ``(z, y, x)`` in-plane to `factor` times the pixels, half-pixel centres, Catmull-Rom.
+    """Interpolate ``(z, y, x)`` in-plane to `factor` times the pixels: cubic (Catmull-Rom).
 
-    Slices stay as they are. Adds and multiplies whole rows only, so it is quick and gives the same bits whatever
-    the number of threads.
+    Pixel centres are half-pixel ones; slices stay as they are. Only whole rows are multiplied and
+    added, so it is quick and gives the same bits whatever the number of threads.
     """
     if factor == 1:
         return field
@@ -157,7 +157,7 @@ def enlarge(field: Float, factor: int) -> Float:
 
 
 def slices_between(grid: Grid, fine: Grid) -> tuple[NDArray[np.intp], Float]:
-    """Where each slice of `fine` lies between the planes of `grid`: lower plane and weight of the next one."""
+    """Where each slice of `fine` lies in `grid`: the plane below it, and the next one's weight."""
     at = (fine.axis(0).astype(np.float64) - grid.start[0]) / grid.spacing[0]
     lower = np.clip(np.floor(at + 1e-6).astype(np.intp), 0, max(grid.shape[0] - 2, 0))
     return lower, np.asarray(np.clip(at - lower, 0, 1), dtype=np.float32)

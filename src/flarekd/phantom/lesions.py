@@ -6,7 +6,7 @@ import numpy as np
 
 from flarekd.labels import TUMOR
 from flarekd.phantom.grid import Box, Float
-from flarekd.phantom.plan import Tumor
+from flarekd.phantom.patient import Tumor
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import meet
 
@@ -15,7 +15,8 @@ HOST_TISSUE = {
     "stomach": "stomach_wall", "right_adrenal": "adrenal", "left_adrenal": "adrenal",
 }  # fmt: skip
 BULGE_MM = {
-    "liver": 2.0, "pancreas": 10.0, "colon": 9.0, "stomach": 6.0, "right_adrenal": 22.0, "left_adrenal": 22.0,
+    "liver": 2.0, "pancreas": 10.0, "colon": 9.0, "stomach": 6.0,
+    "right_adrenal": 22.0, "left_adrenal": 22.0,
 }  # fmt: skip
 """How far a tumour may grow out of its organ."""
 
@@ -23,8 +24,8 @@ BULGE_MM = {
 def paint_lesions(scene: Scene) -> list[Tumor]:
     """Lay cysts and calcifications, then tumours, over everything else.
 
-    A tumour lies in its host and may bulge out of it, never into another organ. Where the host is not in the field of
-    view it grows in the liver.
+    A tumour lies in its host and may bulge out of it, never into another organ. Where the host is
+    not in the field of view it grows in the liver.
 
     Returns:
         The tumours as they were placed.
@@ -52,16 +53,25 @@ def paint_lesions(scene: Scene) -> list[Tumor]:
 def _has_room(scene: Scene, host: str) -> bool:
     if host not in scene.organs:
         return False
-    return int((scene.organs[host][1] < -1).sum()) >= 12
+    return int((_visible(scene, host)[1] < -1).sum()) >= 12
+
+
+def _visible(scene: Scene, host: str) -> tuple[Box, Float]:
+    """A host's field without the organs that were painted over it."""
+    box, field = scene.organs[host]
+    names = list(scene.organs)
+    for name in names[names.index(host) + 1 :]:
+        field = np.maximum(field, -scene.over(box, name))
+    return box, field
 
 
 def _seat(
     scene: Scene, host: str, radius: float, random: np.random.Generator
 ) -> tuple[float, float, float] | None:
-    """A place for a lesion: as deep in its host as it is large, if the host is that deep; not at the scan's end."""
+    """A place for a lesion: about as deep in its host as it is large, and not at the scan's end."""
     if not _has_room(scene, host):
         return None
-    box, field = scene.organs[host]
+    box, field = _visible(scene, host)
     space = scene.space
     z = space.z[box]
     rim = min(radius, 12.0)
@@ -126,7 +136,7 @@ def _paint_cyst(scene: Scene, host: str, radius: float, random: np.random.Genera
 def _paint_calcification(scene: Scene, host: str, random: np.random.Generator) -> None:
     center = _seat(scene, host, 6, random)
     if center is not None:
-        box, ball = _ball(scene, center, float(random.uniform(1.5, 3.5)), 0.1, random)
+        box, ball = _ball(scene, center, float(random.uniform(2, 4)), 0.1, random)
         scene.paint(box, ball, "calcification", (20, 5))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flarekd.phantom.grid import Box, Float, Triple
+from flarekd.phantom.grid import Triple
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import (
     Points,
@@ -30,7 +30,7 @@ def jitter(
     wobble_mm: float,
     lift_mm: float = 0,
 ) -> list[Triple]:
-    """Move control points together by about `shift_mm`, singly by about `wobble_mm`, and up by `lift_mm`."""
+    """Move points together by about `shift_mm`, singly by about `wobble_mm`, up by `lift_mm`."""
     shift = np.clip(random.normal(0, shift_mm, 3), -2 * shift_mm, 2 * shift_mm)
     wobble = np.clip(random.normal(0, wobble_mm, (len(points), 3)), -2 * wobble_mm, 2 * wobble_mm)
     moved = np.asarray(points, dtype=float) + shift + wobble + [0, 0, lift_mm]
@@ -48,7 +48,7 @@ def thicker(radii: Sequence[float], factor: float) -> list[float]:
 
 
 def paint_liver(scene: Scene) -> None:
-    """Right and left lobe, cut by the visceral surface, moulded by chest wall and diaphragm; its vessels."""
+    """Both lobes above the visceral surface, moulded by wall and diaphragm; vessels."""
     random, space = scene.plan.random(10), scene.space
     lift = 0.8 * scene.plan.habitus.breath_mm
     size = vary(random, 0.055)
@@ -71,19 +71,20 @@ def paint_liver(scene: Scene) -> None:
     scene.remember("liver", box, liver)
     scene.paint(box, liver - 1, "visceral_fat", (10, 6), 0)
     scene.paint(box, liver, "liver", (6, 4), LIVER)
-    _paint_liver_vessels(scene, box, liver, (hilum[0] + 24, hilum[1] - 6, hilum[2] + 34))
+    _paint_liver_vessels(scene, (hilum[0] + 24, hilum[1] - 6, hilum[2] + 34))
 
 
-def _paint_liver_vessels(scene: Scene, box: Box, liver: Float, gate: Triple) -> None:
+def _paint_liver_vessels(scene: Scene, gate: Triple) -> None:
+    """The portal vein's and the hepatic veins' main branches; `gate` is the liver's hilum."""
     random = scene.plan.random(11)
     x, y, z = gate
-    portal = [
+    portal: list[tuple[list[Triple], Triple]] = [
         ([(0, -10, 2), (x + 12, y, z - 14), gate], (7, 6.5, 6)),
         ([gate, (x - 30, y + 6, z + 8), (x - 62, y + 14, z + 4)], (5.5, 4.5, 3)),
         ([gate, (x - 22, y - 4, z + 24), (x - 44, y - 22, z + 40)], (4.5, 3.5, 2.5)),
         ([gate, (x + 18, y - 32, z + 14), (x + 42, y - 46, z + 18)], (4.5, 3.5, 2.5)),
     ]
-    hepatic = [
+    hepatic: list[tuple[list[Triple], Triple]] = [
         ([(-20, -4, 92), (x - 40, y + 8, 72), (x - 66, y + 10, 44)], (5.5, 4.5, 2.5)),
         ([(-20, -6, 92), (-34, -34, 72), (-46, -56, 40)], (5, 4, 2.5)),
         ([(-18, -8, 92), (6, -36, 80), (28, -48, 66)], (4.5, 3.5, 2.5)),
@@ -93,8 +94,6 @@ def _paint_liver_vessels(scene: Scene, box: Box, liver: Float, gate: Triple) -> 
             moved = [points[0], *jitter(random, points[1:], 0, 4)]
             own, vessel = tube(scene.space, moved, radii, 6.0)
             scene.paint(own, vessel, tissue, (5, 3))
-    # what runs outside the liver would cover neighbours painted before; those painted later cover it
-    scene.remember("liver", box, liver)
 
 
 def paint_gallbladder(scene: Scene) -> None:
@@ -102,7 +101,7 @@ def paint_gallbladder(scene: Scene) -> None:
     random = scene.plan.random(12)
     lift = 0.8 * scene.plan.habitus.breath_mm
     points = jitter(
-        random, [(-34, -26, 12), (-44, -42, 0), (-53, -57, -14), (-58, -67, -26)], 5, 2, lift
+        random, [(-42, -24, 18), (-52, -42, 4), (-60, -57, -12), (-63, -67, -25)], 5, 2, lift
     )
     radii = thicker((4, 10, 14, 12), vary(random, 0.14))
     box, bladder = tube(scene.space, points, radii)
@@ -146,7 +145,7 @@ def paint_spleen(scene: Scene) -> None:
 
 
 def paint_pancreas(scene: Scene) -> None:
-    """Head in the duodenum's C, neck before the portal vein, body over the aorta, tail to the spleen."""
+    """Head in the duodenum's C, body over the aorta, tail to the spleen; the splenic vein."""
     random, space = scene.plan.random(14), scene.space
     lift = 0.35 * scene.plan.habitus.breath_mm
     points = jitter(

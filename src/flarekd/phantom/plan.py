@@ -1,16 +1,16 @@
-"""What a cohort consists of: every choice that concerns a case as a whole, drawn before anything is rendered."""
+"""What a cohort consists of: all choices about whole cases, drawn before anything is rendered."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from flarekd.labels import GROUP_COUNTS, GROUPS, TUMOR
-from flarekd.phantom.grid import Grid, Shape, Triple
+from flarekd.phantom.patient import CasePlan, Habitus, Storage, Tumor, body_size
 
 VERSION = 1
-"""Raised whenever the same plan gives other voxels, so that an old cohort is not mixed with a new one."""
+"""Raised whenever the same plan gives other voxels: old and new cases are not to be mixed."""
 
 PRESETS = ("quick", "full")
 PHASES = {"portal": 0.56, "arterial": 0.24, "native": 0.20}
@@ -29,135 +29,12 @@ LARGEST_MM = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Habitus:
-    """How a patient is built and lies.
-
-    Attributes:
-        height: Scale along z, 1 for the nominal adult.
-        girth: Scale along x and y.
-        fat_mm: Subcutaneous fat at the flank.
-        roll_deg: Turn about the long axis on the table.
-        breath_mm: How far the diaphragm and what hangs on it stand above nominal.
-        arms_down: Arms lie beside the trunk.
-    """
-
-    height: float
-    girth: float
-    fat_mm: float
-    roll_deg: float
-    breath_mm: float
-    arms_down: bool
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How the scan lies in its file.
-
-    Attributes:
-        axes: Where each stored axis x, y, z points, e.g. ``RAS``.
-        oblique_deg: Small turns about x, y, z of the whole grid.
-        origin: World position (x, y, z) of the canonical first voxel, mm.
-    """
-
-    axes: str
-    oblique_deg: Triple
-    origin: Triple
-
-
-@dataclass(frozen=True)
-class Tumor:
-    """One tumour: where, how large, how it differs from its organ.
-
-    Attributes:
-        host: Organ it grows in.
-        diameter_mm: Before its border is made irregular.
-        contrast: Hounsfield units against its organ in the case's phase.
-        necrosis: Radius of a dead core as a fraction of its own, 0 for none.
-        rim_hu: How much brighter its outer shell is, 0 for none.
-    """
-
-    host: str
-    diameter_mm: float
-    contrast: float
-    necrosis: float
-    rim_hu: float
-
-
-@dataclass(frozen=True)
-class CasePlan:
-    """One case, before it is rendered.
-
-    Attributes:
-        case: Name of its files.
-        index: Its number, which with `seed` gives all its random numbers.
-        role: ``labelled``, ``unlabelled`` or ``val``.
-        group: Group of Table 1, 0 where there is none.
-        thickness_mm: Slice spacing; `pixel_mm` likewise in-plane.
-        bottom_mm, top_mm: Ends of the field of view in the nominal body.
-        noise_hu: Standard deviation of the noise in the middle of the body.
-        circle: Outside the reconstruction circle there is only padding.
-        missing: Organs this patient lacks.
-    """
-
-    case: str
-    index: int
-    seed: int
-    preset: str
-    role: str
-    group: int
-    phase: str
-    region: str
-    thickness_mm: float
-    pixel_mm: float
-    bottom_mm: float
-    top_mm: float
-    noise_hu: float
-    circle: bool
-    habitus: Habitus
-    storage: Storage
-    missing: tuple[str, ...]
-    tumors: tuple[Tumor, ...]
-
-    def random(self, purpose: int) -> np.random.Generator:
-        """A generator of this case's own for one purpose, the same whatever else was drawn."""
-        return np.random.default_rng(np.random.SeedSequence([self.seed, self.index, purpose]))
-
-    @property
-    def factor(self) -> int:
-        """Pixels between points of the field grid."""
-        return 4 if self.preset == "full" else 1
-
-    def grid(self) -> Grid:
-        """The scanner's grid in the patient's frame."""
-        dz = self.thickness_mm
-        bottom, top = (end * self.habitus.height for end in (self.bottom_mm, self.top_mm))
-        shape: Shape
-        if self.preset == "full":
-            shape = (round((top - bottom) / dz), 512, 512)
-        else:
-            half, depth = _body_size(self.habitus)
-            width_mm, height_mm = 2 * half + 24, depth + 44
-            shape = (
-                round((top - bottom) / dz),
-                *(_even(mm / self.pixel_mm) for mm in (height_mm, width_mm)),
-            )
-        x_mm, y_mm = (n * self.pixel_mm for n in (shape[2], shape[1]))
-        shift = self.random(0).uniform(-6, 6, 2)
-        # the table is under the back (larger y), so the body lies a little forward of the middle
-        start = (bottom, 6 - y_mm / 2 + shift[0], -x_mm / 2 + shift[1])
-        return Grid(
-            shape,
-            (dz, self.pixel_mm, self.pixel_mm),
-            (float(start[0]), float(start[1]), float(start[2])),
-        )
-
-
 def plan_cohort(cases: int, preset: str, seed: int) -> list[CasePlan]:
     """Draw a cohort: roles and groups in FLARE's proportions, then every case's patient and scan.
 
-    About a sixth of the cases (at least two) are for validation; the rest are labelled to unlabelled as FLARE's
-    2,200 to 1,800, and the labelled ones fall into Table 1's groups by largest remainder.
+    About a sixth of the cases (at least two) are for validation; the rest are labelled to
+    unlabelled as FLARE's 2,200 to 1,800, and the labelled ones fall into Table 1's groups by
+    largest remainder.
 
     Args:
         cases: Number of cases, at least 4.
@@ -192,7 +69,7 @@ def plan_cohort(cases: int, preset: str, seed: int) -> list[CasePlan]:
 
 
 def group_sizes(labelled: int) -> dict[int, int]:
-    """How many of so many labelled cases are of each group, by largest remainder of Table 1's counts."""
+    """How many labelled cases are of each group: largest remainder of Table 1's counts."""
     total = sum(GROUP_COUNTS.values())
     shares = {group: labelled * count / total for group, count in GROUP_COUNTS.items()}
     sizes = {group: int(share) for group, share in shares.items()}
@@ -205,7 +82,7 @@ def group_sizes(labelled: int) -> dict[int, int]:
 def _missing_organs(
     roles: list[tuple[str, int]], random: np.random.Generator
 ) -> list[tuple[str, ...]]:
-    """Who lacks an organ: two cases that group-data can mistake for another group, and a few by chance."""
+    """Who lacks an organ: two cases that look like another group's, and a few by chance."""
     chances = {"gallbladder": 0.06, "left_kidney": 0.02, "right_kidney": 0.02, "spleen": 0.015}
     missing = [
         tuple(organ for organ, chance in chances.items() if random.random() < chance)[:1]
@@ -293,25 +170,15 @@ def _draw_spacing(
     offered = [
         mm for mm in (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0) if 82 <= length_mm / mm <= 348
     ]
-    half, _ = _body_size(habitus)
+    half, _ = body_size(habitus)
     field_mm = (2 * half + 8) * random.uniform(0.98, 1.2)
     return float(random.choice(offered)), round(float(np.clip(field_mm / 512, 0.6, 1.0)), 4)
-
-
-def _body_size(habitus: Habitus) -> tuple[float, float]:
-    """Half the width and the whole depth of the trunk, mm."""
-    half = (156 + habitus.fat_mm) * habitus.girth
-    return half + (70 if habitus.arms_down else 0), (205 + 2 * habitus.fat_mm) * habitus.girth
-
-
-def _even(count: float) -> int:
-    return 2 * int(np.ceil(count / 2))
 
 
 def _draw_storage(random: np.random.Generator) -> Storage:
     axes = _choose(ORIENTATIONS, random)
     oblique = random.normal(0, 3, 3) if random.random() < 0.2 else np.zeros(3)
-    origin = random.uniform(-250, 250, 3) + [-180, -180, -300]
+    origin = random.uniform(-250, 250, 3) - np.asarray([180, 180, 300])
     a, b, c = (round(float(angle), 2) for angle in oblique)
     x, y, z = (round(float(place), 2) for place in origin)
     return Storage(axes, (a, b, c), (x, y, z))
@@ -322,8 +189,12 @@ def _draw_tumors(
 ) -> tuple[Tumor, ...]:
     hosts = {host: share for host, share in HOSTS.items() if host not in missing}
     host = _choose(hosts, random)
-    count = 1 + int(random.geometric(0.5)) if host == "liver" and random.random() < 0.4 else 1
-    tumors = [_draw_tumor(host, phase, random) for _ in range(min(count, 5))]
+    tumors = [_draw_tumor(host, phase, random)]
+    if host == "liver" and random.random() < 0.4:
+        # metastases: alike, and smaller than the first
+        for _ in range(min(int(random.geometric(0.5)), 4)):
+            size = max(5.0, tumors[0].diameter_mm * random.uniform(0.3, 0.8))
+            tumors.append(replace(tumors[0], diameter_mm=round(float(size), 1)))
     if random.random() < 0.22:
         tumors.append(_draw_tumor(_choose(hosts, random), phase, random))
     return tuple(tumors)

@@ -1,4 +1,4 @@
-"""From layers to voxels: partial volume, texture, the scanner's noise and padding, and the label maps."""
+"""From layers to voxels: partial volume, texture, the scanner's noise, padding, label maps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Slab:
     exact: bool
 
     def planes(self, field: Float, first: int) -> tuple[slice, Float]:
-        """The slices of this slab that a field starting at plane `first` reaches, and the field there."""
+        """This slab's slices that a field beginning at plane `first` reaches, and it there."""
         lower = self.lower - first
         if self.exact:
             at = lower + (self.weight > 0.5)
@@ -64,8 +64,9 @@ class _Slab:
 def render(scene: Scene, scan: Grid) -> Rendering:
     """Render a scene on the scanner's grid.
 
-    Tissues are mixed at half the resolution of a fine scan (every field point becomes 2 × 2 there, then 4 × 4 pixels):
-    the blur this leaves is about that of a soft reconstruction kernel. Labels are drawn at full resolution.
+    Tissues are mixed at half the resolution of a fine scan (every field point becomes 2 × 2 there,
+    then 4 × 4 pixels): the blur this leaves is about that of a soft reconstruction kernel. Labels
+    are drawn at full resolution.
 
     Args:
         scene: What to render.
@@ -140,9 +141,9 @@ def _draw(
 
 
 class _Noise:
-    """The scanner: noise with a kernel's correlation, more of it in the middle of the body; padding; whole HU.
+    """The scanner: noise as a kernel leaves it, most in the middle; padding; whole HU.
 
-    One block of noise is made and laid over the scan shifted differently every `NOISE_SLICES` slices.
+    One block of noise is made and laid over the scan, shifted anew every `NOISE_SLICES` slices.
     """
 
     def __init__(self, scene: Scene, scan: Grid, random: np.random.Generator) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flarekd.phantom.grid import Box, Float, Grid, smooth_noise
-from flarekd.phantom.plan import CasePlan
+from flarekd.phantom.patient import CasePlan
 from flarekd.phantom.shapes import FAR_MM, Space, is_empty
 
 DEFORMATION_MM = 4.5
@@ -20,7 +20,8 @@ class Layer:
 
     Attributes:
         box: Where it can be on the field grid.
-        depth: Signed distance in *voxels across the surface* (negative inside): partial volume comes from it.
+        depth: Signed distance in *voxels across the surface*, negative inside: gives partial
+            volume.
         hu: Mean Hounsfield units.
         fine: Amplitude of fine texture, HU; `coarse` likewise of slow variation.
         label: What it does to the label map: None nothing, 0 clears, 1..13 an organ, 14 a tumour.
@@ -91,7 +92,7 @@ class Scene:
             part *= part
             slope += part
         np.sqrt(slope, out=slope)
-        return np.clip(distance / slope, -6, 6, dtype=np.float32)
+        return np.asarray(np.clip(distance / slope, -6, 6), dtype=np.float32)
 
     def remember(self, name: str, box: Box, distance: Float) -> None:
         """Keep an organ's field, for what grows in it or must not run into it."""
@@ -138,7 +139,7 @@ def _shrink(box: Box, distance: Float) -> tuple[Box, Float]:
 
 
 def make_space(plan: CasePlan, grid: Grid) -> Space:
-    """Nominal coordinates of a field grid: this patient's posture, size and smooth deformation undone."""
+    """Nominal coordinates of a field grid: this patient's posture, size and deformation undone."""
     random = plan.random(1)
     build = plan.habitus
     z, y, x = grid.axis(0), grid.axis(1), grid.axis(2)

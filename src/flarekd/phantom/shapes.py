@@ -1,4 +1,4 @@
-"""Implicit shapes in millimetres: a field is negative inside, positive outside, about a distance near the surface."""
+"""Implicit shapes in millimetres: a field is negative inside, near the surface a distance."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Points = Sequence[tuple[float, float, float]]
 class Space:
     """Anatomical coordinates of every point of the field grid: where in the *nominal* body it lies.
 
-    Posture, size and deformation of a patient are in these coordinates, so shapes are written for one nominal
-    adult and come out individual.
+    Posture, size and deformation of a patient are in these coordinates, so shapes are written
+    for one nominal adult and come out individual.
 
     Attributes:
         grid: The field grid.
@@ -50,7 +50,7 @@ class Space:
         return slice(0, depth), slice(0, height), slice(0, width)
 
     def box(self, low: Triple, high: Triple) -> Box:
-        """Indices (z, y, x) that hold everything between two nominal corners given as (x, y, z), mm."""
+        """Indices (z, y, x) that hold all between two nominal corners (x, y, z), mm."""
         ranges = []
         for axis, (lo, hi) in zip(self.axes, zip(low[::-1], high[::-1], strict=True), strict=True):
             first, last = np.searchsorted(axis, [lo - PAD_MM, hi + PAD_MM])
@@ -59,7 +59,7 @@ class Space:
         return z, y, x
 
     def places(self, nominal: Float) -> Float:
-        """Where nominal points (n, 3) as x, y, z lie along `axes`: deformation undone to first order."""
+        """Where nominal points (n, 3), x, y, z, lie along `axes`: deformation undone."""
         found = nominal
         for _ in range(2):
             index = tuple(

@@ -28,7 +28,7 @@ RIBS = {
     33: 1.1, 62: 1.5, 89: 1.95, 115: 2.2, 140: 2.35, 164: 2.5, 187: 2.55, 209: 2.6,
     230: 2.6, 251: 2.6, 272: 2.6,
 }  # fmt: skip
-"""Ribs 12, 11, … by the height of their vertebra, and how far (radians) they reach around the chest."""
+"""Ribs 12, 11, … by the height of their vertebra, and how far around they reach, radians."""
 
 
 def spine_y(z: float) -> float:

@@ -8,7 +8,7 @@ from flarekd.phantom.grid import Float
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import Space, blend, ellipsoid, meet, tube
 
-# nominal profile of the trunk by height: half widths and front/back ends of the cavity, then the muscle around it
+# the nominal trunk by height: half widths and front and back ends of the cavity, then the muscle
 HEIGHTS = (-330, -260, -200, -150, -80, 0, 60, 130, 200, 260, 320)
 CAVITY_HALF = (95, 105, 112, 122, 128, 134, 138, 132, 122, 105, 78)
 CAVITY_FRONT = (-55, -70, -82, -90, -96, -100, -98, -92, -80, -62, -45)
@@ -37,14 +37,15 @@ def ring(space: Space, half: Float, front: Float, back: Float) -> tuple[Float, F
     total = u * u_root + v * v_root
     radius = total ** np.float32(0.4)
     slope = radius / total * np.sqrt((u_root / half) ** 2 + (v_root / depth) ** 2)
-    return radius, np.asarray((radius - 1) / slope, dtype=np.float32)
+    distance = np.asarray((radius - 1) / slope, dtype=np.float32)
+    return np.asarray(radius, dtype=np.float32), distance
 
 
 def paint_torso(scene: Scene) -> Float:
     """Lay the trunk; sets ``scene.cavity``.
 
     Returns:
-        The field of the inner wall of chest and abdomen over the whole grid, mm (the pelvis follows it too).
+        The field of the inner wall of chest, abdomen and pelvis over the whole grid, mm.
     """
     space, build = scene.space, scene.plan.habitus
     whole, z = space.whole, space.axes[0]
@@ -73,7 +74,7 @@ def paint_torso(scene: Scene) -> Float:
 
 
 def _paint_muscle(scene: Scene, muscle: Float, wall: Float, back: Float) -> None:
-    """The wall's muscle: thin at the flanks, in the back two thick columns with fat beside and between them."""
+    """The wall's muscle: thin at the flanks, in the back two thick columns with fat between."""
     space = scene.space
     x, y = np.abs(space.x), space.y - back
     columns = (
@@ -127,7 +128,9 @@ def _paint_chest(scene: Scene, radius: Float, wall: Float) -> None:
     scene.cavity = meet(wall, np.asarray(above, dtype=np.float32), 6.0)
     box = space.box((-150, -110, 0), (150, 110, 340))
     lining, height = wall[box], above[box]
-    scene.paint(box, np.maximum(lining, np.abs(height - 1) - np.float32(1.6)), "muscle", (4, 3))
+    # two smooth surfaces: a thin sheet would be jagged between the points of the field grid
+    scene.paint(box, np.maximum(lining, height - np.float32(2.6)), "muscle", (4, 3))
+    scene.paint(box, np.maximum(lining, height + np.float32(0.6)), "visceral_fat", (13, 9))
     heart = ellipsoid(space, box, (26, -38, 146 + float(breath) * 0.7), (56, 43, 46), (0, 20, -35))
     atrium = ellipsoid(space, box, (-12, -24, 134 + float(breath) * 0.7), (27, 27, 33))
     heart = blend(heart, atrium, 10.0)

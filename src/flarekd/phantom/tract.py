@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flarekd.phantom.grid import Box, Float
+from flarekd.phantom.grid import Box, Float, Triple
 from flarekd.phantom.organs import jitter, thicker, vary
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import Points, curve, ellipsoid, meet, spheres, sweep, tube
@@ -76,8 +76,8 @@ def paint_duodenum(scene: Scene) -> None:
     lift = 0.35 * scene.plan.habitus.breath_mm
     points = jitter(
         random,
-        [(-19, -42, -2), (-34, -32, 4), (-46, -14, -4), (-50, -2, -28), (-46, 2, -56), (-24, -4, -72),
-         (6, -14, -72), (30, -12, -56), (36, -22, -34)],
+        [(-19, -42, -2), (-34, -32, 4), (-46, -14, -4), (-50, -6, -28), (-46, -6, -54),
+         (-26, -14, -72), (4, -24, -72), (30, -18, -56), (37, -22, -34)],
         2.5,
         2,
         lift,
@@ -96,7 +96,7 @@ def paint_duodenum(scene: Scene) -> None:
 def _fill(
     scene: Scene, lumen: tuple[Box, Float], tissue: str, texture: tuple[float, float], gas: float
 ) -> None:
-    """Fill a lumen with content, and its front share `gas` with gas up to a level (the patient lies)."""
+    """Fill a lumen with content, its front share `gas` with gas (the patient lies)."""
     box, field = lumen
     scene.paint(box, field, tissue, texture)
     y = scene.space.y[box]
@@ -107,7 +107,7 @@ def _fill(
 
 
 def paint_bowel(scene: Scene) -> None:
-    """Small bowel loops, then the colon's frame with haustra, stool and gas; the urinary bladder."""
+    """Small bowel loops, the colon's frame with haustra, stool and gas; the bladder."""
     random, space = scene.plan.random(33), scene.space
     for _ in range(int(random.integers(19, 26))):
         _paint_loop(scene, random)
@@ -127,28 +127,17 @@ def paint_bowel(scene: Scene) -> None:
     scene.paint(box, lumen, "stool", (45, 40))
     bubbles = np.maximum(lumen, np.float32(4) * (space.noise(random, box, 7.0) + np.float32(1.5)))
     scene.paint(box, bubbles, -550.0, (40, 40))
-    share = np.float32(2.2) * space.noise(random, box, 60.0)
-    hull, gas = sweep(
-        space, path + np.float32([0, -7, 0]), np.maximum(radii - 6, 4).astype(np.float32)
-    )
-    filled = np.full(colon.shape, 1.0, dtype=np.float32)
-    filled = scene.over(box, "colon")
-    inside = np.maximum(filled + 3.4, share * 4 + 1)
-    scene.remember("gas", hull, gas)
-    scene.paint(box, np.maximum(inside, scene.over(box, "gas")), "gas", (5, 3))
-    del scene.organs["gas"]
+    # gas collects in front, in some stretches of the colon and not in others
+    share = np.float32(8.8) * space.noise(random, box, 60.0) + 1
+    front = path + np.asarray([0, -7, 0], dtype=np.float32)
+    gas = spheres(space, box, front, np.maximum(radii - 6, 4).astype(np.float32))
+    inside = np.maximum(np.maximum(colon + np.float32(3.4), share), gas)
+    scene.paint(box, inside, "gas", (5, 3))
+    factor = float(random.uniform(0.7, 1.2))
     urine = space.box((-60, -75, -330), (60, 45, -200))
-    bladder = ellipsoid(space, urine, (0, -22, -272), thirds(random, (40, 30, 30)))
+    bladder = ellipsoid(space, urine, (0, -22, -272), (40 * factor, 30 * factor, 30 * factor))
     scene.paint(urine, bladder, "muscle", (4, 2))
     scene.paint(urine, bladder + 3, "urine", (3, 2))
-
-
-def thirds(
-    random: np.random.Generator, semi: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    """Semi-axes all scaled by one factor between 0.7 and 1.2."""
-    factor = float(random.uniform(0.7, 1.2))
-    return semi[0] * factor, semi[1] * factor, semi[2] * factor
 
 
 def _paint_loop(scene: Scene, random: np.random.Generator) -> None:
@@ -183,7 +172,7 @@ def paint_vessels(scene: Scene) -> None:
         (x + dx, spine_y(z) - off + dy, float(z))
         for x, z, off, (dx, dy, _) in zip(xs, heights, before, wobble, strict=True)
     ]
-    arch = [
+    arch: list[Triple] = [
         (0.0, -38.0, 160 + lift),
         (-3.0, -40.0, 196.0),
         (4.0, -22.0, 226.0),
@@ -192,7 +181,7 @@ def paint_vessels(scene: Scene) -> None:
     aorta_path = [*arch, *down]
     radii = thicker((15, 15, 14, 13, 12.5, 12, 11.5, 11, 10, 9.2, 8.8), size)
     top = 116 + lift
-    cava = [
+    cava: list[Triple] = [
         (-21, -12, top),
         (-23, -4, top - 16),
         (-23, 2, 84),
@@ -213,7 +202,9 @@ def paint_vessels(scene: Scene) -> None:
         if name == "ivc":
             vessel = np.maximum(vessel, -(scene.over(box, "heart") + 3))
         scene.remember(name, box, vessel)
-        scene.paint(box, vessel - np.float32(1.2), "visceral_fat", (5, 4), 0)
+        # a film of fat, but not where the vessel runs through the liver
+        film = np.maximum(vessel - np.float32(1.2), -(scene.over(box, "liver") - 1))
+        scene.paint(box, film, "visceral_fat", (5, 4), 0)
         scene.paint(box, vessel, tissue, (5, 4), label)
     _paint_plaques(scene, aorta_path, radii, random)
 
@@ -250,8 +241,8 @@ def _paint_branches(scene: Scene, aorta: list[tuple[float, float, float]]) -> No
     for points in trunks:
         box, artery = tube(scene.space, points, [3.6, 3.4, 3.0, 2.6])
         scene.paint(box, artery, "aorta", (4, 3))
-    box, vein = tube(scene.space, [(-2, -14, 0), (-8, -24, -22), (-14, -36, -80)], (6, 5.5, 4.5))
-    scene.paint(box, vein, "portal_vein", (4, 3))
+    box, field = tube(scene.space, [(-2, -14, 0), (-8, -24, -22), (-14, -36, -80)], (6, 5.5, 4.5))
+    scene.paint(box, field, "portal_vein", (4, 3))
 
 
 def _paint_plaques(
@@ -261,12 +252,14 @@ def _paint_plaques(
     random: np.random.Generator,
 ) -> None:
     """Calcified spots in the aorta's wall, in some many."""
-    for _ in range(int(random.poisson(4)) if random.random() < 0.6 else 0):
+    for _ in range(int(random.poisson(7)) if random.random() < 0.6 else 0):
         at = int(random.integers(5, len(path)))
         x, y, z = path[at]
         angle, high = random.uniform(0, 2 * np.pi), z + random.uniform(-22, 22)
-        center = (x + radii[at] * np.cos(angle), y + radii[at] * np.sin(angle), high)
-        centers = np.asarray([center], dtype=np.float32)
-        box = scene.space.box(*(((center[0] + s, center[1] + s, center[2] + s)) for s in (-8, 8)))
-        spot = spheres(scene.space, box, centers, np.float32([random.uniform(1.5, 3)]))
+        edge = radii[at]
+        center = (x + edge * float(np.cos(angle)), y + edge * float(np.sin(angle)), float(high))
+        low, top = ([c + s for c in center] for s in (-8, 8))
+        box = scene.space.box((low[0], low[1], low[2]), (top[0], top[1], top[2]))
+        size = float(random.uniform(1.8, 4.5))
+        spot = ellipsoid(scene.space, box, center, (size, size, size))
         scene.paint(box, spot, "calcification", (20, 5))

@@ -125,12 +125,16 @@ def overlay(
 
 def plain_dsc(prediction: Array, reference: Array) -> dict[int, float]:
     """DSC of each class that either array (z, y, x) holds, by class id."""
-    present = np.unique(np.concatenate([np.unique(prediction), np.unique(reference)]))
     return {
-        int(label): dice(prediction == label, reference == label)
-        for label in present
-        if 1 <= label <= TUMOR
+        label: dice(prediction == label, reference == label)
+        for label in sorted(_present(prediction) | _present(reference))
     }
+
+
+def _present(labels: Array) -> set[int]:
+    """The classes 1..14 that an array holds."""
+    boxes = ndimage.find_objects(labels, max_label=TUMOR)
+    return {label for label, box in enumerate(boxes, start=1) if box is not None}
 
 
 def _views(labels: Array, spacing_zyx: tuple[float, float, float]) -> list[View]:
@@ -236,7 +240,7 @@ def _title_and_legend(
 
     title = " · ".join([case, *_score_texts(dsc)])
     figure.suptitle(title, color="white", fontsize=12, y=0.995, va="top")
-    present = {int(value) for row in rows for value in np.unique(row)}
+    present = set[int]().union(*map(_present, rows))
     handles: list[Any] = [
         Patch(color=_rgb(label), label=readable(label.name))
         if label.id == TUMOR

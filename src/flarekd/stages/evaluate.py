@@ -52,10 +52,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score every reference, write ``scores.csv``, ``scores.json`` and ``overlays/<case>.png``.
 
-    Cases pair by case id. A reference without a prediction scores 0 in every class, as FLARE counts
-    it. A prediction on another grid, or a file that cannot be read, leaves its case out of the
-    means: whether the model is to blame is not known. Both kinds are failed cases, named in
-    ``scores.json`` (``failed``, and ``errors`` by case) and on screen.
+    Cases pair by case id. A reference without a prediction scores 0 in every class, as FLARE 2022's
+    rules count a container that failed. A prediction on another grid, or a file that cannot be
+    read, leaves its case out of the means: whether the model is to blame is not known. Both kinds
+    are failed cases, named in ``scores.json`` (``failed``, and ``errors`` by case) and on screen.
 
     Args:
         predictions: Folder of label maps.

@@ -96,10 +96,8 @@ def _segment(
     volume = read_volume(path)
     reason = not_ct_reason(volume.array)
     if reason:
-        raise InputError(
-            f"this does not look like CT in Hounsfield units: {reason}",
-            "flarekd segments CT; if it is one, convert it to HU (rescale slope and intercept)",
-        )
+        # told loudly but not refused: the test is a guess, and a person may know better
+        console.warn(f"{path}: does not look like CT in Hounsfield units: {reason}")
     clock.lap("read")
     tensor = student.network_input(volume)
     clock.lap("resample")
@@ -123,6 +121,7 @@ def _segment(
     voxel_ml = float(np.prod(volume.geometry.spacing_xyz)) / 1000
     return {
         "input": str(path),
+        "not_ct": reason,
         "output": target.name,
         "size": list(volume.geometry.size_xyz),
         "spacing_mm": list(volume.geometry.spacing_xyz),

@@ -15,7 +15,8 @@ from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.parallel import map_cases
 from flarekd.phantom.annotate import Labels, organ_pseudo_labels, partial_labels
 from flarekd.phantom.case import make_case
-from flarekd.phantom.plan import VERSION, CasePlan, plan_cohort
+from flarekd.phantom.patient import CasePlan
+from flarekd.phantom.plan import VERSION, plan_cohort
 
 SETTINGS_FILE = "phantom.json"
 IMAGE_FOLDERS = {"labelled": "imagesTr", "unlabelled": "imagesUnlabeled", "val": "imagesVal"}
@@ -32,8 +33,8 @@ class _Task:
 def make_phantoms(out: Path, cases: int, preset: str, seed: int, jobs: int) -> None:
     """Write a synthetic cohort: FLARE's folders, complete truth beside them, and ``phantom.json``.
 
-    The same settings give the same bytes whatever `jobs`. Cases whose files are all there are skipped; every file is
-    whole or absent.
+    The same settings give the same bytes whatever `jobs`. Cases whose files are all there are
+    skipped; every file is whole or absent.
 
     Args:
         out: Folder of the cohort; made if need be.

@@ -1,0 +1,98 @@
+import subprocess
+import sys
+
+import pytest
+from conftest import flarekd
+
+VERBS = (
+    "demo run phantom group-data train-teacher pseudo-tumor fuse train-student infer evaluate".split()
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    done = flarekd(verb, "--help")
+    assert "Usage:" in done.stdout
+    assert done.stderr == ""
+
+
+def test_help_lists_the_verbs_and_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom flarekd.cli import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'torch', 'SimpleITK', 'matplotlib', 'scipy', 'pydantic', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy - {'pydantic'}, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for verb in VERBS:
+        assert verb in done.stdout
+
+
+def test_the_version_is_told():
+    assert flarekd("--version").stdout.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["infer"], 2, "Missing argument"),
+        (["infer", "x.nii.gz", "--model", "m", "--out", "o", "--colour"], 2, "No such option"),
+        (["fly"], 2, "No such command"),
+        (["infer", "nowhere.nii.gz", "--model", "m", "--out", "o"], 3, "no such file or folder"),
+        (["fuse", "--cohort", "none.csv", "--tumor", "t", "--out", "o"], 3, "cannot read cohort"),
+        (["group-data", "--images", "nowhere", "--out", "c.csv"], 3, "nowhere"),
+        (["demo", "--set", "student.epoch=1"], 3, "did you mean 'epochs'"),
+        (["run", "--config", "none.yaml"], 3, "cannot read configuration"),
+        (["evaluate", "--predictions", "a", "--references", "b", "--out", "c"], 3, "error:"),
+    ],
+)
+def test_a_users_mistake_is_told_without_a_traceback(tmp_path, monkeypatch, arguments, status, message):
+    monkeypatch.chdir(tmp_path)
+    done = flarekd(*arguments, check=False)
+    assert done.returncode == status
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_cuda_asked_for_where_there_is_none_is_an_error(demo, tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    out, _ = demo
+    scans = out / "cohort" / "imagesVal"
+    done = flarekd(
+        *["infer", scans, "--model", out / "student" / "model.safetensors", "--out", tmp_path / "o"],
+        *["--device", "cuda"],
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "device 'cuda' asked for, 0 CUDA devices found" in done.stderr
+
+
+def test_a_bad_scan_is_named_and_the_others_are_segmented(demo, tmp_path):
+    out, _ = demo
+    good = next((out / "cohort" / "imagesVal").glob("*.nii.gz"))
+    (tmp_path / "bad.nii.gz").write_bytes(good.read_bytes()[:2000])
+    done = flarekd(
+        *["infer", good, tmp_path / "bad.nii.gz", "--out", tmp_path / "o"],
+        *["--model", out / "student" / "model.safetensors"],
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "bad" in done.stderr
+    assert len(list((tmp_path / "o").glob("*.nii.gz"))) == 1
+
+
+def test_a_teacher_is_not_taken_for_a_student(demo, tmp_path):
+    out, _ = demo
+    done = flarekd(
+        *["infer", out / "cohort" / "imagesVal", "--out", tmp_path / "o"],
+        *["--model", out / "teacher" / "model.safetensors"],
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "is a teacher, a student is needed" in done.stderr

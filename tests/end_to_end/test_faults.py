@@ -1,0 +1,117 @@
+"""Killed at any moment, every verb leaves whole files or none, and running it again ends as if nothing had happened."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import TINY, flarekd
+
+from flarekd.imaging.files import list_scans, read_labels
+from flarekd.training.loop import read_log
+
+SETTINGS = [part for setting in TINY for part in ("--set", setting)]
+
+
+def killed(arguments, after_s, how=signal.SIGKILL):
+    """Start the command and kill it; whether it was still running."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flarekd", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(after_s)
+    running = process.poll() is None
+    process.send_signal(how)
+    _, stderr = process.communicate(timeout=60)
+    return running, process.returncode, stderr
+
+
+def files(folder, *patterns):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for pattern in patterns
+        for path in sorted(folder.rglob(pattern))
+        if not path.name.startswith(".tmp-")
+    }
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.8, 1.1])
+def test_fuse_killed_and_run_again_gives_the_same_bytes(demo, tmp_path, after_s):
+    out, _ = demo
+    verb = ["fuse", "--cohort", out / "cohort.csv", "--tumor", out / "tumor", "--out", tmp_path / "f"]
+    killed(verb, after_s)
+    for path in list_scans(tmp_path / "f").values() if (tmp_path / "f").exists() else ():
+        read_labels(path)  # whatever is visible is whole
+    flarekd(*verb)
+    assert files(tmp_path / "f", "*.nii.gz") == files(out / "fused", "*.nii.gz")
+
+
+@pytest.mark.parametrize("after_s", [2.5, 4.0])
+def test_infer_killed_and_run_again_gives_the_same_bytes(demo, tmp_path, after_s):
+    out, _ = demo
+    scans = out / "cohort" / "imagesTr"
+    verb = ["infer", scans, "--model", out / "student" / "model.safetensors", "--out"]
+    flarekd(*verb, tmp_path / "whole")
+    killed([*verb, tmp_path / "cut"], after_s)
+    flarekd(*verb, tmp_path / "cut")
+    assert files(tmp_path / "cut", "*.nii.gz") == files(tmp_path / "whole", "*.nii.gz")
+    assert len(files(tmp_path / "cut", "*.nii.gz")) == len(list_scans(scans))
+
+
+@pytest.mark.parametrize("after_s", [3.0, 5.0])
+def test_training_killed_and_resumed_gives_the_same_model(demo, tmp_path, after_s):
+    out, _ = demo
+    verb = ["train-teacher", "--cohort", out / "cohort.csv", "--config", "configs/quick.yaml", *SETTINGS]
+    verb += ["--set", "teacher.epochs=20", "--set", "teacher.checkpoint_minutes=0", "--out"]
+    flarekd(*verb, tmp_path / "whole")
+    killed([*verb, tmp_path / "cut"], after_s)
+    checkpoint = tmp_path / "cut" / "checkpoint.safetensors"
+    again = flarekd(*verb, tmp_path / "cut", *(["--resume"] if checkpoint.exists() else []))
+    assert ("continuing at iteration" in again.stderr) == ("--resume" in again.args)
+    model = "model.safetensors"
+    card = b'"seconds"'  # the summary tells how long it took: all but that is equal
+    whole, cut = ((tmp_path / name / model).read_bytes() for name in ("whole", "cut"))
+    assert card in whole
+    assert whole[-1000:] == cut[-1000:]
+    losses = [[r["loss"] for r in read_log(tmp_path / n / "log.jsonl")] for n in ("whole", "cut")]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 20
+
+
+def test_phantoms_killed_and_made_again_have_the_same_bytes(tmp_path):
+    verb = ["phantom", "--cases", "6", "--seed", "5", "--jobs", "1", "--out"]
+    flarekd(*verb, tmp_path / "whole")
+    killed([*verb, tmp_path / "cut"], 2.5)
+    flarekd(*verb, tmp_path / "cut")
+    assert files(tmp_path / "cut", "*.nii.gz") == files(tmp_path / "whole", "*.nii.gz")
+
+
+def test_group_data_and_evaluate_killed_leave_no_torn_file(demo, tmp_path):
+    out, _ = demo
+    cohort = out / "cohort"
+    group = ["group-data", "--images", cohort / "imagesTr", "--labels", cohort / "labelsTr"]
+    score = ["evaluate", "--predictions", out / "predictions", "--references", cohort / "labelsVal"]
+    for verb, results in ((group, "*.csv"), (score, "scores.*")):
+        target = [*verb, "--out", tmp_path / "cut" / ("cohort.csv" if verb is group else "scores")]
+        whole = [*verb, "--out", tmp_path / "whole" / ("cohort.csv" if verb is group else "scores")]
+        flarekd(*whole)
+        killed(target, 0.9)
+        flarekd(*target)
+        assert files(tmp_path / "cut", results) == files(tmp_path / "whole", results)
+        assert files(tmp_path / "cut", results)
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(demo, tmp_path):
+    out, _ = demo
+    verb = ["train-student", "--cohort", out / "cohort.csv", "--labels", out / "fused", *SETTINGS]
+    verb += ["--config", "configs/quick.yaml", "--set", "student.epochs=500", "--out", tmp_path / "s"]
+    running, status, stderr = killed(verb, 6, signal.SIGINT)
+    assert running
+    assert status == 130
+    assert "interrupted · run the same command again" in stderr
+    assert "Traceback" not in stderr
+    shutil.rmtree(tmp_path / "s", ignore_errors=True)

@@ -1,0 +1,207 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from flarekd import config
+from flarekd.errors import InputError
+from flarekd.imaging import store
+from flarekd.imaging.intensity import IntensityStatistics
+from flarekd.student.network import StudentUNet
+from flarekd.teacher.network import TeacherUNet
+from flarekd.training import checkpoint
+from flarekd.training.batches import Batches, ahead
+from flarekd.training.loop import CHECKPOINT, LOG, DivergedError, Trainer, read_log
+
+STATISTICS = IntensityStatistics(-100.0, 300.0, 60.0, 80.0)
+QUICK = config.load(config.builtin("quick"))
+STUDENT = QUICK.student.model_copy(
+    update={
+        "epochs": 3,
+        "iterations": 4,
+        "patch": (8, 16, 16),
+        "oversize": (8, 20, 20),
+        "foreground": 0.33,
+        "checkpoint_minutes": 0.0,
+    }
+)
+
+
+@pytest.fixture
+def cases(tmp_path):
+    rng = np.random.default_rng(0)
+    found = []
+    for index in range(3):
+        labels = np.zeros((10, 24, 28), np.uint8)
+        labels[3:7, 6:14, 8:18] = 1
+        labels[4:6, 7:12, 10:16] = 2
+        image = (rng.normal(0, 20, labels.shape) + 90 * (labels == 1) + 180 * (labels == 2)).astype(
+            np.int16
+        )
+        path = tmp_path / "store" / f"case{index}.b2nd"
+        path.parent.mkdir(exist_ok=True)
+        store.write_case(
+            path, image, labels, spacing_zyx=(5.0, 2.0, 2.0), chunk_zyx=(8, 16, 16), key="k"
+        )
+        found.append(store.open_case(path))
+    return found
+
+
+def student():
+    torch.manual_seed(0)
+    return StudentUNet(3, channels=(4, 8, 8, 8), strides=STUDENT.strides)
+
+
+def train(folder, cases, settings, resume=False, stop=None):
+    folder.mkdir(exist_ok=True)
+    trainer = Trainer(student(), settings, folder, 5, "identity", torch.device("cpu"))
+    if resume:
+        trainer.resume()
+
+    def on_iteration(done, total, note):
+        if done == stop:
+            raise KeyboardInterrupt
+
+    weights = trainer.train(Batches(cases, settings, STATISTICS, 5), on_iteration, lambda: None)
+    return {name: tensor.clone() for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, cases, optimizer, ema):
+    changes = {"name": optimizer, "ema": ema, "lr": 0.01, "warmup": 3}
+    settings = STUDENT.model_copy(
+        update={"optimizer": STUDENT.optimizer.model_copy(update=changes)}
+    )
+    whole = train(tmp_path / "whole", cases, settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", cases, settings, stop=10)  # after the checkpoint of iteration 8
+    resumed = train(tmp_path / "cut", cases, settings, resume=True)
+    assert whole.keys() == resumed.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name
+    records = [read_log(tmp_path / folder / LOG) for folder in ("whole", "cut")]
+    assert [r["iteration"] for r in records[1]] == [4, 8, 12]
+    assert [r["loss"] for r in records[0]] == [r["loss"] for r in records[1]]
+
+
+def test_a_resumed_teacher_draws_the_same_dropout(tmp_path, cases):
+    settings = QUICK.teacher.model_copy(
+        update={
+            "epochs": 2,
+            "iterations": 2,
+            "batch": 2,
+            "patch": (1, 32, 32),
+            "oversize": (1, 32, 32),
+            "checkpoint_minutes": 0.0,
+        }
+    )
+
+    def run(folder, resume, stop=None):
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        network = TeacherUNet(3, (4, 4, 4, 4, 4))
+        trainer = Trainer(network, settings, folder, 5, "identity", torch.device("cpu"))
+        if resume:
+            trainer.resume()
+
+        def on_iteration(done, total, note):
+            if done == stop:
+                raise KeyboardInterrupt
+
+        return trainer.train(Batches(cases, settings, STATISTICS, 5), on_iteration, lambda: None)
+
+    whole = run(tmp_path / "whole", False)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", False, stop=3)
+    resumed = run(tmp_path / "cut", True)
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def test_the_log_states_what_a_person_wants_to_know(tmp_path, cases):
+    train(tmp_path / "run", cases, STUDENT)
+    lines = (tmp_path / "run" / LOG).read_text(encoding="utf-8").splitlines()
+    last = json.loads(lines[-1])
+    assert (last["epoch"], last["iteration"]) == (3, 12)
+    assert last["lr"] == pytest.approx(STUDENT.optimizer.lr * (1 / 3) ** 0.9 * 12 / 40)
+    assert len(last["train_dice_per_class"]) == 2
+    assert 0 <= last["data_wait_share"] <= 1
+    assert last["iterations_per_s"] > 0
+
+
+def test_the_student_overfits_one_patch(tmp_path, cases):
+    torch.manual_seed(0)
+    changes = {"ema": 0.0, "warmup": 5, "lr": 0.01, "clip": 12.0}
+    optimizer = STUDENT.optimizer.model_copy(update=changes)
+    settings = STUDENT.model_copy(
+        update={"epochs": 75, "iterations": 2, "optimizer": optimizer, "foreground": 1.0}
+    )
+    batch = Batches(cases, settings, STATISTICS, 5)(0)
+    network = StudentUNet(3, channels=(12, 16, 16, 16), strides=STUDENT.strides)
+    trainer = Trainer(network, settings, tmp_path, 5, "identity", torch.device("cpu"))
+    trainer.train(lambda iteration: batch, lambda *_: None, lambda: None)
+    assert read_log(tmp_path / LOG)[-1]["train_dice"] > 0.98
+
+
+def test_the_teacher_overfits_one_batch(tmp_path, cases):
+    torch.manual_seed(0)
+    optimizer = STUDENT.optimizer.model_copy(update={"ema": 0.0, "warmup": 5, "lr": 0.01})
+    settings = QUICK.teacher.model_copy(
+        update={
+            "epochs": 75,
+            "iterations": 2,
+            "batch": 4,
+            "patch": (1, 32, 32),
+            "foreground": 1.0,
+            "oversize": (1, 32, 32),
+            "optimizer": optimizer,
+        }
+    )
+    batch = Batches(cases, settings, STATISTICS, 5)(0)
+    network = TeacherUNet(3, (8, 8, 16, 16, 16))
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout2d):
+            module.p = 0.0
+    trainer = Trainer(network, settings, tmp_path, 5, "identity", torch.device("cpu"))
+    trainer.train(lambda iteration: batch, lambda *_: None, lambda: None)
+    assert read_log(tmp_path / LOG)[-1]["train_dice"] > 0.98
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, cases):
+    trainer = Trainer(student(), STUDENT, tmp_path, 5, "identity", torch.device("cpu"))
+    torch.nn.init.constant_(trainer.network.heads[0].weight, float("nan"))
+    with pytest.raises(DivergedError, match=r"nan at iteration 0 · lower optimizer\.lr"):
+        trainer.train(Batches(cases, STUDENT, STATISTICS, 5), lambda *_: None, lambda: None)
+
+
+def test_a_torn_checkpoint_is_refused(tmp_path, cases):
+    train(tmp_path / "run", cases, STUDENT)
+    path = tmp_path / "run" / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="is not a checkpoint"):
+        checkpoint.read_facts(path)
+
+
+def test_batches_depend_on_seed_and_iteration_alone(cases):
+    make = Batches(cases, STUDENT, STATISTICS, 5)
+    one_thread = [batch for batch, _ in ahead(make, 0, 4, 1)]
+    two_threads = [batch for batch, _ in ahead(make, 2, 4, 2)]
+    for first, second in zip(one_thread[2:], two_threads, strict=True):
+        assert torch.equal(first[0], second[0])
+        assert torch.equal(first[1], second[1])
+    assert one_thread[0][0].shape == (2, 1, 8, 16, 16)
+    assert one_thread[0][1].dtype == torch.int64
+    other = Batches(cases, STUDENT, STATISTICS, 6)(0)
+    assert not torch.equal(other[0], one_thread[0][0])
+
+
+def test_an_error_in_a_loader_thread_is_raised_with_the_case(cases):
+    class Broken:
+        case, shape_zyx, classes = "broken_7", (10, 24, 28), ()
+
+        def read(self, slices):
+            raise RuntimeError("chunk 3 is damaged")
+
+    with pytest.raises(InputError, match=r"training case 'broken_7': chunk 3 is damaged"):
+        list(ahead(Batches([Broken()], STUDENT, STATISTICS, 5), 0, 3, 2))
