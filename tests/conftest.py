@@ -1,4 +1,4 @@
-"""What all tests share: this machine's timings say nothing about the code, so hypothesis sets no deadlines."""
+"""What all tests share: no deadlines, since a busy machine says nothing about the code."""
 
 import torch
 from hypothesis import settings

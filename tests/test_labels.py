@@ -9,7 +9,7 @@ def test_fourteen_classes_stand_in_the_order_of_table_1():
     assert [label.short for label in LABELS] == shorts.split()
     assert [label.id for label in LABELS] == list(range(1, 15))
     assert NAMES[TUMOR] == "tumor"
-    assert ORGANS == tuple(range(1, 14))
+    assert tuple(range(1, 14)) == ORGANS
 
 
 @pytest.mark.paper

@@ -37,7 +37,7 @@ class _Verbs(TyperGroup):
 app = typer.Typer(
     name="flarekd",
     cls=_Verbs,
-    help="Abdominal CT: from partly labelled cohorts to a small model for 13 organs and tumours.\n\n"
+    help="Abdominal CT: from partly labelled scans to a small model for 13 organs and tumours.\n\n"
     "Research software, not a medical device.",
     no_args_is_help=True,
     add_completion=False,

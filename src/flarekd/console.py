@@ -59,9 +59,9 @@ def result(text: str) -> None:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout, first column left, the others right."""
     # one space between columns, so that the fifteen of Table 1 fit on a screen of 100
-    grid = Table(title=title, title_justify="left", padding=(0, 0), pad_edge=False)
+    grid = Table(title=escape(title), title_justify="left", padding=(0, 0), pad_edge=False)
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        grid.add_column(escape(column), justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*(escape(cell) for cell in row))
     out.print(grid)

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import TINY, demo_arguments, flarekd
 
+from conftest import TINY, demo_arguments, flarekd
 from flarekd.cohort import read_cohort
 from flarekd.imaging.files import list_scans, read_geometry, read_labels
 from flarekd.labels import NAMES, TUMOR
@@ -115,7 +115,11 @@ def test_a_second_run_changes_nothing(demo):
     rewritten = {name for name, state in keep.items() if after[name] != state}
     # measuring is done anew, with the same result; nothing that is costly is
     assert {name.split("/")[0] for name in rewritten} <= {"scores", "fusion.json", "cohort.csv"}
-    assert all(after[name][0] == state[0] for name, state in keep.items() if name not in rewritten or "scores.json" in name)
+    assert all(
+        after[name][0] == state[0]
+        for name, state in keep.items()
+        if name not in rewritten or "scores.json" in name
+    )
     assert done.stderr.count("is up to date") == 2
 
 

@@ -210,11 +210,17 @@ def _frame_length(path: Path) -> int:
 
 
 def _digest(array: Any) -> str:
-    """SHA-256 of metadata, locations and compressed chunks: ten times less to hash than voxels."""
+    """SHA-256 of metadata, locations and compressed chunks: ten times less to hash than voxels.
+
+    Without the key: the same content made from files with another date is the same content.
+    """
     schunk = array.schunk
     digest = hashlib.sha256(repr((array.shape, array.chunks)).encode())
     for name in sorted(name for name in _names(schunk.vlmeta) if name != "sha256"):
         value = schunk.vlmeta[name]
+        if name == "meta":
+            facts = json.loads(value)
+            value = json.dumps({fact: facts[fact] for fact in sorted(facts) if fact != "key"})
         digest.update(name.encode())
         digest.update(value.encode() if isinstance(value, str) else value)
     for index in range(schunk.nchunks):

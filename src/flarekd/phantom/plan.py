@@ -29,10 +29,14 @@ LARGEST_MM = {
 }  # fmt: skip
 
 
+MOST_VALIDATION = 12
+"""Held-out cases at most: enough for a mean, and every one more costs the demo time."""
+
+
 def plan_cohort(cases: int, preset: str, seed: int) -> list[CasePlan]:
     """Draw a cohort: roles and groups in FLARE's proportions, then every case's patient and scan.
 
-    About a sixth of the cases (at least two) are for validation; the rest are labelled to
+    About a sixth of the cases (2 to 12) are for validation; the rest are labelled to
     unlabelled as FLARE's 2,200 to 1,800, and the labelled ones fall into Table 1's groups by
     largest remainder.
 
@@ -53,7 +57,7 @@ def plan_cohort(cases: int, preset: str, seed: int) -> list[CasePlan]:
         message = f"preset {preset!r} is none of {', '.join(PRESETS)}"
         raise ValueError(message)
     random = np.random.default_rng(np.random.SeedSequence([seed]))
-    validation = max(2, round(cases / 6))
+    validation = min(MOST_VALIDATION, max(2, round(cases / 6)))
     labelled = max(1, round((cases - validation) * 2200 / 4000))
     groups = [group for group, count in group_sizes(labelled).items() for _ in range(count)]
     roles = [("labelled", group) for group in groups]

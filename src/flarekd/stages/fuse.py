@@ -85,8 +85,11 @@ def _job(case: Case, tumor: Path, out: Path, strategy: Strategy) -> _Job:
         if not path.exists():
             raise InputError(f"no tumour pseudo-label {str(path)!r}", "run `flarekd pseudo-tumor`")
     sources = [source for source in (case.label, path, case.organ_pseudo) if source is not None]
+    target = out / f"{case.case}.nii.gz"
+    if target.resolve() in [source.resolve() for source in sources]:
+        raise InputError(f"the fused label would replace {str(target)!r}", "choose another --out")
     key = stamp(strategy, sorted(case.annotated), *sources)
-    return _Job(case, path, out / f"{case.case}.nii.gz", strategy, key)
+    return _Job(case, path, target, strategy, key)
 
 
 def _fuse_one(job: _Job) -> None:

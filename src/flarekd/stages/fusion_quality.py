@@ -16,6 +16,8 @@ from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import list_scans, read_labels
 from flarekd.labels import TUMOR
 
+PARTS = ("all", "masked", "unlabelled")
+
 
 def fusion_quality(
     cohort: Path, strategies: Mapping[str, Path], truth: Path, out: Path
@@ -39,8 +41,10 @@ def fusion_quality(
     complete = list_scans(truth)
     scores: dict[str, dict[str, float]] = {}
     for name, folder in strategies.items():
-        parts: dict[str, list[float]] = {"all": [], "masked": [], "unlabelled": []}
+        parts: dict[str, list[float]] = {part: [] for part in PARTS}
         for case_name, path in list_scans(folder).items():
+            if case_name not in cases:
+                continue
             case = cases[case_name]
             fused, whole = (
                 read_labels(file).array == TUMOR for file in (path, complete[case_name])
@@ -50,10 +54,10 @@ def fusion_quality(
             parts["all"].append(dsc)
             if not case.has_tumor_label:
                 parts["masked" if case.annotated else "unlabelled"].append(dsc)
-        scores[name] = {part: float(np.mean(values or [0.0])) for part, values in parts.items()}
+        scores[name] = {part: float(np.mean(found)) for part, found in parts.items() if found}
     write_json(out, scores)
     rows = [
-        [name, *(f"{100 * value:.2f}" for value in score.values())]
+        [name, *(f"{100 * score[part]:.2f}" if part in score else "–" for part in PARTS)]
         for name, score in scores.items()
     ]
     columns = ["fusion", "all cases", "tumours hidden by organs", "unlabelled"]

@@ -33,10 +33,14 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, device_name: str) -> N
         device_name: As `device.choose` takes it.
 
     Raises:
-        InputError: If there is no scan, or every one of them failed.
+        InputError: If there is no scan, the model cannot be used, or a label map would replace a
+            scan.
         CasesFailedError: After the rest is written, if some scans failed.
     """
     scans = find_scans(inputs)
+    for case, path in scans.items():
+        if path.resolve() == (out / f"{case}.nii.gz").resolve():
+            raise InputError(f"the label map would replace {str(path)!r}", "choose another --out")
     student = predictor.load(model, "student", StudentUNet, device.choose(device_name))
     ledger = Ledger(out / "done.jsonl")
     failed: dict[str, str] = {}
@@ -47,6 +51,7 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, device_name: str) -> N
             try:
                 key = stamp(student.sha256, str(path), path)
                 if not ledger.is_done(case, key, target):
+                    target.unlink(missing_ok=True)  # of another model: if this fails, none
 
                     def tell(window: int, windows: int, done: int = done, case: str = case) -> None:
                         advance(done, len(scans), f"{case} · window {window} of {windows}")
@@ -113,11 +118,12 @@ def _segment(
         on_window=on_window,
     )
     clock.lap("network")
-    labels = labels_from_logits(prediction.logits, volume.array.shape)
+    outputs = labels_from_logits(prediction.logits, volume.array.shape)
+    labels = np.asarray(student.card.label_ids, np.uint8)[outputs]
     clock.lap("labels")
     write_labels(target, LabelMap(labels, volume.geometry))
     clock.lap("write")
-    counts = np.bincount(labels.ravel(), minlength=len(student.card.labels))
+    counts = np.bincount(outputs.ravel(), minlength=len(student.card.labels))
     voxel_ml = float(np.prod(volume.geometry.spacing_xyz)) / 1000
     return {
         "input": str(path),

@@ -9,7 +9,7 @@ import numpy as np
 
 from flarekd import __version__, console, device
 from flarekd.cohort import Case, read_cohort
-from flarekd.errors import CasesFailedError, FlarekdError
+from flarekd.errors import CasesFailedError, FlarekdError, InputError
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import LabelMap
@@ -44,8 +44,10 @@ def pseudo_tumor(cohort: Path, model: Path, out: Path, device_name: str) -> None
             advance(done, len(cases), case.case)
             target = out / f"{case.case}.nii.gz"
             try:
+                _refuse_own_file(case, target)
                 key = stamp(teacher.sha256, case.image)
                 if not ledger.is_done(case.case, key, target):
+                    target.unlink(missing_ok=True)  # of another teacher: if this fails, none
                     ledger.add(case.case, key, **_label(teacher, case, target))
             except (FlarekdError, OSError, ValueError, MemoryError, RuntimeError) as error:
                 failed[case.case] = str(error)
@@ -64,6 +66,12 @@ def pseudo_tumor(cohort: Path, model: Path, out: Path, device_name: str) -> None
     console.info(f"{out}: tumour found in {found} of {len(records)} cases")
     if failed:
         raise CasesFailedError(f"{len(failed)} cases were not labelled: {', '.join(failed)}")
+
+
+def _refuse_own_file(case: Case, target: Path) -> None:
+    own = [path.resolve() for path in (case.image, case.label, case.organ_pseudo) if path]
+    if target.resolve() in own:
+        raise InputError(f"the pseudo-label would replace {str(target)!r}", "choose another --out")
 
 
 def _label(teacher: Predictor, case: Case, target: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flarekd.config import Augmentation, Range
+from flarekd.protocol import Augmentation, Range
 
 Zyx = tuple[int, int, int]
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flarekd.config import Training
 from flarekd.errors import InputError
 from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.imaging.store import StoredCase
+from flarekd.protocol import Training
 from flarekd.training import augment
 from flarekd.training.sampling import draw_start, is_forced
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flarekd.config import Optimizer, Training
-from flarekd.errors import FlarekdError
+from flarekd.errors import InputError
 from flarekd.imaging.atomic import write_text
+from flarekd.protocol import Optimizer, Training
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batch, ahead
 from flarekd.training.loss import deep_supervision_loss
@@ -26,7 +26,7 @@ LOG = "log.jsonl"
 LOADER_THREADS = 2
 
 
-class DivergedError(FlarekdError):
+class DivergedError(InputError):
     """The loss is not a number any more."""
 
 
@@ -55,7 +55,7 @@ class Epoch:
     waited_s: float = 0.0
 
     def record(self, number: int, iteration: int, lr: float) -> dict[str, Any]:
-        """The epoch as one JSON-like record; Dice is the soft one of the training batches."""
+        """The epoch as one JSON-like record; ``dsc`` is soft, a class, over its batches."""
         dice = torch.stack(self.dice).mean(0)
         elapsed_s = time.monotonic() - self.began
         return {
@@ -63,8 +63,7 @@ class Epoch:
             "iteration": iteration,
             "lr": lr,
             "loss": sum(self.losses) / len(self.losses),
-            "train_dice": round(float(dice.mean()), 4),
-            "train_dice_per_class": [round(float(value), 4) for value in dice],
+            "dsc": [round(float(value), 4) for value in dice],
             "seconds": round(elapsed_s, 2),
             "iterations_per_s": round(len(self.losses) / elapsed_s, 3),
             "data_wait_share": round(self.waited_s / elapsed_s, 4),

@@ -23,7 +23,7 @@ from flarekd.labels import TUMOR
 from flarekd.ledger import stamp
 from flarekd.parallel import map_cases
 
-FEWEST_FOREGROUND = 1000
+FEWEST_SAMPLES = 1000
 """Fewer foreground voxels than this say nothing about intensities.
 
 FLARE22's published statistics stand in.
@@ -114,7 +114,7 @@ def intensity_statistics(cases: Sequence[store.StoredCase]) -> IntensityStatisti
     for case in cases:
         z, y, x = case.shape_zyx
         samples.append(foreground_sample(*case.read((slice(0, z), slice(0, y), slice(0, x)))))
-    if sum(sample.size for sample in samples) < FEWEST_FOREGROUND:
+    if sum(sample.size for sample in samples) < FEWEST_SAMPLES:
         return FLARE22_STATISTICS
     return statistics(samples)
 

@@ -14,13 +14,14 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
-from flarekd.config import Training
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.atomic import write_text
 from flarekd.imaging.intensity import IntensityStatistics
+from flarekd.imaging.store import StoredCase
 from flarekd.ledger import stamp
-from flarekd.modelfile import ModelCard, read_card, save_model
+from flarekd.modelfile import ModelCard, read_card, read_weights, save_model
 from flarekd.parallel import cpu_count
+from flarekd.protocol import Training
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batches
 from flarekd.training.loop import CHECKPOINT, LOG, Trainer, read_log
@@ -29,6 +30,8 @@ from flarekd.training.prepare import Grid, Source, intensity_statistics, prepare
 Advance = Callable[[int, int, str], None]
 Resume = Literal["never", "must", "may"]
 MODEL = "model.safetensors"
+NOT_LEARNED = {"checkpoint_minutes", "step", "windows", "probe", "min_foreground"}
+"""Settings that the weights do not depend on: changing one trains nothing anew."""
 
 
 class Screen(Protocol):
@@ -112,37 +115,73 @@ def run(
         first = next(iter(failed.items()))
         raise InputError(f"no case could be read; the first: {first[0]}: {first[1]}")
     trained_on = store_hash(cases)
-    facts = plan.settings.model_dump(mode="json", exclude={"checkpoint_minutes"})
+    facts = plan.settings.model_dump(mode="json", exclude=NOT_LEARNED)
     identity = stamp(plan.role, plan.network, facts, plan.seed, trained_on)
     model = folder / MODEL
     if _is_done(model, identity):
+        _update_inference(model, plan.inference)
         screen.info(f"{model} is up to date")
     else:
-        # before anything else: a model of other settings must not stand beside the new config
-        model.unlink(missing_ok=True)
-        write_text(folder / "config.yaml", plan.config)
-        statistics = intensity_statistics(cases)
-        torch.manual_seed(plan.seed)
-        network = plan.build(**plan.network).to(device)
-        trainer = Trainer(network, plan.settings, folder, plan.seed, identity, device)
-        _start(trainer, resume, screen)
-        batches = Batches(cases, plan.settings, statistics, plan.seed)
-
-        def on_epoch() -> None:
-            if trainer.iteration == trainer.total or _is_round(trainer):
-                draw(read_log(folder / LOG), folder / "curves.png")
-
-        with screen.progress(f"Training the {plan.role}") as advance:
-            weights = trainer.train(batches, advance, on_epoch)
-        records = read_log(folder / LOG)
-        summary = {"identity": identity, "cases": len(cases), "iterations": trainer.total}
-        summary |= {"last": records[-1]} if records else {}
-        save_model(model, weights, _card(plan, statistics, summary, trained_on))
+        prepared = _Prepared(cases, identity, trained_on)
+        _train(plan, prepared, folder, device, resume=resume, screen=screen, draw=draw)
     failed = {**plan.missing, **failed}
     if failed:
         names = "; ".join(f"{case}: {reason}" for case, reason in failed.items())
         raise CasesFailedError(f"{len(failed)} cases were left out of training: {names}")
     return model
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a training starts from."""
+
+    cases: Sequence[StoredCase]
+    identity: str
+    trained_on: str
+
+
+def _train(
+    plan: Plan,
+    prepared: _Prepared,
+    folder: Path,
+    device: torch.device,
+    *,
+    resume: Resume,
+    screen: Screen,
+    draw: Callable[[list[dict[str, Any]], Path], None],
+) -> None:
+    model = folder / MODEL
+    continues = _continues(folder, prepared.identity, resume, screen)
+    # now, not earlier or later: a model of other settings must not stand beside the new config
+    model.unlink(missing_ok=True)
+    write_text(folder / "config.yaml", plan.config)
+    statistics = intensity_statistics(prepared.cases)
+    torch.manual_seed(plan.seed)
+    network = plan.build(**plan.network).to(device)
+    trainer = Trainer(network, plan.settings, folder, plan.seed, prepared.identity, device)
+    if continues:
+        trainer.resume()
+        screen.info(f"continuing at iteration {trainer.iteration} of {trainer.total}")
+    else:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        write_text(folder / LOG, "")
+    batches = Batches(prepared.cases, plan.settings, statistics, plan.seed)
+
+    def on_epoch() -> None:
+        if trainer.iteration == trainer.total or _is_round(trainer):
+            draw(read_log(folder / LOG), folder / "curves.png")
+
+    with screen.progress(f"Training the {plan.role}") as advance:
+        weights = trainer.train(batches, advance, on_epoch)
+    records = read_log(folder / LOG)
+    summary = {
+        "identity": prepared.identity,
+        "cases": len(prepared.cases),
+        "iterations": trainer.total,
+    }
+    # no times: the same training gives the same file, byte for byte
+    summary |= {key: records[-1][key] for key in ("loss", "dsc")} if records else {}
+    save_model(model, weights, _card(plan, statistics, summary, prepared.trained_on))
 
 
 def _is_round(trainer: Trainer) -> bool:
@@ -160,24 +199,30 @@ def _is_done(model: Path, identity: str) -> bool:
         return False
 
 
-def _start(trainer: Trainer, resume: Resume, screen: Screen) -> None:
-    path = trainer.folder / CHECKPOINT
-    if path.exists() and resume != "never":
-        if checkpoint.read_facts(path)["identity"] == trainer.identity:
-            trainer.resume()
-            screen.info(f"continuing at iteration {trainer.iteration} of {trainer.total}")
-            return
+def _update_inference(model: Path, inference: dict[str, Any]) -> None:
+    """Give a model file other settings of its windows; its weights stay."""
+    card = read_card(model)
+    if card.inference != inference:
+        save_model(model, read_weights(model), card.model_copy(update={"inference": inference}))
+
+
+def _continues(folder: Path, identity: str, resume: Resume, screen: Screen) -> bool:
+    """Whether the folder's checkpoint is to be continued; refuses what cannot be."""
+    path = folder / CHECKPOINT
+    if resume == "must" and not path.exists():
+        raise InputError(f"no checkpoint in {str(folder)!r}", "train without --resume")
+    if not path.exists():
+        return False
+    if resume != "never":
+        if checkpoint.read_facts(path)["identity"] == identity:
+            return True
         if resume == "must":
             raise InputError(
                 f"{str(path)!r} comes from other settings or other data",
                 "give those it was started with, or train anew without --resume",
             )
-    elif resume == "must":
-        raise InputError(f"no checkpoint in {str(trainer.folder)!r}", "train without --resume")
-    if path.exists():
-        screen.warn(f"starting anew: the checkpoint in {trainer.folder} is not used")
-        path.unlink()
-    write_text(trainer.folder / LOG, "")
+    screen.warn(f"starting anew: the checkpoint in {folder} is not used")
+    return False
 
 
 def _card(

@@ -1,0 +1,197 @@
+"""The training protocol: sections of the configuration, frozen, with every unknown key an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from flarekd.labels import NAMES
+
+Positive = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Range = tuple[float, float]
+Zyx = tuple[Positive, Positive, Positive]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Optimizer(Section):
+    """How weights move.
+
+    Attributes:
+        name: ``sgd`` (Nesterov, the paper's) or ``adamw``.
+        lr: Initial learning rate.
+        momentum: Of SGD.
+        weight_decay: L2 for SGD, decoupled for AdamW.
+        warmup: Iterations over which the learning rate rises linearly from zero.
+        clip: Largest gradient norm.
+        ema: Decay of the averaged weights that are saved; 0 saves the last ones, as the paper does.
+    """
+
+    name: Literal["sgd", "adamw"]
+    lr: float = Field(gt=0)
+    momentum: float = Field(0.99, ge=0, lt=1)
+    weight_decay: float = Field(3e-5, ge=0)
+    warmup: int = Field(0, ge=0)
+    clip: float = Field(12.0, gt=0)
+    ema: float = Field(0.0, ge=0, lt=1)
+
+
+class Augmentation(Section):
+    """Probabilities and ranges of each transform (method.md §5), mirroring not among them.
+
+    Attributes:
+        elastic: Probability; `elastic_alpha` is the amplitude and `elastic_sigma` the smoothness,
+            voxels.
+        rotation: Probability; `rotation_degrees` in-plane.
+        scaling: Probability; `scaling_down` and `scaling_up` are drawn half and half.
+        noise: Probability; `noise_sd` of the normalised intensity.
+        blur: Probability; `blur_sigma` in voxels. A further coin is tossed per channel, of which
+            there is one.
+        brightness: Probability; `brightness_factor` multiplies.
+        contrast: Probability; `contrast_down` and `contrast_up` are drawn half and half.
+        low_resolution: Probability; `low_resolution_zoom` is the grid it goes through. Coin per
+            channel as for blur.
+        gamma_inverted: Probability of gamma on the negated intensity.
+        gamma: Probability; `gamma_down` and `gamma_up` are drawn half and half.
+    """
+
+    elastic: Probability
+    elastic_alpha: Range
+    elastic_sigma: Range
+    rotation: Probability
+    rotation_degrees: Range
+    scaling: Probability
+    scaling_down: Range
+    scaling_up: Range
+    noise: Probability
+    noise_sd: Range
+    blur: Probability
+    blur_sigma: Range
+    brightness: Probability
+    brightness_factor: Range
+    contrast: Probability
+    contrast_down: Range
+    contrast_up: Range
+    low_resolution: Probability
+    low_resolution_zoom: Range
+    gamma_inverted: Probability
+    gamma: Probability
+    gamma_down: Range
+    gamma_up: Range
+
+
+class Training(Section):
+    """What teacher and student training have in common.
+
+    Attributes:
+        epochs: Epochs in all; 0 writes the untrained network.
+        iterations: Iterations an epoch (250 in the paper).
+        batch: Patches an iteration.
+        patch: Voxels (z, y, x); z is 1 for the 2D teacher.
+        oversize: Voxels (z, y, x) read around a patch so that rotating it leaves no empty corners.
+        foreground: Share of a batch, taken from its end, that is centred on a foreground voxel
+            (method.md §5: 0.33).
+        deep_supervision: Loss weight of each output, full resolution first; they sum to 1.
+        class_weights: Cross-entropy weight of each class, background first; empty weighs all alike.
+        optimizer: See `Optimizer`.
+        augmentation: See `Augmentation`.
+        checkpoint_minutes: Least time between two checkpoints.
+    """
+
+    epochs: int = Field(ge=0)
+    iterations: Positive
+    batch: Positive
+    patch: Zyx
+    oversize: Zyx
+    foreground: Probability
+    deep_supervision: tuple[float, ...]
+    class_weights: tuple[float, ...] = ()
+    optimizer: Optimizer
+    augmentation: Augmentation
+    checkpoint_minutes: float = Field(10.0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Training:
+        if any(outer < inner for outer, inner in zip(self.oversize, self.patch, strict=True)):
+            raise ValueError(f"oversize {self.oversize} is smaller than patch {self.patch}")
+        if abs(sum(self.deep_supervision) - 1) > 1e-3:
+            raise ValueError(f"deep_supervision sums to {sum(self.deep_supervision):.4f}, not 1")
+        return self
+
+
+class Teacher(Training):
+    """The 2D tumour teacher.
+
+    Attributes:
+        spacing: Millimetres (y, x); z keeps each case's own.
+        channels: Features of each stage.
+        attention: Which blocks the decoder is made of.
+        probe: Which window of a slice decides whether the others run.
+        min_foreground: Tumour pixels τ the first window must hold for the others to run.
+    """
+
+    spacing: tuple[float, float]
+    channels: tuple[Positive, ...]
+    attention: Literal["published", "equations", "none"] = "published"
+    probe: Literal["top-left", "center"] = "top-left"
+    min_foreground: Positive = 1
+
+    @model_validator(mode="after")
+    def _fits_network(self) -> Teacher:
+        _check_classes(self.class_weights, 2)
+        halvings = len(self.channels) - 1
+        _check_patch(self.patch[1:], (2**halvings,) * 2)
+        _check_heads(self.deep_supervision, halvings)
+        return self
+
+
+class Student(Training):
+    """The 3D student.
+
+    Attributes:
+        spacing: Millimetres (z, y, x).
+        channels: Features of each stage.
+        strides: (z, y, x) between stages.
+        step: Stride of inference windows over patch size.
+        windows: ``full`` visits every window, ``efficient`` skips by the rules of method.md §6.4.
+    """
+
+    spacing: tuple[float, float, float]
+    channels: tuple[Positive, ...]
+    strides: tuple[Zyx, ...]
+    step: float = Field(0.5, gt=0, le=1)
+    windows: Literal["full", "efficient"] = "full"
+
+    @model_validator(mode="after")
+    def _fits_network(self) -> Student:
+        if len(self.strides) != len(self.channels) - 1:
+            raise ValueError(f"{len(self.channels)} channels need {len(self.channels) - 1} strides")
+        _check_classes(self.class_weights, len(NAMES))
+        _check_patch(self.patch, [math.prod(axis) for axis in zip(*self.strides, strict=True)])
+        _check_heads(self.deep_supervision, len(self.strides))
+        return self
+
+
+def _check_patch(patch: Sequence[int], divisor: Sequence[int]) -> None:
+    """A patch must divide down to a bottleneck of more than one voxel, as instance norm needs."""
+    uneven = any(size % by for size, by in zip(patch, divisor, strict=True))
+    if uneven or math.prod(patch) <= math.prod(divisor):
+        raise ValueError(f"patch {tuple(patch)} must be a multiple of {tuple(divisor)} and larger")
+
+
+def _check_classes(weights: Sequence[float], classes: int) -> None:
+    if weights and len(weights) != classes:
+        raise ValueError(f"class_weights has {len(weights)} weights for {classes} classes")
+
+
+def _check_heads(weights: Sequence[float], outputs: int) -> None:
+    if len(weights) != outputs:
+        raise ValueError(f"deep_supervision has {len(weights)} weights for {outputs} outputs")

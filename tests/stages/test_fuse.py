@@ -1,0 +1,268 @@
+"""`fuse_labels` on files: Eq. 3, 4 and 5 on each case's own grid, and only what is not done yet."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its usual name)
+
+from flarekd.cohort import Case, format_cohort
+from flarekd.errors import CasesFailedError
+from flarekd.imaging.files import read_labels, write_labels
+from flarekd.imaging.volume import Geometry, LabelMap
+from flarekd.stages.fuse import fuse_labels
+
+# anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
+COS, SIN = np.cos(0.28), np.sin(0.28)
+DIRECTION = (COS, SIN, 0, SIN, -COS, 0, 0, 0, 1)
+GEOMETRY = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), DIRECTION)
+SHAPE = GEOMETRY.shape_zyx
+
+ROW = (slice(4, 5), slice(10, 11), slice(2, 10))
+"""Eight voxels in which the three sources meet in every way."""
+
+PARTIAL = [1, 1, 0, 0, 0, 0, 0, 2]
+TUMOR = [0, 14, 14, 0, 14, 0, 0, 0]
+ORGANS = [3, 1, 5, 5, 0, 1, 0, 6]
+# by hand: the tumour over everything, what was drawn over pseudo-labels, and no pseudo-label of a
+# class that was annotated (the sixth voxel: the annotator did not call it liver)
+PAPER = [1, 14, 14, 5, 14, 0, 0, 2]
+SIMPLE = [1, 1, 14, 5, 14, 1, 0, 2]
+
+
+@pytest.fixture(autouse=True)
+def one_processor():
+    """Cases stay in this process: starting another takes longer than the work."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+def write(path, row, geometry=GEOMETRY):
+    array = np.zeros(geometry.shape_zyx, np.uint8)
+    array[ROW] = row
+    write_labels(path, LabelMap(array, geometry))
+    return path
+
+
+class Folder:
+    """A cohort in the making: cases are added, then fused."""
+
+    def __init__(self, path):
+        self.path, self.cases = path, []
+
+    def add(self, name, *, annotated=(1, 2, 3, 4), split="train", **rows):
+        """A case with a partial label, a tumour and an organ pseudo-label, each None for none."""
+        sources = {"labels": PARTIAL, "tumor": TUMOR, "organs": ORGANS, **rows}
+        paths = {
+            folder: None if row is None else write(self.path / folder / f"{name}.nii.gz", row)
+            for folder, row in sources.items()
+        }
+        image = self.path / "images" / f"{name}_0000.nii.gz"  # fusion looks at labels alone
+        vouched = frozenset(annotated) if paths["labels"] else frozenset()
+        self.cases.append(
+            Case(
+                name,
+                image,
+                split,
+                annotated=vouched,
+                label=paths["labels"],
+                organ_pseudo=paths["organs"],
+            )
+        )
+
+    def fuse(self, strategy="paper"):
+        (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
+        fuse_labels(self.path / "cohort.csv", self.path / "tumor", self.path / "fused", strategy)
+
+    def row(self, name):
+        return read_labels(self.path / "fused" / f"{name}.nii.gz").array[ROW].ravel().tolist()
+
+    def times(self):
+        return {
+            path.name: path.stat().st_mtime_ns for path in (self.path / "fused").glob("*.nii.gz")
+        }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize(("strategy", "expected"), [("paper", PAPER), ("simple", SIMPLE)])
+def test_the_tumour_goes_over_an_annotated_organ_in_the_papers_fusion_only(
+    folder, strategy, expected
+):
+    folder.add("case_a")
+    folder.fuse(strategy)
+    assert folder.row("case_a") == expected
+    assert np.count_nonzero(read_labels(folder.path / "fused" / "case_a.nii.gz").array) == sum(
+        value > 0 for value in expected
+    )
+
+
+@pytest.mark.paper
+def test_where_tumours_were_annotated_the_teacher_has_no_say(folder):
+    folder.add("case_a", annotated=(1, 2, 14), labels=[1, 14, 0, 0, 0, 0, 0, 2])
+    folder.fuse()
+    # a tumour pseudo-label lies in the folder, and is not looked at
+    assert folder.row("case_a") == [1, 14, 5, 5, 0, 0, 0, 2]
+
+
+@pytest.mark.paper
+def test_an_unlabelled_case_gets_its_organs_and_the_tumour_over_them(folder):
+    folder.add("case_a", labels=None)
+    folder.fuse()
+    assert folder.row("case_a") == [3, 14, 14, 5, 14, 1, 0, 6]
+
+
+def test_the_fused_file_lies_exactly_where_the_partial_label_does(folder):
+    folder.add("case_a")
+    # the pseudo-labels lie a hair off, which is the same grid, and not where the result lies
+    beside = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.004, 45.5, 112.0), DIRECTION)
+    write(folder.path / "tumor" / "case_a.nii.gz", TUMOR, beside)
+    write(folder.path / "organs" / "case_a.nii.gz", ORGANS, beside)
+    folder.fuse()
+    partial, fused = (
+        sitk.ReadImage(str(folder.path / name / "case_a.nii.gz")) for name in ("labels", "fused")
+    )
+    assert fused.GetSize() == partial.GetSize() == (28, 24, 12)
+    assert fused.GetSpacing() == partial.GetSpacing()
+    assert fused.GetOrigin() == partial.GetOrigin()
+    assert fused.GetDirection() == partial.GetDirection()
+    assert fused.GetDirection()[0] == pytest.approx(COS)
+    assert fused.GetPixelID() == sitk.sitkUInt8
+
+
+def test_validation_cases_are_not_fused(folder):
+    folder.add("case_a")
+    folder.add("case_b", split="val")
+    folder.fuse()
+    assert list(folder.times()) == ["case_a.nii.gz"]
+
+
+def test_a_missing_tumour_pseudo_label_names_the_case_and_the_others_are_written(folder):
+    folder.add("case_a", tumor=None)
+    folder.add("case_b")
+    folder.add("case_c", tumor=None, annotated=(1, 2, 14))  # needs none
+    with pytest.raises(CasesFailedError) as caught:
+        folder.fuse()
+    assert caught.value.exit_code == 4
+    told = str(caught.value)
+    assert told.startswith("1 cases were not fused: case_a: no tumour pseudo-label ")
+    assert "run `flarekd pseudo-tumor`" in told
+    assert sorted(folder.times()) == ["case_b.nii.gz", "case_c.nii.gz"]
+
+
+def test_a_case_without_organ_pseudo_label_is_told_and_its_other_organs_stay_background(
+    folder, capsys
+):
+    folder.add("case_a", organs=None)
+    folder.add("case_b")
+    folder.add("case_c", organs=None, annotated=range(1, 14))  # lacks no organ
+    folder.fuse()
+    told = capsys.readouterr().err
+    assert "note: 1 cases lack organs and have no organ pseudo-label, the first 'case_a'" in told
+    assert folder.row("case_a") == [1, 14, 14, 0, 14, 0, 0, 2]
+
+
+def test_sources_on_different_grids_are_refused_by_name(folder):
+    folder.add("case_a")
+    folder.add("case_b")
+    other = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 115.0), DIRECTION)
+    write(folder.path / "organs" / "case_b.nii.gz", ORGANS, other)
+    message = r"case_b: label sources do not match: case_b\.nii\.gz in organs: .* 3\.00 mm off"
+    with pytest.raises(CasesFailedError, match=message):
+        folder.fuse()
+    assert list(folder.times()) == ["case_a.nii.gz"]
+
+
+def test_a_tumour_in_the_organ_pseudo_label_is_refused_by_name(folder):
+    folder.add("case_a", organs=[14] * 8)
+    with pytest.raises(CasesFailedError, match=r"case_a: .*organ pseudo-label holds id 14"):
+        folder.fuse()
+    assert not folder.times()
+
+
+def test_a_missing_label_file_names_the_case(folder):
+    folder.add("case_a")
+    folder.add("case_b")
+    (folder.path / "labels" / "case_b.nii.gz").unlink()
+    with pytest.raises(
+        CasesFailedError, match=r"1 cases were not fused: case_b: .*case_b\.nii\.gz"
+    ):
+        folder.fuse()
+    assert list(folder.times()) == ["case_a.nii.gz"]
+
+
+def test_a_second_run_does_nothing(folder, capsys):
+    folder.add("case_a")
+    folder.add("case_b", labels=None)
+    folder.fuse()
+    before = folder.times()
+    folder.fuse()
+    assert folder.times() == before
+    assert "fusing 0 of 2 cases (paper)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["labels", "tumor", "organs"])
+def test_a_changed_source_redoes_its_case_alone(folder, source):
+    folder.add("case_a")
+    folder.add("case_b")
+    folder.fuse()
+    before = folder.times()
+    time.sleep(0.01)
+    write(folder.path / source / "case_b.nii.gz", [0] * 8)
+    folder.fuse()
+    after = folder.times()
+    assert after["case_a.nii.gz"] == before["case_a.nii.gz"]
+    assert after["case_b.nii.gz"] > before["case_b.nii.gz"]
+    assert folder.row("case_b") != PAPER
+
+
+def test_another_annotation_in_the_cohort_redoes_its_case(folder):
+    folder.add("case_a")
+    folder.fuse()
+    # a person says that the liver was drawn in part only; the files stay as they are
+    folder.cases = [replace(folder.cases[0], annotated=frozenset({2, 3, 4}))]
+    folder.fuse()
+    assert folder.row("case_a") == [1, 14, 14, 5, 14, 1, 0, 2]
+
+
+def test_another_strategy_in_the_same_folder_redoes_all(folder):
+    folder.add("case_a")
+    folder.fuse("simple")
+    folder.fuse("paper")
+    assert folder.row("case_a") == PAPER
+
+
+def test_a_removed_result_is_made_again(folder):
+    folder.add("case_a")
+    folder.add("case_b")
+    folder.fuse()
+    before = folder.times()
+    (folder.path / "fused" / "case_b.nii.gz").unlink()
+    folder.fuse()
+    assert folder.times()["case_a.nii.gz"] == before["case_a.nii.gz"]
+    assert folder.row("case_b") == PAPER
+
+
+@pytest.mark.parametrize("source", ["labels", "tumor", "organs"])
+def test_a_source_is_never_replaced_by_the_result(folder, source):
+    folder.add("case_a")
+    before = (folder.path / source / "case_a.nii.gz").read_bytes()
+    (folder.path / "cohort.csv").write_text(format_cohort(folder.cases, folder.path))
+    with pytest.raises(CasesFailedError, match=r"case_a: .*would replace"):
+        fuse_labels(
+            folder.path / "cohort.csv", folder.path / "tumor", folder.path / source, "paper"
+        )
+    assert (folder.path / source / "case_a.nii.gz").read_bytes() == before

@@ -1,0 +1,264 @@
+"""`infer` on files: labels lie on their scan whatever its axes, and the report says how it went."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its usual name)
+import torch
+
+from flarekd import __version__
+from flarekd.errors import CasesFailedError, InputError
+from flarekd.imaging.files import read_labels, read_volume, write_volume
+from flarekd.imaging.volume import Geometry, Volume
+from flarekd.inference.predictor import load
+from flarekd.inference.slabs import labels_from_logits
+from flarekd.labels import NAMES
+from flarekd.modelfile import ModelCard, file_hash, save_model
+from flarekd.stages.infer import find_scans, infer
+from flarekd.student.network import StudentUNet
+from flarekd.student.windows import predict_logits
+
+COS, SIN = np.cos(0.28), np.sin(0.28)
+DIRECTION = (COS, SIN, 0, SIN, -COS, 0, 0, 0, 1)
+GEOMETRY = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), DIRECTION)
+STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+
+
+def student(path, seed=0, windows="full"):
+    """A student with random weights: its labels are nonsense, and depend on every voxel."""
+    torch.manual_seed(seed)
+    arguments = {"classes": len(NAMES), "channels": (4, 4, 8, 8), "strides": STRIDES}
+    card = ModelCard(
+        role="student",
+        network=arguments,
+        labels=NAMES,
+        label_ids=tuple(range(len(NAMES))),
+        spacing=(4.0, 1.5, 1.5),
+        patch=(8, 16, 16),
+        intensity=(-200.0, 300.0, 50.0, 100.0),
+        inference={"step": 0.5, "windows": windows},
+    )
+    save_model(path, StudentUNet(**arguments).state_dict(), card)
+    return path
+
+
+def content(geometry=GEOMETRY):
+    """Smooth blobs between -400 and 400 HU: patient-like enough to be taken for CT."""
+    noise = np.random.default_rng(0).normal(0, 1, geometry.shape_zyx)
+    z, y, x = np.meshgrid(*map(np.arange, geometry.shape_zyx), indexing="ij")
+    return (300 * np.sin(x / 4) * np.cos(y / 5 + z / 6) + 40 * noise).astype(np.int16)
+
+
+def scan(path, geometry=GEOMETRY):
+    write_volume(path, Volume(content(geometry), geometry))
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    return student(tmp_path / "student.safetensors")
+
+
+def report(out):
+    return json.loads((out / "report.json").read_text(encoding="utf-8"))
+
+
+def times(out):
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+
+
+def test_labels_are_what_the_network_says_at_the_scans_own_resolution(tmp_path, model):
+    path = scan(tmp_path / "case_a_0000.nii.gz")
+    infer([path], model, tmp_path / "out", "cpu")
+    ready = load(model, "student", StudentUNet, torch.device("cpu"))
+    volume = read_volume(path)
+    found = predict_logits(ready.network, ready.network_input(volume), (8, 16, 16), step=0.5)
+    expected = labels_from_logits(found.logits, volume.array.shape)
+    result = read_labels(tmp_path / "out" / "case_a.nii.gz")
+    np.testing.assert_array_equal(result.array, expected)
+    assert len(np.unique(expected)) > 5
+    assert result.geometry.mismatch(volume.geometry) is None
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "SAL", "ARI", "IPL"])
+@pytest.mark.parametrize("oblique", [True, False])
+def test_the_same_patient_gets_the_same_labels_in_any_orientation(
+    tmp_path, model, orientation, oblique
+):
+    direction = DIRECTION if oblique else (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+    straight = Geometry(GEOMETRY.size_xyz, GEOMETRY.spacing_xyz, GEOMETRY.origin_xyz, direction)
+    first = scan(tmp_path / "first.nii.gz", straight)
+    turned = sitk.DICOMOrient(sitk.ReadImage(str(first)), orientation)
+    sitk.WriteImage(turned, str(tmp_path / "second.nii.gz"))
+    infer([first, tmp_path / "second.nii.gz"], model, tmp_path / "out", "cpu")
+    expected, result = (
+        sitk.ReadImage(str(tmp_path / "out" / name)) for name in ("first.nii.gz", "second.nii.gz")
+    )
+    assert result.GetSize() == turned.GetSize()
+    np.testing.assert_allclose(result.GetSpacing(), turned.GetSpacing(), rtol=1e-6)
+    np.testing.assert_allclose(result.GetOrigin(), turned.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(result.GetDirection(), turned.GetDirection(), atol=1e-6)
+    # looked up by another library at the same places in the patient
+    there = sitk.Resample(result, expected, sitk.Transform(), sitk.sitkNearestNeighbor, 255)
+    labels = sitk.GetArrayFromImage(expected)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(there), labels)
+    assert len(np.unique(labels)) > 5
+
+
+def test_names_are_those_of_the_scans_and_always_nifti(tmp_path, model):
+    folder = tmp_path / "scans"
+    for name in ("a_0000.nii.gz", "b.mha", "c_0000.nrrd", "D.NII"):
+        scan(folder / name)
+    (folder / "notes.txt").write_text("nothing")
+    infer([folder], model, tmp_path / "out", "cpu")
+    assert set(times(tmp_path / "out")) == {"D.nii.gz", "a.nii.gz", "b.nii.gz", "c.nii.gz"}
+    assert [record["case"] for record in report(tmp_path / "out")["cases"]] == list("Dabc")
+
+
+def test_files_and_folders_may_be_mixed(tmp_path):
+    inputs = [tmp_path / "scans", scan(tmp_path / "c_0000.nii.gz")]
+    for name in ("a", "b"):
+        scan(tmp_path / "scans" / f"{name}.nii.gz")
+    assert list(find_scans(inputs)) == ["a", "b", "c"]
+
+
+def test_two_scans_of_the_same_name_are_refused(tmp_path, model):
+    inputs = [scan(tmp_path / folder / "a_0000.nii.gz") for folder in ("x", "y")]
+    with pytest.raises(InputError, match=r"two scans are called 'a': .*x.* and .*y") as caught:
+        infer(inputs, model, tmp_path / "out", "cpu")
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_that_is_not_there_or_empty_is_refused(tmp_path, model):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no scan in .*empty"):
+        infer([tmp_path / "empty"], model, tmp_path / "out", "cpu")
+    with pytest.raises(InputError, match=r"no such file or folder: .*none"):
+        infer([tmp_path / "none"], model, tmp_path / "out", "cpu")
+
+
+def test_a_scan_is_never_replaced_by_its_labels(tmp_path, model):
+    path = scan(tmp_path / "scans" / "case_a.nii.gz")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"would replace .*case_a.* · choose another --out"):
+        infer([path], model, tmp_path / "scans", "cpu")
+    assert path.read_bytes() == before
+    # beside a scan named as FLARE names them there is no such danger
+    other = scan(tmp_path / "flare" / "case_a_0000.nii.gz")
+    infer([other], model, tmp_path / "flare", "cpu")
+    assert set(times(tmp_path / "flare")) == {"case_a_0000.nii.gz", "case_a.nii.gz"}
+
+
+def test_the_report_tells_model_scan_volumes_windows_and_seconds(tmp_path, model):
+    path = scan(tmp_path / "case_a_0000.nii.gz")
+    infer([path], model, tmp_path / "out", "cpu")
+    told = report(tmp_path / "out")
+    assert {key: told[key] for key in told if key != "cases"} == {
+        "flarekd": __version__,
+        "model": "student.safetensors",
+        "model_sha256": file_hash(model),
+        "device": "cpu",
+        "failed": {},
+    }
+    (record,) = told["cases"]
+    assert record["case"] == "case_a"
+    assert record["input"] == str(path)
+    assert record["output"] == "case_a.nii.gz"
+    assert record["not_ct"] is None
+    assert record["size"] == [28, 24, 12]
+    assert record["spacing_mm"] == pytest.approx([0.75, 1.25, 3.0])
+    # 9×20×14 at the network's spacing: 2×2×1 windows of 8×16×16
+    assert (record["windows_run"], record["windows_total"]) == (4, 4)
+    assert set(record["seconds"]) == {"read", "resample", "network", "labels", "write"}
+    assert all(value >= 0 for value in record["seconds"].values())
+    labels = read_labels(tmp_path / "out" / "case_a.nii.gz").array
+    voxel_ml = 0.75 * 1.25 * 3.0 / 1000
+    assert list(record["volume_ml"]) == list(NAMES[1:])
+    for label, name in enumerate(NAMES[1:], 1):
+        expected = np.count_nonzero(labels == label) * voxel_ml
+        assert record["volume_ml"][name] == pytest.approx(expected, abs=0.005)
+
+
+def test_a_scan_that_does_not_look_like_ct_is_told_and_segmented_all_the_same(
+    tmp_path, model, capsys
+):
+    array = np.abs(content()) + 1  # an MR: nothing is negative
+    path = tmp_path / "mr_0000.nii.gz"
+    write_volume(path, Volume(array, GEOMETRY))
+    infer([path, scan(tmp_path / "ct_0000.nii.gz")], model, tmp_path / "out", "cpu")
+    records = {record["case"]: record for record in report(tmp_path / "out")["cases"]}
+    assert "an MR, it seems: air and fat are negative in HU" in records["mr"]["not_ct"]
+    assert records["ct"]["not_ct"] is None
+    told = capsys.readouterr().err
+    assert f"note: {path}: does not look like CT in Hounsfield units: values run from" in told
+    assert "ct_0000" not in told
+    assert set(times(tmp_path / "out")) == {"mr.nii.gz", "ct.nii.gz"}
+
+
+def test_the_efficient_mode_of_the_card_skips_windows_of_air(tmp_path):
+    model = student(tmp_path / "student.safetensors", windows="efficient")
+    geometry = Geometry((60, 24, 12), (0.75, 1.25, 3.0), GEOMETRY.origin_xyz, DIRECTION)
+    path = tmp_path / "case_a.nii.gz"
+    write_volume(path, Volume(np.full(geometry.shape_zyx, -1000, np.int16), geometry))
+    infer([path], model, tmp_path / "out", "cpu")
+    (record,) = report(tmp_path / "out")["cases"]
+    assert record["windows_run"] == 0
+    assert record["windows_total"] > 4
+    assert not read_labels(tmp_path / "out" / "case_a.nii.gz").array.any()
+
+
+def test_a_second_run_segments_nothing_and_reports_all(tmp_path, model):
+    for name in ("a", "b"):
+        scan(tmp_path / "scans" / f"{name}.nii.gz")
+    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    before, told = times(tmp_path / "out"), report(tmp_path / "out")
+    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    assert times(tmp_path / "out") == before
+    assert report(tmp_path / "out") == told
+
+
+def test_only_what_is_missing_or_changed_is_segmented_again(tmp_path, model):
+    for name in ("a", "b", "c"):
+        scan(tmp_path / "scans" / f"{name}.nii.gz")
+    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    before = times(tmp_path / "out")
+    time.sleep(0.01)
+    (tmp_path / "out" / "a.nii.gz").unlink()
+    array = np.full(GEOMETRY.shape_zyx, 40, np.int16)
+    write_volume(tmp_path / "scans" / "b.nii.gz", Volume(array, GEOMETRY))
+    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    after = times(tmp_path / "out")
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"a.nii.gz", "b.nii.gz"}
+
+
+def test_another_model_segments_anew(tmp_path, model):
+    path = scan(tmp_path / "a.nii.gz")
+    infer([path], model, tmp_path / "out", "cpu")
+    before = read_labels(tmp_path / "out" / "a.nii.gz").array
+    infer([path], student(tmp_path / "other.safetensors", seed=1), tmp_path / "out", "cpu")
+    assert (read_labels(tmp_path / "out" / "a.nii.gz").array != before).any()
+    assert report(tmp_path / "out")["model"] == "other.safetensors"
+
+
+def test_bad_scans_are_named_and_the_others_are_segmented(tmp_path, model):
+    folder = tmp_path / "scans"
+    for name in ("a", "b", "c"):
+        scan(folder / f"{name}.nii.gz")
+    (folder / "b.nii.gz").write_bytes((folder / "b.nii.gz").read_bytes()[:-300])
+    array = content().astype(np.float32)
+    array[3, 4, 5] = np.nan
+    write_volume(folder / "c.nii.gz", Volume(array, GEOMETRY))
+    with pytest.raises(CasesFailedError, match="2 of 3 scans failed: b, c") as caught:
+        infer([folder], model, tmp_path / "out", "cpu")
+    assert caught.value.exit_code == 4
+    assert set(times(tmp_path / "out")) == {"a.nii.gz"}
+    told = report(tmp_path / "out")
+    assert [record["case"] for record in told["cases"]] == ["a"]
+    assert "b.nii.gz" in told["failed"]["b"]
+    assert "1 of 8,064 voxels are NaN" in told["failed"]["c"]

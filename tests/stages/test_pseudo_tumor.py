@@ -1,0 +1,215 @@
+"""`pseudo_tumor` on files: whom it labels, where the labels lie, and what it reports."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its usual name)
+import torch
+
+from flarekd import __version__
+from flarekd.cohort import Case, format_cohort
+from flarekd.errors import CasesFailedError, InputError
+from flarekd.imaging.files import read_labels, read_volume, write_labels, write_volume
+from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.inference.predictor import load
+from flarekd.modelfile import ModelCard, file_hash, save_model
+from flarekd.stages.pseudo_tumor import pseudo_tumor
+from flarekd.teacher.network import TeacherUNet
+from flarekd.teacher.windows import Probe, segment_slices
+
+COS, SIN = np.cos(0.28), np.sin(0.28)
+GEOMETRY = Geometry(
+    (28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), (COS, SIN, 0, SIN, -COS, 0, 0, 0, 1)
+)
+VOXEL_ML = 0.75 * 1.25 * 3.0 / 1000
+
+
+def teacher(path, seed=1, min_foreground=1):
+    """A teacher with random weights."""
+    torch.manual_seed(seed)
+    arguments = {"classes": 2, "channels": (2, 2, 4, 4), "attention": "published"}
+    weights = TeacherUNet(**arguments).state_dict()
+    card = ModelCard(
+        role="teacher",
+        network=arguments,
+        labels=("background", "tumor"),
+        label_ids=(0, 14),
+        spacing=(0.0, 1.0, 1.0),
+        patch=(1, 16, 16),
+        intensity=(-200.0, 300.0, 50.0, 100.0),
+        inference={"probe": "top-left", "min_foreground": min_foreground},
+    )
+    save_model(path, weights, card)
+    return path
+
+
+class Cohort:
+    """A cohort.csv in the making and the teacher's work on it."""
+
+    def __init__(self, path):
+        self.path, self.cases = path, []
+        self.model = teacher(path / "teacher.safetensors")
+
+    def add(self, name, ids=None, split="train"):
+        noise = np.random.default_rng(len(self.cases)).normal(50, 100, GEOMETRY.shape_zyx)
+        image = self.path / "images" / f"{name}_0000.nii.gz"
+        write_volume(image, Volume(noise.astype(np.int16), GEOMETRY))
+        label = None
+        if ids is not None:
+            label = self.path / "labels" / f"{name}.nii.gz"
+            write_labels(label, LabelMap(np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY))
+        vouched = frozenset(ids or ())
+        self.cases.append(Case(name, image, split, annotated=vouched, label=label))
+
+    def run(self, out="tumor"):
+        (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
+        pseudo_tumor(self.path / "cohort.csv", self.model, self.path / out, "cpu")
+
+    def report(self):
+        return json.loads((self.path / "tumor" / "report.json").read_text(encoding="utf-8"))
+
+    def written(self):
+        folder = self.path / "tumor"
+        return {path.name[:-7]: path.stat().st_mtime_ns for path in folder.glob("*.nii.gz")}
+
+    def labels(self, name):
+        return read_labels(self.path / "tumor" / f"{name}.nii.gz").array
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    return Cohort(tmp_path)
+
+
+def test_only_training_cases_whose_label_does_not_vouch_for_tumours_are_labelled(cohort):
+    cohort.add("tumor_1", {14})
+    cohort.add("tumor_4", {1, 2, 3, 4, 13, 14})
+    cohort.add("organs", {1, 2, 3, 4})
+    cohort.add("plain")
+    cohort.add("held", split="val")
+    cohort.run()
+    assert set(cohort.written()) == {"organs", "plain"}
+    assert [record["case"] for record in cohort.report()["cases"]] == ["organs", "plain"]
+
+
+def test_the_pseudo_label_is_what_the_network_says_as_14_on_the_scans_own_grid(cohort):
+    cohort.add("plain")
+    cohort.run()
+    image = cohort.cases[0].image
+    ready = load(cohort.model, "teacher", TeacherUNet, torch.device("cpu"))
+    tensor = ready.network_input(read_volume(image))
+    assert tensor.shape == (12, 30, 21)  # slices as they are, 1 mm in the plane
+    found = segment_slices(ready.network, tensor, (16, 16), (24, 28), probe=Probe(), batch=5)
+    labels = cohort.labels("plain")
+    np.testing.assert_array_equal(labels, 14 * found.labels)
+    assert set(np.unique(labels)) == {0, 14}
+    scan, result = (
+        sitk.ReadImage(str(path)) for path in (image, cohort.path / "tumor" / "plain.nii.gz")
+    )
+    assert result.GetPixelID() == sitk.sitkUInt8
+    assert result.GetSize() == scan.GetSize()
+    assert result.GetSpacing() == scan.GetSpacing()
+    assert result.GetOrigin() == scan.GetOrigin()
+    assert result.GetDirection() == scan.GetDirection()
+
+
+def test_the_report_tells_model_volumes_and_windows(cohort):
+    cohort.add("case_a")
+    cohort.add("case_b", {1})
+    cohort.run()
+    report = cohort.report()
+    assert report["flarekd"] == __version__
+    assert report["model"] == "teacher.safetensors"
+    assert report["model_sha256"] == file_hash(cohort.model)
+    assert report["failed"] == {}
+    for record in report["cases"]:
+        count = np.count_nonzero(cohort.labels(record["case"]))
+        assert record["tumor_ml"] == pytest.approx(count * VOXEL_ML, abs=5e-4)
+        assert record["windows_total"] == 12 * 4
+        assert 12 <= record["windows_run"] <= record["windows_total"]
+        assert "key" not in record
+
+
+def test_where_the_probe_finds_too_little_the_other_windows_are_not_run(cohort):
+    cohort.model = teacher(cohort.path / "shy.safetensors", min_foreground=257)
+    cohort.add("plain")
+    cohort.run()
+    (record,) = cohort.report()["cases"]
+    assert (record["windows_run"], record["windows_total"]) == (12, 48)  # 16×16 hold no 257 pixels
+
+
+def test_a_second_run_labels_nothing_and_reports_all(cohort):
+    cohort.add("case_a")
+    cohort.add("case_b")
+    cohort.run()
+    before, report = cohort.written(), cohort.report()
+    cohort.run()
+    assert cohort.written() == before
+    assert cohort.report() == report
+
+
+def test_another_teacher_labels_anew(cohort):
+    cohort.add("case_a")
+    cohort.run()
+    before = cohort.labels("case_a")
+    cohort.model = teacher(cohort.path / "other.safetensors", seed=2)
+    cohort.run()
+    assert (cohort.labels("case_a") != before).any()
+    assert cohort.report()["model"] == "other.safetensors"
+
+
+def test_a_changed_scan_is_labelled_anew_alone(cohort):
+    cohort.add("case_a")
+    cohort.add("case_b")
+    cohort.run()
+    before = cohort.written()
+    array = np.full(GEOMETRY.shape_zyx, 40, np.int16)
+    write_volume(cohort.cases[1].image, Volume(array, GEOMETRY))
+    cohort.run()
+    after = cohort.written()
+    assert after["case_a"] == before["case_a"]
+    assert after["case_b"] > before["case_b"]
+
+
+def test_a_bad_scan_is_named_and_the_others_are_labelled(cohort):
+    for name in ("case_a", "case_b", "case_c", "case_d"):
+        cohort.add(name)
+    bad, missing = cohort.cases[1].image, cohort.cases[2].image
+    bad.write_bytes(bad.read_bytes()[:-300])
+    missing.unlink()
+    with pytest.raises(CasesFailedError, match="2 cases were not labelled: case_b, case_c") as e:
+        cohort.run()
+    assert e.value.exit_code == 4
+    assert set(cohort.written()) == {"case_a", "case_d"}
+    report = cohort.report()
+    assert [record["case"] for record in report["cases"]] == ["case_a", "case_d"]
+    assert bad.name in report["failed"]["case_b"]
+    assert missing.name in report["failed"]["case_c"]
+
+
+def test_a_student_is_refused(cohort):
+    cohort.add("case_a")
+    card = ModelCard(
+        role="student",
+        network={"classes": 2},
+        labels=("background", "tumor"),
+        label_ids=(0, 1),
+        spacing=(3.0, 1.0, 1.0),
+        patch=(8, 16, 16),
+        intensity=(-200.0, 300.0, 50.0, 100.0),
+    )
+    save_model(cohort.model, {"weight": torch.zeros(1)}, card)
+    with pytest.raises(InputError, match="is a student, a teacher is needed"):
+        cohort.run()
+    assert not (cohort.path / "tumor").exists()
+
+
+def test_a_human_label_is_never_replaced_by_a_pseudo_label(cohort):
+    cohort.add("organs", {1, 2, 3, 4})
+    before = cohort.cases[0].label.read_bytes()
+    with pytest.raises(CasesFailedError, match="1 cases were not labelled: organs"):
+        cohort.run("labels")
+    assert cohort.cases[0].label.read_bytes() == before

@@ -1,0 +1,45 @@
+"""The device asked for, or an error: never another one in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flarekd import device
+from flarekd.errors import UsageError
+
+
+def test_the_cpu_is_always_there():
+    assert device.choose("cpu") == torch.device("cpu")
+
+
+def test_auto_takes_cuda_where_there_is_some():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert device.choose("auto").type == expected
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "CPU", "cuda:x", "cuda:-1"])
+def test_an_unknown_name_is_a_wrong_usage(name):
+    with pytest.raises(UsageError, match="no device is called") as caught:
+        device.choose(name)
+    assert caught.value.exit_code == 2
+    assert repr(name) in str(caught.value)
+    assert "use auto, cpu, cuda, cuda:N or mps" in str(caught.value)
+
+
+def test_a_cuda_device_beyond_those_found_is_told_with_their_number():
+    count = torch.cuda.device_count()
+    with pytest.raises(UsageError, match=rf"'cuda:{count}' asked for, {count} CUDA devices found"):
+        device.choose(f"cuda:{count}")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has MPS")
+def test_mps_asked_for_where_there_is_none_is_an_error():
+    with pytest.raises(UsageError, match="device 'mps' asked for, none found"):
+        device.choose("mps")
+
+
+@pytest.mark.parametrize("name", ["meta", "xla"])
+def test_a_device_that_torch_knows_and_flarekd_does_not_is_refused(name):
+    with pytest.raises(UsageError, match=f"device '{name}' is not supported"):
+        device.choose(name)

@@ -1,0 +1,357 @@
+"""One training from files to a model file: begun, found done, resumed or refused."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from flarekd import config
+from flarekd.errors import CasesFailedError, InputError
+from flarekd.imaging.files import write_labels, write_volume
+from flarekd.imaging.intensity import FLARE22_STATISTICS
+from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.modelfile import read_card, read_weights
+from flarekd.student.network import StudentUNet
+from flarekd.training.loop import CHECKPOINT, LOG, read_log
+from flarekd.training.prepare import Grid, Source
+from flarekd.training.session import Plan, run
+
+COS, SIN = np.cos(0.28), np.sin(0.28)
+GEOMETRY = Geometry(
+    (28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), (COS, SIN, 0, SIN, -COS, 0, 0, 0, 1)
+)
+STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+SETTINGS = config.load(
+    config.builtin("quick"),
+    [
+        "student.epochs=2",
+        "student.iterations=2",
+        "student.batch=1",
+        "student.patch=[8, 16, 16]",
+        "student.oversize=[8, 16, 16]",
+        "student.channels=[2, 2, 4, 4]",
+        "student.checkpoint_minutes=0",
+    ],
+).student
+
+
+@pytest.fixture(autouse=True)
+def one_processor():
+    """Cases stay in this process: starting another takes longer than the work."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+class Screen:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    @contextmanager
+    def progress(self, title):
+        yield lambda *state: self.told.append(f"{title} {state[0]}/{state[1]}")
+
+    def info(self, text):
+        self.told.append(text)
+
+    def warn(self, text):
+        self.told.append(f"note: {text}")
+
+
+def plan(missing=(), seed=4, **changes):
+    return Plan(
+        role="student",
+        network={"classes": 3, "channels": (2, 2, 4, 4), "strides": STRIDES},
+        build=StudentUNet,
+        settings=SETTINGS.model_copy(update=changes),
+        grid=Grid((0.0, 0.0, 0.0), (8, 16, 16), tumor_only=False),
+        labels=("background", "liver", "tumor"),
+        label_ids=(0, 1, 2),
+        inference={"step": 0.5},
+        seed=seed,
+        config=f"changes: {sorted(changes.items())}\n",
+        missing=dict(missing),
+    )
+
+
+class Run:
+    """A run folder and the cases to train on."""
+
+    def __init__(self, path):
+        self.folder, self.pictures, self.screen = path / "run", [], Screen()
+        self.sources = [self._source(path / "data", f"case_{name}") for name in "ab"]
+
+    def _source(self, folder, case):
+        labels = np.zeros(GEOMETRY.shape_zyx, np.uint8)
+        labels[2:9, 5:17, 6:20] = 1
+        labels[4:8, 8:14, 10:17] = 2
+        noise = np.random.default_rng(len(case)).normal(0, 20, labels.shape)
+        paths = folder / f"{case}_0000.nii.gz", folder / f"{case}.nii.gz"
+        write_volume(paths[0], Volume((noise + 60 * labels).astype(np.int16), GEOMETRY))
+        write_labels(paths[1], LabelMap(labels, GEOMETRY))
+        return Source(case, *paths)
+
+    def train(self, how, resume="never"):
+        def draw(records, path):
+            self.pictures.append([record["epoch"] for record in records])
+            path.write_text("a picture")
+
+        self.screen = Screen()
+        device = torch.device("cpu")
+        return run(
+            how, self.sources, self.folder, device, resume=resume, screen=self.screen, draw=draw
+        )
+
+    def state(self):
+        """What lies in the run folder, and since when."""
+        return {
+            path.relative_to(self.folder).as_posix(): path.stat().st_mtime_ns
+            for path in self.folder.rglob("*")
+            if path.is_file()
+        }
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Run(tmp_path)
+
+
+def test_a_run_folder_holds_all_of_a_run(session):
+    path = session.train(plan())
+    assert path == session.folder / "model.safetensors"
+    assert set(session.state()) == {
+        "config.yaml",
+        "store/case_a.b2nd",
+        "store/case_b.b2nd",
+        "log.jsonl",
+        "curves.png",
+        "checkpoint.safetensors",
+        "model.safetensors",
+    }
+    assert (session.folder / "config.yaml").read_text() == "changes: []\n"
+    records = read_log(session.folder / LOG)
+    assert [record["iteration"] for record in records] == [2, 4]
+    assert session.pictures == [[1], [1, 2]]
+    assert session.screen.told[-1] == "Training the student 4/4"
+
+
+def test_the_card_says_what_was_trained_and_on_what(session):
+    path = session.train(plan())
+    card = read_card(path)
+    assert (card.role, card.labels, card.label_ids) == (
+        "student",
+        ("background", "liver", "tumor"),
+        (0, 1, 2),
+    )
+    assert (card.spacing, card.patch) == ((0.0, 0.0, 0.0), (8, 16, 16))
+    assert card.inference == {"step": 0.5}
+    # too few voxels of foreground to say anything of intensities
+    assert card.statistics == FLARE22_STATISTICS
+    assert (card.training["cases"], card.training["iterations"]) == (2, 4)
+    last = read_log(session.folder / LOG)[-1]
+    assert (card.training["loss"], card.training["dsc"]) == (last["loss"], last["dsc"])
+    assert len(card.trained_on) == 64
+    StudentUNet(**card.network).load_state_dict(read_weights(path))
+
+
+@pytest.mark.parametrize("resume", ["never", "must", "may"])
+def test_a_second_run_finds_it_done(session, resume):
+    session.train(plan())
+    before = session.state()
+    path = session.train(plan(), resume)
+    assert session.state() == before
+    assert session.screen.told[-1] == f"{path} is up to date"
+    assert len(session.pictures) == 2
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(session):
+    first = read_weights(session.train(plan()))
+    (session.folder / "model.safetensors").unlink()
+    again = read_weights(session.train(plan()))
+    other = read_weights(session.train(plan(seed=5)))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_how_often_checkpoints_are_written_is_no_other_run(session):
+    session.train(plan())
+    before = session.state()
+    session.train(plan(checkpoint_minutes=7.0))
+    assert session.state() == before
+
+
+@pytest.mark.parametrize("resume", ["never", "may"])
+def test_other_settings_train_anew_and_say_that_the_checkpoint_is_not_used(session, resume):
+    first = read_card(session.train(plan()))
+    second = read_card(session.train(plan(epochs=1), resume))
+    assert any(line.startswith("note: starting anew") for line in session.screen.told)
+    assert first.training["identity"] != second.training["identity"]
+    assert [record["iteration"] for record in read_log(session.folder / LOG)] == [2]
+    assert (session.folder / "config.yaml").read_text() == "changes: [('epochs', 1)]\n"
+
+
+def test_another_label_trains_anew(session):
+    first = read_card(session.train(plan()))
+    time.sleep(0.01)
+    array = np.ones(GEOMETRY.shape_zyx, np.uint8)
+    write_labels(session.sources[0].labels, LabelMap(array, GEOMETRY))
+    second = read_card(session.train(plan()))
+    assert first.trained_on != second.trained_on
+
+
+def test_a_label_saved_again_with_the_same_content_trains_nothing(session):
+    path = session.train(plan())
+    before = path.stat().st_mtime_ns
+    time.sleep(0.01)
+    source = session.sources[0].labels
+    source.write_bytes(source.read_bytes())
+    assert session.train(plan()).stat().st_mtime_ns == before
+
+
+def interrupted(session):
+    """A run stopped after its first epoch: the checkpoint is there, the model not."""
+    model = session.train(plan())
+    whole = read_weights(model)
+    for name in ("model.safetensors", CHECKPOINT, LOG):
+        (session.folder / name).unlink()
+
+    class Stopped(Screen):
+        @contextmanager
+        def progress(self, title):
+            def advance(done, total, note):
+                if title.startswith("Training the") and done == 3:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            plan(),
+            session.sources,
+            session.folder,
+            torch.device("cpu"),
+            resume="never",
+            screen=Stopped(),
+            draw=lambda *_: None,
+        )
+    assert not model.exists()
+    return whole
+
+
+@pytest.mark.parametrize("resume", ["must", "may"])
+def test_an_interrupted_run_goes_on_to_the_same_weights(session, resume):
+    whole = interrupted(session)
+    weights = read_weights(session.train(plan(), resume))
+    assert "continuing at iteration 2 of 4" in session.screen.told
+    assert all(torch.equal(value, weights[name]) for name, value in whole.items())
+    assert [record["iteration"] for record in read_log(session.folder / LOG)] == [2, 4]
+
+
+def test_without_resume_an_interrupted_run_starts_anew(session):
+    whole = interrupted(session)
+    weights = read_weights(session.train(plan()))
+    assert any(line.startswith("note: starting anew") for line in session.screen.told)
+    assert all(torch.equal(value, weights[name]) for name, value in whole.items())
+
+
+def test_resuming_without_a_checkpoint_is_refused(session):
+    with pytest.raises(InputError, match=r"no checkpoint in .*run.* · train without --resume"):
+        session.train(plan(), "must")
+    assert not (session.folder / "model.safetensors").exists()
+
+
+def test_resuming_where_there_may_be_a_checkpoint_begins_where_there_is_none(session):
+    assert session.train(plan(), "may").exists()
+
+
+@pytest.mark.parametrize("other", [{"epochs": 3}, {"batch": 2}, {"seed": 9}])
+def test_resuming_with_other_settings_is_refused(session, other):
+    interrupted(session)
+    before = (session.folder / CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match="comes from other settings or other data"):
+        session.train(plan(**other), "must")
+    assert (session.folder / CHECKPOINT).read_bytes() == before
+
+
+def test_a_refused_resumption_leaves_a_finished_model_and_its_configuration_alone(session):
+    session.train(plan())
+    before = session.state()
+    with pytest.raises(InputError, match="comes from other settings or other data"):
+        session.train(plan(epochs=3), "must")
+    assert session.state() == before
+    assert (session.folder / "config.yaml").read_text() == "changes: []\n"
+
+
+def test_a_torn_checkpoint_is_refused_with_what_to_do(session):
+    interrupted(session)
+    path = session.folder / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(InputError, match=r"is not a checkpoint: .* · remove it"):
+        session.train(plan(), "must")
+
+
+def test_a_torn_model_is_made_again(session):
+    path = session.train(plan())
+    # copies: safetensors maps the file, which is about to be cut
+    whole = {name: value.clone() for name, value in read_weights(path).items()}
+    path.write_bytes(path.read_bytes()[:500])
+    weights = read_weights(session.train(plan(), "may"))
+    assert all(torch.equal(value, weights[name]) for name, value in whole.items())
+
+
+def test_zero_epochs_write_the_untrained_network(session):
+    path = session.train(plan(epochs=0))
+    torch.manual_seed(4)
+    expected = StudentUNet(3, (2, 2, 4, 4), STRIDES).state_dict()
+    weights = read_weights(path)
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+    card = read_card(path)
+    assert (card.training["iterations"], card.training.get("last")) == (0, None)
+
+
+def test_a_broken_case_is_left_out_and_named_after_the_model_is_written(session):
+    broken = session.sources[0].image
+    broken.write_bytes(broken.read_bytes()[:-200])
+    for _ in range(2):  # a re-run, with the model done, still says so
+        with pytest.raises(CasesFailedError) as caught:
+            session.train(plan())
+        assert str(caught.value).startswith("1 cases were left out of training: case_a: ")
+        assert broken.name in str(caught.value)
+        assert read_card(session.folder / "model.safetensors").training["cases"] == 1
+    assert session.screen.told[-1].endswith("is up to date")
+
+
+def test_cases_that_never_became_sources_are_named_with_the_broken_ones(session):
+    session.sources[1].labels.unlink()
+    with pytest.raises(CasesFailedError, match=r"2 cases .*case_z: not fused; case_b: "):
+        session.train(plan(missing={"case_z": "not fused"}))
+    assert (session.folder / "model.safetensors").exists()
+
+
+def test_where_no_case_can_be_read_the_first_reason_is_told(session):
+    for source in session.sources:
+        source.labels.unlink()
+    with pytest.raises(
+        InputError, match=r"no case could be read; the first: case_a: .*case_a\.nii"
+    ):
+        session.train(plan())
+    assert not (session.folder / "model.safetensors").exists()
+
+
+def test_nothing_to_train_on_is_refused_before_anything_is_written(session):
+    session.sources = []
+    with pytest.raises(InputError, match="no case to train the student on"):
+        session.train(plan())
+    assert not session.folder.exists()
