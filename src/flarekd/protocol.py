@@ -100,7 +100,9 @@ class Training(Section):
         foreground: Share of a batch, taken from its end, that is centred on a foreground voxel
             (method.md §5: 0.33).
         deep_supervision: Loss weight of each output, full resolution first; they sum to 1.
-        class_weights: Cross-entropy weight of each class, background first; empty weighs all alike.
+        class_weights: Weight of each class in the loss, background first; empty weighs all alike.
+        window: HU that scans are clipped to; where left out, the foreground's percentiles 0.5 and
+            99.5 as in the paper, which the stomach's gas and the bones' rims make wide.
         optimizer: See `Optimizer`.
         augmentation: See `Augmentation`.
         checkpoint_minutes: Least time between two checkpoints.
@@ -114,6 +116,7 @@ class Training(Section):
     foreground: Probability
     deep_supervision: tuple[float, ...]
     class_weights: tuple[float, ...] = ()
+    window: Range | None = None
     optimizer: Optimizer
     augmentation: Augmentation
     checkpoint_minutes: float = Field(10.0, ge=0)
@@ -124,6 +127,8 @@ class Training(Section):
             raise ValueError(f"oversize {self.oversize} is smaller than patch {self.patch}")
         if abs(sum(self.deep_supervision) - 1) > 1e-3:
             raise ValueError(f"deep_supervision sums to {sum(self.deep_supervision):.4f}, not 1")
+        if self.window and self.window[0] >= self.window[1]:
+            raise ValueError(f"window {self.window} is empty")
         return self
 
 

@@ -42,12 +42,13 @@ def test_dice_is_pooled_over_the_batch_and_leaves_background_out():
     assert float(dice) == pytest.approx(0.5, abs=1e-5)
 
 
-def test_class_weights_weigh_the_cross_entropy():
+def test_class_weights_weigh_cross_entropy_and_dice():
     logits, target = torch.randn(1, 3, 6), torch.tensor([[0, 1, 2, 0, 0, 1]])
     weights = torch.tensor([1.0, 5.0, 0.5])
     plain, dice = dice_cross_entropy(logits, target)
     weighted, _ = dice_cross_entropy(logits, target, weights)
-    expected = functional.cross_entropy(logits, target, weight=weights) - dice.mean()
+    entropy = functional.cross_entropy(logits, target, weight=weights)
+    expected = entropy - (5.0 * dice[0] + 0.5 * dice[1]) / 5.5
     torch.testing.assert_close(weighted, expected)
     assert float(weighted) != float(plain)
 

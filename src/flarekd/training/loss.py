@@ -38,14 +38,18 @@ def dice_cross_entropy(
     Args:
         logits: float (n, classes, ...).
         target: int64 (n, ...).
-        class_weights: Cross-entropy weight (classes,), None weighs all alike.
+        class_weights: Weight of each class (classes,) in the cross-entropy and, background left
+            out, in the mean Dice; None weighs all alike.
 
     Returns:
         The loss, between -1 and infinity, and the soft Dice of each foreground class, detached.
     """
     dice = soft_dice(logits, target)
     entropy = functional.cross_entropy(logits.float(), target, weight=class_weights)
-    return entropy - dice.mean(), dice.detach()
+    if class_weights is None:
+        return entropy - dice.mean(), dice.detach()
+    weights = class_weights[1:]
+    return entropy - (weights * dice).sum() / weights.sum(), dice.detach()
 
 
 def deep_supervision_loss(

@@ -108,15 +108,25 @@ def prepare(
     return cases, failed
 
 
-def intensity_statistics(cases: Sequence[store.StoredCase]) -> IntensityStatistics:
-    """Clip limits, mean and standard deviation of the store's foreground (method.md §2)."""
+def intensity_statistics(
+    cases: Sequence[store.StoredCase], window: tuple[float, float] | None = None
+) -> IntensityStatistics:
+    """Clip limits, mean and standard deviation of the store's foreground (method.md §2).
+
+    Args:
+        cases: Of the store.
+        window: HU to clip to instead of percentiles; mean and deviation are then of what is left.
+    """
     samples = []
     for case in cases:
         z, y, x = case.shape_zyx
         samples.append(foreground_sample(*case.read((slice(0, z), slice(0, y), slice(0, x)))))
     if sum(sample.size for sample in samples) < FEWEST_SAMPLES:
         return FLARE22_STATISTICS
-    return statistics(samples)
+    if window is None:
+        return statistics(samples)
+    clipped = np.clip(np.concatenate(samples), *window)
+    return IntensityStatistics(*window, float(clipped.mean()), float(clipped.std()))
 
 
 def store_hash(cases: Sequence[store.StoredCase]) -> str:

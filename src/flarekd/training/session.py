@@ -155,7 +155,7 @@ def _train(
     # now, not earlier or later: a model of other settings must not stand beside the new config
     model.unlink(missing_ok=True)
     write_text(folder / "config.yaml", plan.config)
-    statistics = intensity_statistics(prepared.cases)
+    statistics = intensity_statistics(prepared.cases, plan.settings.window)
     torch.manual_seed(plan.seed)
     network = plan.build(**plan.network).to(device)
     trainer = Trainer(network, plan.settings, folder, plan.seed, prepared.identity, device)
