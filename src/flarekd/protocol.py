@@ -100,7 +100,8 @@ class Training(Section):
         foreground: Share of a batch, taken from its end, that is centred on a foreground voxel
             (method.md §5: 0.33).
         deep_supervision: Loss weight of each output, full resolution first; they sum to 1.
-        class_weights: Weight of each class in the loss, background first; empty weighs all alike.
+        class_weights: Weight of each class, background first, in the loss and in how often a
+            forced patch is centred on it; empty treats all alike, as the paper does.
         window: HU that scans are clipped to; where left out, the foreground's percentiles 0.5 and
             99.5 as in the paper, which the stomach's gas and the bones' rims make wide.
         optimizer: See `Optimizer`.

@@ -29,14 +29,14 @@ LARGEST_MM = {
 }  # fmt: skip
 
 
-MOST_VALIDATION = 12
+MOST_VALIDATION = 8
 """Held-out cases at most: enough for a mean, and every one more costs the demo time."""
 
 
 def plan_cohort(cases: int, preset: str, seed: int) -> list[CasePlan]:
     """Draw a cohort: roles and groups in FLARE's proportions, then every case's patient and scan.
 
-    About a sixth of the cases (2 to 12) are for validation; the rest are labelled to
+    About a sixth of the cases (2 to 8) are for validation; the rest are labelled to
     unlabelled as FLARE's 2,200 to 1,800, and the labelled ones fall into Table 1's groups by
     largest remainder.
 

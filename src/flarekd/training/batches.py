@@ -60,7 +60,14 @@ class Batches:
         generator = np.random.default_rng([self.seed, iteration, index])
         case = self.cases[int(generator.integers(len(self.cases)))]
         forced = is_forced(index, self.settings.batch, self.settings.foreground)
-        start = draw_start(generator, case, self.settings.patch, self.settings.oversize, forced)
+        start = draw_start(
+            generator,
+            case,
+            self.settings.patch,
+            self.settings.oversize,
+            forced=forced,
+            class_weights=self.settings.class_weights,
+        )
         draw = augment.sample(generator, self.settings.augmentation)
         oversize = self.settings.oversize if draw.is_spatial else self.settings.patch
         if not draw.is_spatial:

@@ -40,7 +40,13 @@ def is_forced(index: int, batch: int, share: float) -> bool:
 
 
 def draw_start(
-    generator: np.random.Generator, case: Locatable, patch: Zyx, oversize: Zyx, forced: bool
+    generator: np.random.Generator,
+    case: Locatable,
+    patch: Zyx,
+    oversize: Zyx,
+    *,
+    forced: bool,
+    class_weights: Sequence[float] = (),
 ) -> Zyx:
     """Draw where the region that is read for a patch begins.
 
@@ -54,6 +60,8 @@ def draw_start(
         patch: Voxels of the final patch.
         oversize: Voxels of the region read.
         forced: Whether it must hold foreground, where the case has any.
+        class_weights: Of each class, background first: how often a forced patch is centred on it.
+            Empty: all classes present alike, as the paper's code draws them.
 
     Returns:
         First voxel (z, y, x) of the region; may be negative, the rest is padding.
@@ -64,7 +72,8 @@ def draw_start(
         lowest.append(-(margin // 2))
         highest.append(max(length + margin // 2 + margin % 2 - outer, -(margin // 2)))
     if forced and case.classes:
-        label = case.classes[int(generator.integers(len(case.classes)))]
+        weights = np.asarray([class_weights[c] if class_weights else 1.0 for c in case.classes])
+        label = case.classes[int(generator.choice(len(weights), p=weights / weights.sum()))]
         voxels = case.locations(label)
         if patch[0] == 1:
             slices = np.unique(voxels[:, 0])
