@@ -66,16 +66,26 @@ def test_means_are_those_of_paper_and_pencil(cohort, capsys):
     out = cohort / "fusion.json"
     scores = fusion_quality(cohort / "cohort.csv", folders, cohort / "truth", out)
     assert scores["paper"] == pytest.approx(
-        {"all": (1 + 0.5 + 1 + 2 / 3) / 4, "masked": 0.75, "unlabelled": 2 / 3}
+        {
+            "all": (1 + 0.5 + 1 + 2 / 3) / 4,
+            "with_tumor": (1 + 0.5 + 2 / 3) / 3,
+            "masked": 0.75,
+            "unlabelled": 2 / 3,
+        }
     )
     assert scores["simple"] == pytest.approx(
-        {"all": (1 + 0 + 0 + 6 / 7) / 4, "masked": 0.0, "unlabelled": 6 / 7}
+        {
+            "all": (1 + 0 + 0 + 6 / 7) / 4,
+            "with_tumor": (1 + 0 + 6 / 7) / 3,
+            "masked": 0.0,
+            "unlabelled": 6 / 7,
+        }
     )
     assert json.loads(out.read_text(encoding="utf-8")) == scores
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
     cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
-    assert ["paper", "79.17", "75.00", "66.67"] in cells
-    assert ["simple", "46.43", "0.00", "85.71"] in cells
+    assert ["paper", "79.17", "72.22", "75.00", "66.67"] in cells
+    assert ["simple", "46.43", "61.90", "0.00", "85.71"] in cells
 
 
 def test_organs_do_not_count(cohort):

@@ -16,7 +16,7 @@ from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import list_scans, read_labels
 from flarekd.labels import TUMOR
 
-PARTS = ("all", "masked", "unlabelled")
+PARTS = ("all", "with_tumor", "masked", "unlabelled")
 
 
 def fusion_quality(
@@ -33,7 +33,8 @@ def fusion_quality(
         out: JSON file.
 
     Returns:
-        Strategy → mean tumour DSC over ``all`` cases, over those with ``masked`` tumours (organs
+        Strategy → mean tumour DSC over ``all`` cases, over those whose truth is ``with_tumor``,
+        over those with ``masked`` tumours (organs
         annotated, tumours
         not: groups 2, 3, 5, 6, 7) and over ``unlabelled`` ones.
     """
@@ -52,6 +53,8 @@ def fusion_quality(
             total = int(fused.sum() + whole.sum())
             dsc = 2 * int((fused & whole).sum()) / total if total else 1.0
             parts["all"].append(dsc)
+            if whole.any():
+                parts["with_tumor"].append(dsc)
             if not case.has_tumor_label:
                 parts["masked" if case.annotated else "unlabelled"].append(dsc)
         scores[name] = {part: float(np.mean(found)) for part, found in parts.items() if found}
@@ -60,6 +63,7 @@ def fusion_quality(
         [name, *(f"{100 * score[part]:.2f}" if part in score else "–" for part in PARTS)]
         for name, score in scores.items()
     ]
-    columns = ["fusion", "all cases", "tumours hidden by organs", "unlabelled"]
+    columns = ["fusion", "all cases", "with a tumour", "organs annotated, tumours not"]
+    columns += ["unlabelled"]
     console.table("Tumour DSC (%) of the fused labels against the truth", columns, rows)
     return scores
