@@ -1,40 +1,7 @@
 """A demo at toy size, taken down the whole road once by the real command line."""
 
-import subprocess
-import sys
-
 import pytest
-
-TINY = [
-    "phantoms.cases=10",
-    "teacher.epochs=1",
-    "teacher.iterations=3",
-    "teacher.batch=2",
-    "teacher.channels=[4, 4, 8, 8, 8]",
-    "student.epochs=1",
-    "student.iterations=3",
-    "student.batch=1",
-    "student.channels=[4, 4, 8, 8]",
-]
-
-
-def flarekd(*arguments, check=True):
-    """Run the command line; the finished process with its output as text."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flarekd", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
-
-
-def demo_arguments(out, *settings):
-    chosen = [part for setting in [*TINY, *settings] for part in ("--set", setting)]
-    return ["demo", "--out", out, "--seed", "3", *chosen]
+from tests.end_to_end.command import demo_arguments, flarekd
 
 
 @pytest.fixture(scope="session")

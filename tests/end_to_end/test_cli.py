@@ -2,8 +2,7 @@ import subprocess
 import sys
 
 import pytest
-
-from conftest import flarekd
+from tests.end_to_end.command import flarekd
 
 VERBS = ["demo", "run", "phantom", "group-data", "train-teacher", "pseudo-tumor", "fuse"]
 VERBS += ["train-student", "infer", "evaluate"]

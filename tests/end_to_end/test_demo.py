@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+from tests.end_to_end.command import TINY, demo_arguments, flarekd
 
-from conftest import TINY, demo_arguments, flarekd
 from flarekd.cohort import read_cohort
 from flarekd.imaging.files import list_scans, read_geometry, read_labels
 from flarekd.labels import NAMES, TUMOR

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
+from tests.end_to_end.command import TINY, flarekd
 
-from conftest import TINY, flarekd
 from flarekd.imaging.files import list_scans, read_labels
 from flarekd.training.loop import read_log
 
