@@ -41,7 +41,7 @@ teacher:
   spacing: [1.5, 1.5]
   patch: [1, 32, 32]
   oversize: [1, 32, 32]
-  channels: [2, 2, 4, 4, 4]
+  channels: [2, 2, 4, 4]
 student:
   epochs: 0
   iterations: 2

@@ -35,7 +35,7 @@ TINY = [
     "teacher.spacing=[1.25, 0.75]",
     "teacher.patch=[1, 32, 32]",
     "teacher.oversize=[1, 32, 32]",
-    "teacher.channels=[2, 2, 4, 4, 4]",
+    "teacher.channels=[2, 2, 4, 4]",
     "teacher.checkpoint_minutes=0",
     "student.epochs=2",
     "student.iterations=2",
@@ -172,7 +172,7 @@ def test_the_teachers_card_is_what_pseudo_tumor_needs(cohort):
     assert (card.role, card.labels, card.label_ids) == ("teacher", ("background", "tumor"), (0, 14))
     assert (card.spacing, card.patch) == ((0.0, 1.25, 0.75), (1, 32, 32))
     assert card.inference == {"probe": "center", "min_foreground": 3}
-    assert card.network["channels"] == [2, 2, 4, 4, 4]
+    assert card.network["channels"] == [2, 2, 4, 4]
     TeacherUNet(**card.network).load_state_dict(read_weights(path))
 
 

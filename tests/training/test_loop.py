@@ -20,6 +20,7 @@ STUDENT = QUICK.student.model_copy(
     update={
         "epochs": 3,
         "iterations": 4,
+        "class_weights": (),
         "patch": (8, 16, 16),
         "oversize": (8, 20, 20),
         "foreground": 0.33,
@@ -90,6 +91,7 @@ def test_a_resumed_teacher_draws_the_same_dropout(tmp_path, cases):
     settings = QUICK.teacher.model_copy(
         update={
             "epochs": 2,
+            "class_weights": (),
             "iterations": 2,
             "batch": 2,
             "patch": (1, 32, 32),
@@ -101,7 +103,7 @@ def test_a_resumed_teacher_draws_the_same_dropout(tmp_path, cases):
     def run(folder, resume, stop=None):
         folder.mkdir(exist_ok=True)
         torch.manual_seed(0)
-        network = TeacherUNet(3, (4, 4, 4, 4, 4))
+        network = TeacherUNet(3, (4, 4, 4, 4))
         trainer = Trainer(network, settings, folder, 5, "identity", torch.device("cpu"))
         if resume:
             trainer.resume()
@@ -149,7 +151,8 @@ def test_the_teacher_overfits_one_batch(tmp_path, cases):
     optimizer = STUDENT.optimizer.model_copy(update={"ema": 0.0, "warmup": 5, "lr": 0.01})
     settings = QUICK.teacher.model_copy(
         update={
-            "epochs": 75,
+            "epochs": 150,
+            "class_weights": (),
             "iterations": 2,
             "batch": 4,
             "patch": (1, 32, 32),
@@ -159,7 +162,7 @@ def test_the_teacher_overfits_one_batch(tmp_path, cases):
         }
     )
     batch = Batches(cases, settings, STATISTICS, 5)(0)
-    network = TeacherUNet(3, (8, 8, 16, 16, 16))
+    network = TeacherUNet(3, (8, 8, 16, 16))
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout2d):
             module.p = 0.0

@@ -35,6 +35,8 @@ SETTINGS = config.load(
         "student.patch=[8, 16, 16]",
         "student.oversize=[8, 16, 16]",
         "student.channels=[2, 2, 4, 4]",
+        "student.class_weights=[]",
+        "student.window=null",
         "student.checkpoint_minutes=0",
     ],
 ).student
