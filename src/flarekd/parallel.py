@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def map_cases(
         return
     # spawn, not fork: a forked child of a process that has run torch or ITK threads can deadlock
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context) as pool:
+    workers = min(jobs, len(todo))
+    with ProcessPoolExecutor(workers, context, initializer=_die_with_parent) as pool:
         futures = [pool.submit(_attempt, function, item) for item in todo]
         try:
             for future in as_completed(futures):
@@ -60,6 +62,19 @@ def map_cases(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _die_with_parent() -> None:
+    """End this worker when its parent is gone: a killed verb must leave no process behind."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
