@@ -22,6 +22,8 @@ def killed(arguments, after_s, how=signal.SIGKILL):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # a job started in the background ignores Ctrl-C, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no threads)
     )
     time.sleep(after_s)
     running = process.poll() is None
