@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -37,16 +35,7 @@ NETWORKS = {
 SPACING = {"student": (4.0, 1.5, 1.5), "teacher": (0.0, 1.5, 1.5)}
 
 
-@pytest.fixture(autouse=True)
-def one_processor():
-    """Cases stay in this process: starting another takes longer than the work."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    yield
-    os.sched_setaffinity(0, allowed)
+pytestmark = pytest.mark.usefixtures("one_processor")
 
 
 def card(role, **changes):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
@@ -21,16 +19,7 @@ GEOMETRY = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), DIREC
 SHAPE = GEOMETRY.shape_zyx
 
 
-@pytest.fixture(autouse=True)
-def one_processor():
-    """Cases stay in this process: starting another takes longer than the work."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    yield
-    os.sched_setaffinity(0, allowed)
+pytestmark = pytest.mark.usefixtures("one_processor")
 
 
 def scan(path, geometry=GEOMETRY):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -53,16 +52,7 @@ student:
 """
 
 
-@pytest.fixture(autouse=True)
-def one_processor():
-    """Cases stay in this process: starting another takes longer than the work."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    yield
-    os.sched_setaffinity(0, allowed)
+pytestmark = pytest.mark.usefixtures("one_processor")
 
 
 def label_map(path, ids, geometry):

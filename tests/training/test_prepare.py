@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import numpy as np
@@ -26,16 +25,7 @@ COARSE = Grid((4.0, 1.5, 1.5), CHUNK, tumor_only=False)
 TEACHER = Grid((0.0, 1.5, 1.5), (1, 16, 16), tumor_only=True)
 
 
-@pytest.fixture(autouse=True)
-def one_processor():
-    """Cases stay in this process: starting another takes longer than the work."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    yield
-    os.sched_setaffinity(0, allowed)
+pytestmark = pytest.mark.usefixtures("one_processor")
 
 
 def source(folder, case, seed=0, geometry=GEOMETRY):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 
@@ -42,16 +41,7 @@ SETTINGS = config.load(
 ).student
 
 
-@pytest.fixture(autouse=True)
-def one_processor():
-    """Cases stay in this process: starting another takes longer than the work."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    yield
-    os.sched_setaffinity(0, allowed)
+pytestmark = pytest.mark.usefixtures("one_processor")
 
 
 class Screen:
