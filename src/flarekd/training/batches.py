@@ -20,6 +20,7 @@ from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.imaging.store import StoredCase
 from flarekd.protocol import Training
 from flarekd.training import augment
+from flarekd.training.ranks import ALONE, Ranks
 from flarekd.training.sampling import draw_start, is_forced
 
 Batch = tuple[Tensor, Tensor]
@@ -35,12 +36,14 @@ class Batches:
         statistics: What normalises HU.
         seed: Of the run; a batch depends on it and the iteration alone, so a resumed run sees the
             same ones.
+        ranks: This process among those that train together; each makes its part of one large batch.
     """
 
     cases: Sequence[StoredCase]
     settings: Training
     statistics: IntensityStatistics
     seed: int
+    ranks: Ranks = ALONE
 
     def __call__(self, iteration: int) -> Batch:
         """The batch of `iteration`.
@@ -49,7 +52,8 @@ class Batches:
             float32 (n, 1, z, y, x) and int64 (n, z, y, x); without the z axis where the patch has
             one slice.
         """
-        samples = [self._sample(iteration, index) for index in range(self.settings.batch)]
+        first = self.ranks.rank * self.settings.batch
+        samples = [self._sample(iteration, first + i) for i in range(self.settings.batch)]
         images = torch.stack([image for image, _ in samples]).unsqueeze(1)
         labels = torch.stack([labels for _, labels in samples]).long()
         if self.settings.patch[0] == 1:
@@ -59,7 +63,8 @@ class Batches:
     def _sample(self, iteration: int, index: int) -> Batch:
         generator = np.random.default_rng([self.seed, iteration, index])
         case = self.cases[int(generator.integers(len(self.cases)))]
-        forced = is_forced(index, self.settings.batch, self.settings.foreground)
+        whole = self.ranks.size * self.settings.batch
+        forced = is_forced(index, whole, self.settings.foreground)
         start = draw_start(
             generator,
             case,
