@@ -24,8 +24,9 @@ from flarekd.parallel import cpu_count
 from flarekd.protocol import Training
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batches
+from flarekd.training.fingerprint import intensity_statistics, take_fingerprint
 from flarekd.training.loop import CHECKPOINT, LOG, Trainer, read_log
-from flarekd.training.prepare import Grid, Source, intensity_statistics, prepare, store_hash
+from flarekd.training.prepare import Grid, Source, prepare, store_hash
 
 Advance = Callable[[int, int, str], None]
 Resume = Literal["never", "must", "may"]
@@ -110,7 +111,9 @@ def run(
         raise InputError(f"no case to train the {plan.role} on", "look at cohort.csv")
     folder.mkdir(parents=True, exist_ok=True)
     with screen.progress("Training store") as advance:
-        cases, failed = prepare(sources, folder / "store", plan.grid, cpu_count(), advance)
+        cases, failed = prepare(
+            sources, folder / "store", plan.grid, cpu_count(), advance, say=screen.info
+        )
     if not cases:
         first = next(iter(failed.items()))
         raise InputError(f"no case could be read; the first: {first[0]}: {first[1]}")
@@ -181,7 +184,7 @@ def _train(
     }
     # no times: the same training gives the same file, byte for byte
     summary |= {key: records[-1][key] for key in ("loss", "dsc")} if records else {}
-    save_model(model, weights, _card(plan, statistics, summary, prepared.trained_on))
+    save_model(model, weights, _card(plan, statistics, summary, prepared))
 
 
 def _is_round(trainer: Trainer) -> bool:
@@ -226,7 +229,7 @@ def _continues(folder: Path, identity: str, resume: Resume, screen: Screen) -> b
 
 
 def _card(
-    plan: Plan, statistics: IntensityStatistics, summary: dict[str, Any], trained_on: str
+    plan: Plan, statistics: IntensityStatistics, summary: dict[str, Any], prepared: _Prepared
 ) -> ModelCard:
     return ModelCard(
         role=plan.role,
@@ -237,6 +240,7 @@ def _card(
         patch=plan.settings.patch,
         intensity=(statistics.lower, statistics.upper, statistics.mean, statistics.sd),
         inference=plan.inference,
+        fingerprint=take_fingerprint(prepared.cases).model_dump(mode="json"),
         training=summary,
-        trained_on=trained_on,
+        trained_on=prepared.trained_on,
     )
