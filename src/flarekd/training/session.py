@@ -31,7 +31,14 @@ from flarekd.training.prepare import Grid, Source, prepare, store_hash
 Advance = Callable[[int, int, str], None]
 Resume = Literal["never", "must", "may"]
 MODEL = "model.safetensors"
-NOT_LEARNED = {"checkpoint_minutes", "step", "windows", "probe", "min_foreground"}
+NOT_LEARNED = {
+    "checkpoint_minutes",
+    "min_foreground",
+    "on_unreadable",
+    "probe",
+    "step",
+    "windows",
+}
 """Settings that the weights do not depend on: changing one trains nothing anew."""
 
 
@@ -126,7 +133,11 @@ def run(
         screen.info(f"{model} is up to date")
     else:
         prepared = _Prepared(cases, identity, trained_on)
-        _train(plan, prepared, folder, device, resume=resume, screen=screen, draw=draw)
+        skipped = _train(plan, prepared, folder, device, resume=resume, screen=screen, draw=draw)
+        failed |= {
+            case: f"could not be read while training, {count} samples came from other cases"
+            for case, count in skipped.items()
+        }
     failed = {**plan.missing, **failed}
     if failed:
         names = "; ".join(f"{case}: {reason}" for case, reason in failed.items())
@@ -152,7 +163,8 @@ def _train(
     resume: Resume,
     screen: Screen,
     draw: Callable[[list[dict[str, Any]], Path], None],
-) -> None:
+) -> Mapping[str, int]:
+    """Train and write the model; returns the cases that were passed over (``Batches.skipped``)."""
     model = folder / MODEL
     continues = _continues(folder, prepared.identity, resume, screen)
     # now, not earlier or later: a model of other settings must not stand beside the new config
@@ -185,6 +197,7 @@ def _train(
     # no times: the same training gives the same file, byte for byte
     summary |= {key: records[-1][key] for key in ("loss", "dsc")} if records else {}
     save_model(model, weights, _card(plan, statistics, summary, prepared))
+    return batches.skipped
 
 
 def _is_round(trainer: Trainer) -> bool:
