@@ -35,7 +35,7 @@ class ClassCensus:
 
 @dataclass(frozen=True, eq=False)
 class LesionCensus:
-    """The lesions of a case, in the order of their first voxel.
+    """The lesions of a case, one after the other.
 
     Attributes:
         counts: Voxels of each, uint32.
