@@ -100,6 +100,21 @@ def test_current_means_the_same_key(stored, tmp_path):
     assert not is_current(tmp_path / "gone.b2nd", "abc")
 
 
+@pytest.mark.parametrize("shape", [(64, 250, 250), (30, 400, 400)])
+def test_a_case_of_full_size_with_every_class_is_stored(tmp_path, shape):
+    labels = np.random.default_rng(0).integers(0, 15, shape).astype(np.uint8)
+    image = labels.astype(np.int16) * 10
+    path = tmp_path / "a.b2nd"
+    write_case(path, image, labels, spacing_zyx=SPACING, chunk_zyx=(32, 128, 192), key="k")
+    case = open_case(path)
+    assert case.classes == tuple(range(1, 15))
+    for class_id in case.classes:
+        voxels = case.locations(class_id)
+        assert len(voxels) == max(10_000, -(-case.voxels[class_id] // 100))
+        assert (labels[tuple(voxels.T)] == class_id).all()
+    assert is_current(path, "k")
+
+
 def test_what_was_counted_is_told_without_reading_voxels(stored, arrays, monkeypatch):
     image, labels = arrays
     case = open_case(stored)
@@ -147,6 +162,8 @@ def test_a_file_that_was_cut_short_or_removed_while_open_is_told_not_a_crash(sto
     for _ in range(2):
         with pytest.raises(InputError, match=r"FLARE23_0001\.b2nd: was changed or removed"):
             case.read((slice(0, 4),) * 3)
+        with pytest.raises(InputError, match="was changed or removed"):
+            case.locations(14)
         stored.unlink(missing_ok=True)
 
 

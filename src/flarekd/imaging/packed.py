@@ -1,13 +1,15 @@
-"""Two arrays packed into one file: blosc2 frames, one after the other, then a JSON line.
+"""One file a case: two blosc2 frames, arrays of numbers, and a JSON text that says what is where.
 
-The line holds a key and the SHA-256 of the frames, so a file is known to be whole without being
-unpacked. Nothing in it is ever unpickled.
+The text ends the file, before the eight bytes of its length, and holds the SHA-256 of all before it
+and of itself but for the key: a file is known to be whole without being unpacked, and the same
+content made from files of another date is the same content. Nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,26 +41,26 @@ _LABELS = _IMAGE | {"filters": [blosc2.Filter.NOFILTER]}
 _FLAT_BLOCK, _DEEP_BLOCK = (1, 64, 128), (4, 32, 64)
 """Voxels unpacked at once, 16 KiB of image: what a crop touches and its rim, no more."""
 
+_LENGTH = 8
+"""Bytes of the text's length, little-endian."""
+
 
 @dataclass(frozen=True)
 class Packed:
     """A mapped file.
 
     Attributes:
-        frames: Bytes of image and labels.
-        split: Where the labels begin.
-        key: What the writer said it was made from.
-        sha256: Of the frames when they were written.
+        body: All bytes before the text.
+        text: ``key`` and ``sha256``; ``lengths`` of image and labels; ``facts`` of the writer; and
+            ``numbers``, name to type and packed length.
     """
 
-    frames: NDArray[np.uint8]
-    split: int
-    key: str
-    sha256: str
+    body: NDArray[np.uint8]
+    text: dict[str, Any]
 
     def is_whole(self) -> bool:
-        """Whether the frames are those that were written."""
-        return hashlib.sha256(self.frames.data).hexdigest() == self.sha256
+        """Whether all is as it was written."""
+        return bool(_digest(self.body.data, self.text) == self.text["sha256"])
 
     def arrays(self) -> tuple[Any, Any]:
         """Image and labels as blosc2 arrays that unpack what is sliced out of them.
@@ -66,8 +68,27 @@ class Packed:
         Raises:
             RuntimeError: If a frame is damaged; whatever else of ``DAMAGE`` blosc2 comes up with.
         """
-        image, labels = self.frames[: self.split], self.frames[self.split :]
-        return blosc2.ndarray_from_cframe(image), blosc2.ndarray_from_cframe(labels)
+        image, labels = self.text["lengths"]
+        first, second = self.body[:image], self.body[image : image + labels]
+        return blosc2.ndarray_from_cframe(first), blosc2.ndarray_from_cframe(second)
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """One of the arrays of numbers, 1D and read-only.
+
+        Raises:
+            RuntimeError: If it is damaged.
+        """
+        start = sum(self.text["lengths"])
+        for other, (dtype, length) in self.text["numbers"].items():
+            if other == name:
+                packed = self.body[start : start + length]
+                try:
+                    return np.frombuffer(zlib.decompress(packed.data), dtype)
+                except zlib.error as error:
+                    message = f"{name} is damaged: {error}"
+                    raise RuntimeError(message) from error
+            start += length
+        raise KeyError(name)
 
 
 def write(
@@ -76,7 +97,8 @@ def write(
     labels: NDArray[np.uint8],
     *,
     chunk_zyx: Shape,
-    facts: dict[str, bytes],
+    numbers: dict[str, NDArray[Any]],
+    facts: dict[str, Any],
     key: str,
 ) -> None:
     """Pack and write, whole or not at all.
@@ -86,52 +108,60 @@ def write(
         image: int16 (z, y, x).
         labels: uint8 (z, y, x).
         chunk_zyx: About the patch that is going to be read; one slice deep where that is flat.
-        facts: Kept in the image's frame under their names.
-        key: Not part of the SHA-256: the same content made from files of another date is the same.
+        numbers: Further arrays, 1D and little-endian.
+        facts: JSON values.
+        key: Not part of the SHA-256.
     """
     block = _FLAT_BLOCK if chunk_zyx[0] == 1 else _DEEP_BLOCK
-    packed = _pack(image, chunk_zyx, block, _IMAGE)
-    for name, value in facts.items():
-        packed.schunk.vlmeta[name] = value
     # labels pack to next to nothing: larger blocks are fewer to unpack
     label_block = tuple(size if size == 1 else 2 * size for size in block)
-    frames = packed.to_cframe() + _pack(labels, chunk_zyx, label_block, _LABELS).to_cframe()
-    tail = {"key": key, "sha256": hashlib.sha256(frames).hexdigest()}
+    frames = _pack(image, chunk_zyx, block, _IMAGE), _pack(labels, chunk_zyx, label_block, _LABELS)
+    packed = {name: zlib.compress(values.tobytes(), 1) for name, values in numbers.items()}
+    body = b"".join([*frames, *packed.values()])
+    text: dict[str, Any] = {
+        "key": key,
+        "lengths": [len(frame) for frame in frames],
+        "numbers": {name: [numbers[name].dtype.str, len(packed[name])] for name in numbers},
+        "facts": facts,
+    }
+    end = json.dumps(text | {"sha256": _digest(body, text)}).encode()
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(frames)
-        file.write(json.dumps(tail).encode())
+        file.write(body)
+        file.write(end)
+        file.write(len(end).to_bytes(_LENGTH, "little"))
 
 
 def open_packed(path: Path) -> Packed:
     """Map a file, which costs no open file: a process may have fewer of them than cases.
 
     Raises:
-        InputError: If it is not there, torn or another kind of file. Its frames are not checked.
+        InputError: If it is not there, torn or another kind of file. Its body is not checked.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such case in the store", "make the store again")
     size = path.stat().st_size
-    if size:
+    try:
         content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
-        split = _frame_length(content)
-        end = split + _frame_length(content[split:])
-        if 0 < split < end < size:
-            try:
-                tail = json.loads(content[end:].tobytes())
-                return Packed(content[:end], split, str(tail["key"]), str(tail["sha256"]))
-            except DAMAGE:
-                pass
+        length = int.from_bytes(content[-_LENGTH:].tobytes(), "little")
+        text = json.loads(content[max(0, size - _LENGTH - length) : -_LENGTH].tobytes())
+        body = content[: size - _LENGTH - length]
+        lengths = [*text["lengths"], *(packed for _, packed in text["numbers"].values())]
+        if sum(lengths) == body.size and {"key", "sha256", "facts"} <= text.keys():
+            return Packed(body, text)
+    except DAMAGE:
+        pass
     raise InputError(f"{path}: is torn or no stored case", MEND)
 
 
-def _pack(array: NDArray[Any], chunk: Shape, block: tuple[int, ...], how: dict[str, Any]) -> Any:
+def _digest(body: Any, text: dict[str, Any]) -> str:
+    digest = hashlib.sha256(body)
+    about = {name: text[name] for name in ("lengths", "numbers", "facts")}
+    digest.update(json.dumps(about, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _pack(array: NDArray[Any], chunk: Shape, block: tuple[int, ...], how: dict[str, Any]) -> bytes:
     chunks = tuple(min(size, length) for size, length in zip(chunk, array.shape, strict=True))
     blocks = tuple(min(size, length) for size, length in zip(block, chunks, strict=True))
-    return blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, blocks=blocks, cparams=how)
-
-
-def _frame_length(content: NDArray[np.uint8]) -> int:
-    """What a blosc2 frame says its own length is; 0 where it is none."""
-    head = content[:24].tobytes()
-    # a frame begins with a msgpack string of 8 and says its length, big-endian, in bytes 16 to 24
-    return int.from_bytes(head[16:24], "big") if head[2:9] == b"b2frame" else 0
+    packed = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, blocks=blocks, cparams=how)
+    return bytes(packed.to_cframe())

@@ -6,7 +6,6 @@ learned of a cohort by reading it a second time.
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -43,21 +42,21 @@ class StoredCase:
 
     def __init__(self, path: Path) -> None:
         """Open `path`; raises InputError where it is no whole case."""
-        parts = open_packed(path)
+        self._packed = open_packed(path)
         self._path, self._bytes = path, path.stat().st_size
-        self._image, self._labels, meta = _open(path, parts)
-        self._meta = self._image.schunk.vlmeta
+        self._image, self._labels = _open(path, self._packed)
         self._lock = threading.Lock()
+        facts = self._packed.text["facts"]
         self.case = path.name.removesuffix(SUFFIX)
         self.shape_zyx: Shape = _three(self._image.shape)
-        self.spacing_zyx: Triple = _three(meta["spacing_zyx"])
-        self.own_shape_zyx: Shape = _three(meta["own_shape_zyx"])
-        self.own_spacing_zyx: Triple = _three(meta["own_spacing_zyx"])
-        ids, counts = self._numbers("classes", "u1"), self._numbers("class_counts", "<u4")
+        self.spacing_zyx: Triple = _three(facts["spacing_zyx"])
+        self.own_shape_zyx: Shape = _three(facts["own_shape_zyx"])
+        self.own_spacing_zyx: Triple = _three(facts["own_spacing_zyx"])
+        ids, counts = self._numbers("classes"), self._numbers("class_counts")
         self.voxels: dict[int, int] = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-        self.key = parts.key
-        self.sha256 = parts.sha256
-        self._lesion_counts = self._numbers("lesion_counts", "<u4")
+        self.key: str = self._packed.text["key"]
+        self.sha256: str = self._packed.text["sha256"]
+        self._lesion_counts = self._numbers("lesion_counts")
         voxel_mm3 = float(np.prod(self.spacing_zyx))
         self.lesions_mm3: tuple[float, ...] = tuple((self._lesion_counts * voxel_mm3).tolist())
 
@@ -78,7 +77,7 @@ class StoredCase:
         if class_id not in self.voxels:
             message = f"case {self.case!r} has no voxel of class {class_id}"
             raise ValueError(message)
-        steps = self._numbers(_location_name(class_id), "<u4")
+        steps = self._numbers(_location_name(class_id))
         return self._places(np.cumsum(steps, dtype=np.int64))
 
     def lesion_voxels(self, lesion: int) -> NDArray[np.int64]:
@@ -89,12 +88,12 @@ class StoredCase:
         """
         kept = [census.kept_count(count) for count in self._lesion_counts[: lesion + 1].tolist()]
         last = sum(kept)
-        return self._places(self._numbers("lesion_voxels", "<u4")[last - kept[-1] : last])
+        return self._places(self._numbers("lesion_voxels")[last - kept[-1] : last])
 
     def intensities(self) -> Histogram:
         """Every tenth foreground voxel (``foreground_sample``), counted when it was written."""
-        values, counts = self._numbers("intensity", "<i2"), self._numbers("intensity_counts", "<u4")
-        return Histogram(values, counts.astype(np.int64))
+        counts = self._numbers("intensity_counts").astype(np.int64)
+        return Histogram(self._numbers("intensity"), counts)
 
     def read(
         self, slices: tuple[slice, slice, slice]
@@ -111,15 +110,18 @@ class StoredCase:
             InputError: If the file is not what it was when it was opened.
             RuntimeError: If a chunk is damaged.
         """
-        # a mapped file that was cut short would end the process without a word
-        if not self._path.exists() or self._path.stat().st_size != self._bytes:
-            raise InputError(f"{self._path}: was changed or removed while it was read", MEND)
+        self._check_file()
         with self._lock:
             return self._image[slices], self._labels[slices]
 
-    def _numbers(self, name: str, dtype: str) -> NDArray[Any]:
-        with self._lock:
-            return np.frombuffer(self._meta[name], dtype)
+    def _numbers(self, name: str) -> NDArray[Any]:
+        self._check_file()
+        return self._packed.numbers(name)
+
+    def _check_file(self) -> None:
+        # to touch a mapped file that was cut short ends the process without a word
+        if not self._path.exists() or self._path.stat().st_size != self._bytes:
+            raise InputError(f"{self._path}: was changed or removed while it was read", MEND)
 
     def _places(self, flat: NDArray[Any]) -> NDArray[np.int64]:
         return np.stack(np.unravel_index(flat, self.shape_zyx), axis=1)
@@ -157,16 +159,14 @@ def write_case(
     if image.dtype != np.int16 or labels.dtype != np.uint8:
         message = f"image is {image.dtype}, labels {labels.dtype}, not int16 and uint8"
         raise ValueError(message)
-    facts = _count(image, labels, lesion_class)
-    facts["meta"] = json.dumps(
-        {
-            "format": FORMAT,
-            "spacing_zyx": [float(length) for length in spacing_zyx],
-            "own_shape_zyx": own.shape_zyx if own else image.shape,
-            "own_spacing_zyx": own.spacing_zyx if own else spacing_zyx,
-        }
-    ).encode()
-    write(path, image, labels, chunk_zyx=chunk_zyx, facts=facts, key=key)
+    facts = {
+        "format": FORMAT,
+        "spacing_zyx": [float(length) for length in spacing_zyx],
+        "own_shape_zyx": own.shape_zyx if own else image.shape,
+        "own_spacing_zyx": own.spacing_zyx if own else spacing_zyx,
+    }
+    numbers = _count(image, labels, lesion_class)
+    write(path, image, labels, chunk_zyx=chunk_zyx, numbers=numbers, facts=facts, key=key)
 
 
 def open_case(path: Path) -> StoredCase:
@@ -181,8 +181,8 @@ def open_case(path: Path) -> StoredCase:
 def is_current(path: Path, key: str) -> bool:
     """Whether a case is there, whole, undamaged and made with the same key."""
     try:
-        parts = open_packed(path)
-        return parts.key == key and parts.is_whole() and bool(_open(path, parts))
+        packed = open_packed(path)
+        return packed.text["key"] == key and packed.is_whole() and bool(_open(path, packed))
     except InputError:
         return False
 
@@ -190,20 +190,29 @@ def is_current(path: Path, key: str) -> bool:
 def verify(path: Path) -> bool:
     """Whether a case's file still holds what was written: its SHA-256, compressed as it lies."""
     try:
-        parts = open_packed(path)
-        return parts.is_whole()
+        return open_packed(path).is_whole()
     except InputError:
         return False
 
 
+def _open(path: Path, packed: Packed) -> tuple[Any, Any]:
+    """Image and labels; InputError whatever is wrong with them."""
+    if packed.text["facts"].get("format") != FORMAT:
+        raise InputError(f"{path}: is a stored case of another version", MEND)
+    try:
+        return packed.arrays()
+    except DAMAGE as error:
+        raise InputError(f"{path}: is damaged or no stored case: {error}", MEND) from error
+
+
 def _count(
     image: NDArray[np.int16], labels: NDArray[np.uint8], lesion_class: int
-) -> dict[str, bytes]:
-    """What is counted of a case, by name, as little-endian numbers."""
+) -> dict[str, NDArray[Any]]:
+    """What is counted of a case, by name, little-endian."""
     classes = census.count_classes(labels)
     lesions = census.find_lesions(labels == lesion_class)
     intensity = Histogram.of(foreground_sample(image, labels))
-    numbers = {
+    numbers: dict[str, NDArray[Any]] = {
         "classes": np.asarray(list(classes), "u1"),
         "class_counts": np.asarray([found.count for found in classes.values()], "<u4"),
         "lesion_counts": lesions.counts.astype("<u4"),
@@ -215,19 +224,7 @@ def _count(
         # steps between ascending indices, which compress well
         steps = np.diff(found.kept, prepend=np.uint32(0))
         numbers[_location_name(class_id)] = steps.astype("<u4")
-    return {name: values.tobytes() for name, values in numbers.items()}
-
-
-def _open(path: Path, parts: Packed) -> tuple[Any, Any, dict[str, Any]]:
-    """Image, labels and metadata; InputError whatever is wrong with them."""
-    try:
-        image, labels = parts.arrays()
-        meta = json.loads(image.schunk.vlmeta["meta"])
-    except DAMAGE as error:
-        raise InputError(f"{path}: is damaged or no stored case: {error}", MEND) from error
-    if meta.get("format") != FORMAT:
-        raise InputError(f"{path}: is a stored case of another version", MEND)
-    return image, labels, meta
+    return numbers
 
 
 def _three(values: Any) -> tuple[Any, Any, Any]:
