@@ -16,7 +16,7 @@ MOST_HEADERS = 50
 """Headers looked at: for thousands of cases a sample says enough."""
 
 STORED_BYTES = 1.1
-READ_S, STORED_S = 25e-9, 55e-9
+READ_S, STORED_S = 30e-9, 65e-9
 """A voxel of the store on disk, and seconds of one process for a voxel read and one stored.
 
 Measured (docs/benchmarks/training.md); the first finished cases correct the time.
