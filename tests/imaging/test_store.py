@@ -169,7 +169,7 @@ def test_a_file_that_was_cut_short_or_removed_while_open_is_told_not_a_crash(sto
 
 def test_a_case_that_is_replaced_while_open_is_read_as_it_was(stored, arrays):
     case = open_case(stored)
-    write_case(stored, *arrays, spacing_zyx=SPACING, chunk_zyx=(8, 16, 64), key="other")
+    write_case(stored, *arrays, spacing_zyx=SPACING, chunk_zyx=(8, 16, 64), key="xyz")
     image, _ = case.read((slice(0, 20), slice(0, 33), slice(0, 41)))
     np.testing.assert_array_equal(image, arrays[0])
 

@@ -24,7 +24,7 @@ from flarekd.parallel import cpu_count
 from flarekd.protocol import Training
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batches
-from flarekd.training.fingerprint import intensity_statistics, take_fingerprint
+from flarekd.training.fingerprint import Fingerprint, intensity_statistics, take_fingerprint
 from flarekd.training.loop import CHECKPOINT, LOG, Trainer, read_log
 from flarekd.training.prepare import Grid, Source, prepare, store_hash
 
@@ -170,7 +170,9 @@ def _train(
     # now, not earlier or later: a model of other settings must not stand beside the new config
     model.unlink(missing_ok=True)
     write_text(folder / "config.yaml", plan.config)
+    # before training: afterwards a case may be gone
     statistics = intensity_statistics(prepared.cases, plan.settings.window)
+    fingerprint = take_fingerprint(prepared.cases)
     torch.manual_seed(plan.seed)
     network = plan.build(**plan.network).to(device)
     trainer = Trainer(network, plan.settings, folder, plan.seed, prepared.identity, device)
@@ -196,7 +198,8 @@ def _train(
     }
     # no times: the same training gives the same file, byte for byte
     summary |= {key: records[-1][key] for key in ("loss", "dsc")} if records else {}
-    save_model(model, weights, _card(plan, statistics, summary, prepared))
+    card = _card(plan, statistics, fingerprint, summary, prepared.trained_on)
+    save_model(model, weights, card)
     return batches.skipped
 
 
@@ -242,7 +245,11 @@ def _continues(folder: Path, identity: str, resume: Resume, screen: Screen) -> b
 
 
 def _card(
-    plan: Plan, statistics: IntensityStatistics, summary: dict[str, Any], prepared: _Prepared
+    plan: Plan,
+    statistics: IntensityStatistics,
+    fingerprint: Fingerprint,
+    summary: dict[str, Any],
+    trained_on: str,
 ) -> ModelCard:
     return ModelCard(
         role=plan.role,
@@ -253,7 +260,7 @@ def _card(
         patch=plan.settings.patch,
         intensity=(statistics.lower, statistics.upper, statistics.mean, statistics.sd),
         inference=plan.inference,
-        fingerprint=take_fingerprint(prepared.cases).model_dump(mode="json"),
+        fingerprint=fingerprint.model_dump(mode="json"),
         training=summary,
-        trained_on=prepared.trained_on,
+        trained_on=trained_on,
     )
