@@ -100,6 +100,10 @@ class Training(Section):
         oversize: Voxels (z, y, x) read around a patch so that rotating it leaves no empty corners.
         foreground: Share of a batch, taken from its end, that is centred on a foreground voxel
             (method.md §5: 0.33).
+        lesions: Share of these that is drawn around a lesion instead, small and large ones alike,
+            somewhat off the centre; 0 as in the paper.
+        on_unreadable: Whether a case of the store that cannot be read stops the run, or is passed
+            over, counted, and named at the end.
         deep_supervision: Loss weight of each output, full resolution first; they sum to 1.
         class_weights: Weight of each class, background first, in the loss and in how often a
             forced patch is centred on it; empty treats all alike, as the paper does.
@@ -125,6 +129,8 @@ class Training(Section):
     patch: Zyx
     oversize: Zyx
     foreground: Probability
+    lesions: Probability = 0.0
+    on_unreadable: Literal["stop", "skip"] = "stop"
     deep_supervision: tuple[float, ...]
     class_weights: tuple[float, ...] = ()
     window: Range | None = None

@@ -20,8 +20,9 @@ from flarekd.student.windows import predict_logits
 from flarekd.training.checkpoint import NAME as CHECKPOINT
 from flarekd.training.checkpoint import PREVIOUS
 from flarekd.training.loop import LOG, read_log
+from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
-from flarekd.training.session import Plan, run
+from flarekd.training.session import run
 
 COS, SIN = np.cos(0.28), np.sin(0.28)
 GEOMETRY = Geometry(
@@ -396,3 +397,50 @@ def test_nothing_to_train_on_is_refused_before_anything_is_written(session):
     with pytest.raises(InputError, match="no case to train the student on"):
         session.train(plan())
     assert not session.folder.exists()
+
+
+def losing_a_case(session):
+    """A screen at whose training a case vanishes from the store."""
+
+    class Losing(Screen):
+        @contextmanager
+        def progress(self, title):
+            if title.startswith("Training the"):
+                (session.folder / "store" / "case_b.b2nd").unlink()
+            yield lambda *_: None
+
+    return Losing()
+
+
+@pytest.mark.parametrize("on_unreadable", ["stop", "skip"])
+def test_a_case_lost_while_training_stops_the_run_or_is_passed_over_and_named(
+    session, on_unreadable
+):
+    expected = {
+        "stop": (InputError, r"cannot read training case 'case_b'"),
+        "skip": (CasesFailedError, r"1 cases were left out .*case_b: .*\d+ samples came from"),
+    }[on_unreadable]
+    with pytest.raises(expected[0], match=expected[1]):
+        run(
+            plan(on_unreadable=on_unreadable, iterations=6),
+            session.sources,
+            session.folder,
+            torch.device("cpu"),
+            resume="never",
+            screen=losing_a_case(session),
+            draw=lambda *_: None,
+        )
+    assert (session.folder / "model.safetensors").exists() == (on_unreadable == "skip")
+
+
+def test_the_card_holds_the_fingerprint_of_the_cohort(session):
+    card = read_card(session.train(plan()))
+    assert card.fingerprint["cases"] == 2
+    assert card.fingerprint["size"]["median"] == [12.0, 24.0, 28.0]
+    assert card.fingerprint["spacing_mm"]["p95"] == pytest.approx([3.0, 1.25, 0.75])
+    tumor = 2 * 4 * 6 * 7
+    assert card.fingerprint["classes"] == {
+        "1": {"cases": 2, "voxels": 2 * 7 * 12 * 14 - tumor},
+        "2": {"cases": 2, "voxels": tumor},
+    }
+    assert any(line.startswith("training store: 2 cases, about") for line in session.screen.told)

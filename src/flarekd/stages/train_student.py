@@ -17,9 +17,10 @@ from flarekd.labels import NAMES
 from flarekd.report.curves import draw_curves
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
+from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.resume import Resume
-from flarekd.training.session import Plan, run
+from flarekd.training.session import run
 
 
 def train_student(

@@ -15,9 +15,10 @@ from flarekd.labels import NAMES, TUMOR
 from flarekd.report.curves import draw_curves
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
+from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.resume import Resume
-from flarekd.training.session import Plan, run
+from flarekd.training.session import run
 
 
 def train_teacher(

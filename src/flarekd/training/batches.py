@@ -9,7 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from flarekd.imaging.store import StoredCase
 from flarekd.protocol import Training
 from flarekd.training import augment
 from flarekd.training.ranks import ALONE, Ranks
-from flarekd.training.sampling import draw_start, is_forced
+from flarekd.training.sampling import Pick, Strata, draw_pick, draw_place, is_forced, stratify
 
 Batch = tuple[Tensor, Tensor]
 
@@ -37,6 +39,7 @@ class Batches:
         seed: Of the run; a batch depends on it and the iteration alone, so a resumed run sees the
             same ones.
         ranks: This process among those that train together; each makes its part of one large batch.
+        skipped: Case to how many samples were drawn anew because it could not be read.
     """
 
     cases: Sequence[StoredCase]
@@ -44,6 +47,8 @@ class Batches:
     statistics: IntensityStatistics
     seed: int
     ranks: Ranks = ALONE
+    skipped: dict[str, int] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __call__(self, iteration: int) -> Batch:
         """The batch of `iteration`.
@@ -60,37 +65,61 @@ class Batches:
             return images.squeeze(2), labels.squeeze(1)
         return images, labels
 
+    @cached_property
+    def _strata(self) -> Strata:
+        return stratify(self.cases) if self.settings.lesions else ()
+
     def _sample(self, iteration: int, index: int) -> Batch:
         generator = np.random.default_rng([self.seed, iteration, index])
-        case = self.cases[int(generator.integers(len(self.cases)))]
+        unreadable: set[int] = set()
+        while True:
+            pick = draw_pick(
+                generator,
+                len(self.cases),
+                self._strata,
+                self.settings.lesions,
+                forced=self._is_forced(index),
+                without=unreadable,
+            )
+            try:
+                image, labels, draw = self._crop(generator, pick, index)
+            except (InputError, OSError, ValueError, RuntimeError) as error:
+                unreadable.add(pick.case)
+                self._pass_over(self.cases[pick.case].case, error, len(unreadable))
+                continue
+            return augment.apply(image, labels, draw, self.settings.patch)
+
+    def _is_forced(self, index: int) -> bool:
         whole = self.ranks.size * self.settings.batch
-        forced = is_forced(index, whole, self.settings.foreground)
-        start = draw_start(
-            generator,
-            case,
-            self.settings.patch,
-            self.settings.oversize,
-            forced=forced,
-            class_weights=self.settings.class_weights,
-        )
-        draw = augment.sample(generator, self.settings.augmentation)
-        oversize = self.settings.oversize if draw.is_spatial else self.settings.patch
+        return is_forced(index, whole, self.settings.foreground)
+
+    def _crop(
+        self, generator: np.random.Generator, pick: Pick, index: int
+    ) -> tuple[Tensor, Tensor, augment.Draw]:
+        """Image, labels and what is to be done to them."""
+        case, settings = self.cases[pick.case], self.settings
+        start = draw_place(generator, case, pick, settings, forced=self._is_forced(index))
+        draw = augment.sample(generator, settings.augmentation)
+        size = settings.oversize if draw.is_spatial else settings.patch
         if not draw.is_spatial:
             z, y, x = (
                 first + (outer - inner) // 2
                 for first, outer, inner in zip(
-                    start, self.settings.oversize, self.settings.patch, strict=True
+                    start, settings.oversize, settings.patch, strict=True
                 )
             )
             start = (z, y, x)
-        try:
-            image, labels = self._read(case, start, oversize)
-        except (OSError, ValueError, RuntimeError) as error:
+        return *self._read(case, start, size), draw
+
+    def _pass_over(self, case: str, error: Exception, unreadable: int) -> None:
+        """Count a case that cannot be read, or stop where that is not wanted or none is left."""
+        if self.settings.on_unreadable == "stop" or unreadable == len(self.cases):
             raise InputError(
-                f"cannot read training case {case.case!r}: {error}",
+                f"cannot read training case {case!r}: {error}",
                 "remove its file from the store; the next run makes it again",
             ) from error
-        return augment.apply(image, labels, draw, self.settings.patch)
+        with self._lock:
+            self.skipped[case] = self.skipped.get(case, 0) + 1
 
     def _read(
         self, case: StoredCase, start: tuple[int, int, int], size: tuple[int, int, int]

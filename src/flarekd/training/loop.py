@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -120,6 +121,7 @@ class Trainer:
         on_iteration: Callable[[int, int, str], None],
         on_epoch: Callable[[dict[str, Any]], None],
         judge: Judge | None = None,
+        skipped: Mapping[str, int] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
         """Train from where it stands to the last iteration.
 
@@ -128,6 +130,7 @@ class Trainer:
             on_iteration: Told (done, total, note).
             on_epoch: Called with each record of log.jsonl once it is written.
             judge: Validates at the end of each epoch.
+            skipped: Cases that cannot be read and how many samples they missed; grows.
 
         Returns:
             The weights to keep: the averaged ones where the settings ask for them.
@@ -146,7 +149,7 @@ class Trainer:
             on_iteration(self.iteration, self.total, epoch.note())
             ends = self.iteration % self.settings.iterations == 0
             if ends:
-                record = self._end(epoch, judge)
+                record = self._end(epoch, judge, skipped)
                 on_epoch(record)
                 epoch = Epoch()
             if self._is_due(saved):
@@ -195,10 +198,12 @@ class Trainer:
         due = time.monotonic() - saved >= self.settings.checkpoint_minutes * 60
         return due or self.iteration == self.total
 
-    def _end(self, epoch: Epoch, judge: Judge | None) -> dict[str, Any]:
+    def _end(self, epoch: Epoch, judge: Judge | None, skipped: Mapping[str, int]) -> dict[str, Any]:
         number = self.iteration // self.settings.iterations
         record = epoch.record(number, self.iteration, self._lr(self.iteration - 1), self.ranks)
         check_collapse(record, self.settings.collapse_epoch)
+        if skipped:
+            record["skipped"] = dict(skipped)
         if judge is not None:
             record |= judge(self.judged(), number, self.device)
         if self.ranks.is_first:

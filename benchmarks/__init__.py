@@ -1,0 +1,1 @@
+"""Measurements behind docs/benchmarks; run each as `python -m benchmarks.NAME`."""
