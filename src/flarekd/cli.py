@@ -60,6 +60,19 @@ class FusionStrategy(str, enum.Enum):
     simple = "simple"
 
 
+class Orientation(str, enum.Enum):
+    """Where the axes x, y, z of arrays run to in the patient."""
+
+    LPS = "LPS"
+    LPI = "LPI"
+    LAS = "LAS"
+    LAI = "LAI"
+    RPS = "RPS"
+    RPI = "RPI"
+    RAS = "RAS"
+    RAI = "RAI"
+
+
 class Protocol(str, enum.Enum):
     """How labels are scored."""
 
@@ -249,6 +262,30 @@ def evaluate(
     from flarekd.stages.evaluate import evaluate as stage
 
     stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
+
+
+@app.command("import-nnunet")
+def import_nnunet(
+    checkpoint: Annotated[Path, typer.Option(help="checkpoint_final.pth (v2) or *.model (v1).")],
+    out: Annotated[Path, typer.Option("--out", help="Model file to write (*.safetensors).")],
+    plans: Annotated[
+        Path | None,
+        typer.Option(help="plans.json (v2), *.model.pkl or plans.pkl (v1); looked for nearby."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names of the outputs beside the background: liver,spleen,tumor"),
+    ] = None,
+    orientation: Annotated[
+        Orientation | None,
+        typer.Option(help="Where x, y, z of its training arrays run to; LPS where left out."),
+    ] = None,
+) -> None:
+    """Turn a plain U-Net of nnU-Net v1 or v2 into a model file; no code in it is run."""
+    from flarekd.stages.import_nnunet import import_nnunet as stage
+
+    axes: Any = orientation.value if orientation else None
+    stage(checkpoint, plans, out, labels=labels, orientation=axes)
 
 
 def main() -> None:
