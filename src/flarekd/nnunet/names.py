@@ -29,9 +29,10 @@ def _unknown(name: str) -> InputError:
 
 
 _V1_BLOCK = re.compile(
-    r"conv_blocks_(context|localization)\.(\d+)\.(?:([01])\.)?blocks\.(\d+)\.(conv|instnorm)\.(\w+)"
+    r"conv_blocks_(context|localization)\.(\d+)\.(?:([01])\.)?blocks\.(\d+)\."
+    r"(conv|instnorm)\.(weight|bias)"
 )
-_V1_OTHER = re.compile(r"(tu|seg_outputs)\.(\d+)\.(\w+)")
+_V1_OTHER = re.compile(r"(tu|seg_outputs)\.(\d+)\.(weight|bias)")
 
 
 def v1_names(found: Iterable[str]) -> Names:
@@ -60,8 +61,10 @@ def v1_names(found: Iterable[str]) -> Names:
     return names
 
 
-_V2_BLOCK = re.compile(r"(en|de)coder\.stages\.(\d+)\.(?:0\.)?convs\.(\d+)\.(conv|norm)\.(\w+)")
-_V2_OTHER = re.compile(r"decoder\.(transpconvs|seg_layers)\.(\d+)\.(\w+)")
+_V2_BLOCK = re.compile(
+    r"(en|de)coder\.stages\.(\d+)\.(?:0\.)?convs\.(\d+)\.(conv|norm)\.(weight|bias)"
+)
+_V2_OTHER = re.compile(r"decoder\.(transpconvs|seg_layers)\.(\d+)\.(weight|bias)")
 
 
 def v2_names(found: Iterable[str]) -> Names:

@@ -132,7 +132,7 @@ def _read_v1(saved: dict[str, Any]) -> Plans:
     stage = saved["init"][5] if "init" in saved else None
     if stage is None and len(stages) > 1:
         raise _Unfit("it plans several stages, and which one this is only *.model.pkl says")
-    settings = stages[stage if stage is not None else next(iter(stages))]
+    settings = stages[min(stages) if stage is None else stage]
     _check_trainer(saved.get("name", ""))
     _check_transpose(plans.get("transpose_forward", [0, 1, 2]))
     _check_resampling(plans.get("preprocessor_name", ""))
