@@ -60,19 +60,6 @@ class FusionStrategy(str, enum.Enum):
     simple = "simple"
 
 
-class Orientation(str, enum.Enum):
-    """Where the axes x, y, z of arrays run to in the patient."""
-
-    LPS = "LPS"
-    LPI = "LPI"
-    LAS = "LAS"
-    LAI = "LAI"
-    RPS = "RPS"
-    RPI = "RPI"
-    RAS = "RAS"
-    RAI = "RAI"
-
-
 class Protocol(str, enum.Enum):
     """How labels are scored."""
 
@@ -91,6 +78,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: section.key=value. Repeatable.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")]
+Init = Annotated[
+    Path | None, typer.Option("--init", help="Model file to start from; what fits is taken.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
 
@@ -177,13 +167,14 @@ def train_teacher(
     settings: Settings = None,
     resume: Resume = False,
     device: Device = "auto",
+    init: Init = None,
 ) -> None:
     """Train the 2D attention U-Net on the cases with annotated tumours."""
     from flarekd import config
     from flarekd.stages.train_teacher import train_teacher as stage
 
     resolved = config.load(config_file or config.builtin("flare23"), settings or [])
-    stage(cohort, out, resolved, device, "must" if resume else "never")
+    stage(cohort, out, resolved, device, "must" if resume else "never", init=init)
 
 
 @app.command("pseudo-tumor")
@@ -218,6 +209,7 @@ def train_student(
     settings: Settings = None,
     resume: Resume = False,
     device: Device = "auto",
+    init: Init = None,
 ) -> None:
     """Train the small 3D U-Net on the fused labels."""
     from flarekd import config
@@ -231,6 +223,7 @@ def train_student(
         resolved,
         device_name=device,
         resume="must" if resume else "never",
+        init=init,
     )
 
 
@@ -277,15 +270,14 @@ def import_nnunet(
         typer.Option(help="Names of the outputs beside the background: liver,spleen,tumor"),
     ] = None,
     orientation: Annotated[
-        Orientation | None,
+        str | None,
         typer.Option(help="Where x, y, z of its training arrays run to; LPS where left out."),
     ] = None,
 ) -> None:
     """Turn a plain U-Net of nnU-Net v1 or v2 into a model file; no code in it is run."""
     from flarekd.stages.import_nnunet import import_nnunet as stage
 
-    axes: Any = orientation.value if orientation else None
-    stage(checkpoint, plans, out, labels=labels, orientation=axes)
+    stage(checkpoint, plans, out, labels=labels, orientation=orientation)
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from flarekd import console
-from flarekd.errors import InputError
+from flarekd.errors import InputError, UsageError
 from flarekd.labels import NAMES, TUMOR
 from flarekd.modelfile import ModelCard, Orientation, file_hash, save_model
 from flarekd.nnunet.outputs import label_outputs
@@ -28,7 +28,7 @@ def import_nnunet(
     out: Path,
     *,
     labels: str | None,
-    orientation: Orientation | None,
+    orientation: str | None,
 ) -> None:
     """Turn an nnU-Net checkpoint into a model file, without running anything in it.
 
@@ -43,22 +43,27 @@ def import_nnunet(
             itself turned them to.
 
     Raises:
+        UsageError: If there is no such orientation.
         InputError: If a file cannot be read or names what it has no need of, or the network is one
             that flarekd cannot run as nnU-Net does.
     """
+    if orientation not in (None, *get_args(Orientation)):
+        raise UsageError(
+            f"no orientation is called {orientation!r}", f"use {', '.join(get_args(Orientation))}"
+        )
     saved = read_checkpoint(checkpoint)
     state = _state(checkpoint, saved.content)
     converted = convert(state)
     facts = read_plans(plans or find_plans(checkpoint), saved.content)
     names, ids = _outputs(converted, facts, labels)
-    axes: Orientation = orientation or facts.orientation or "LPS"
+    axes = orientation or facts.orientation or "LPS"
     card = ModelCard(
         role=converted.role,
         network=converted.network,
         labels=names,
         label_ids=ids,
         spacing=facts.spacing,
-        orientation=axes,
+        orientation=cast("Orientation", axes),
         patch=_patch(converted, facts),
         intensity=(
             facts.intensity.lower,

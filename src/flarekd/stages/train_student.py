@@ -11,6 +11,7 @@ from flarekd.imaging.files import list_scans
 from flarekd.labels import NAMES
 from flarekd.report.curves import draw_curves
 from flarekd.student.network import StudentUNet
+from flarekd.training.initial import open_initial
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.session import Plan, Resume, run
 
@@ -23,6 +24,7 @@ def train_student(
     *,
     device_name: str,
     resume: Resume,
+    init: Path | None = None,
 ) -> Path:
     """Train the small 3D student on all training cases that have fused labels.
 
@@ -33,10 +35,12 @@ def train_student(
         settings: The configuration.
         device_name: As `device.choose` takes it.
         resume: What to do with a checkpoint in `out`.
+        init: Model file to start from.
 
     Returns:
         The model file.
     """
+    initial = open_initial(init) if init else None
     fused = list_scans(labels)
     cases = [case for case in read_cohort(cohort) if case.split == "train"]
     lacking = [case.case for case in cases if case.case not in fused]
@@ -63,6 +67,7 @@ def train_student(
         inference={"step": student.step, "windows": student.windows},
         seed=settings.seed,
         config=config.dump(settings),
+        initial=initial,
         missing=dict.fromkeys(lacking, f"no label in {labels}; run `flarekd fuse`"),
     )
     return run(

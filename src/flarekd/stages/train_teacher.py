@@ -10,12 +10,19 @@ from flarekd.errors import InputError
 from flarekd.labels import NAMES, TUMOR
 from flarekd.report.curves import draw_curves
 from flarekd.teacher.network import TeacherUNet
+from flarekd.training.initial import open_initial
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.session import Plan, Resume, run
 
 
 def train_teacher(
-    cohort: Path, out: Path, settings: config.Config, device_name: str, resume: Resume
+    cohort: Path,
+    out: Path,
+    settings: config.Config,
+    device_name: str,
+    resume: Resume,
+    *,
+    init: Path | None = None,
 ) -> Path:
     """Train the 2D tumour teacher.
 
@@ -25,10 +32,12 @@ def train_teacher(
         settings: The configuration.
         device_name: As `device.choose` takes it.
         resume: What to do with a checkpoint in `out`.
+        init: Model file to start from.
 
     Returns:
         The model file.
     """
+    initial = open_initial(init) if init else None
     cases = [case for case in read_cohort(cohort) if case.split == "train" and case.has_tumor_label]
     if not cases:
         raise InputError(
@@ -49,6 +58,7 @@ def train_teacher(
         inference={"probe": teacher.probe, "min_foreground": teacher.min_foreground},
         seed=settings.seed,
         config=config.dump(settings),
+        initial=initial,
     )
     return run(
         plan,

@@ -24,6 +24,7 @@ from flarekd.parallel import cpu_count
 from flarekd.protocol import Training
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batches
+from flarekd.training.initial import Initial, start_from
 from flarekd.training.loop import CHECKPOINT, LOG, Trainer, read_log
 from flarekd.training.prepare import Grid, Source, intensity_statistics, prepare, store_hash
 
@@ -63,6 +64,7 @@ class Plan:
         seed: Of the run.
         config: The resolved configuration as YAML, for the run folder.
         missing: Cases that should have been sources and why they are not; named at the end.
+        initial: A model to start from.
     """
 
     role: Literal["teacher", "student"]
@@ -76,6 +78,7 @@ class Plan:
     seed: int
     config: str
     missing: Mapping[str, str] = field(default_factory=dict)
+    initial: Initial | None = None
 
 
 def run(
@@ -116,7 +119,8 @@ def run(
         raise InputError(f"no case could be read; the first: {first[0]}: {first[1]}")
     trained_on = store_hash(cases)
     facts = plan.settings.model_dump(mode="json", exclude=NOT_LEARNED)
-    identity = stamp(plan.role, plan.network, facts, plan.seed, trained_on)
+    start = [plan.initial.sha256] if plan.initial else []
+    identity = stamp(plan.role, plan.network, facts, plan.seed, trained_on, *start)
     model = folder / MODEL
     if _is_done(model, identity):
         _update_inference(model, plan.inference)
@@ -152,12 +156,11 @@ def _train(
 ) -> None:
     model = folder / MODEL
     continues = _continues(folder, prepared.identity, resume, screen)
+    network = _network(plan, None if continues else plan.initial, screen).to(device)
     # now, not earlier or later: a model of other settings must not stand beside the new config
     model.unlink(missing_ok=True)
     write_text(folder / "config.yaml", plan.config)
     statistics = intensity_statistics(prepared.cases, plan.settings.window)
-    torch.manual_seed(plan.seed)
-    network = plan.build(**plan.network).to(device)
     trainer = Trainer(network, plan.settings, folder, plan.seed, prepared.identity, device)
     if continues:
         trainer.resume()
@@ -179,9 +182,18 @@ def _train(
         "cases": len(prepared.cases),
         "iterations": trainer.total,
     }
+    summary |= {"initial": plan.initial.sha256} if plan.initial else {}
     # no times: the same training gives the same file, byte for byte
     summary |= {key: records[-1][key] for key in ("loss", "dsc")} if records else {}
     save_model(model, weights, _card(plan, statistics, summary, prepared.trained_on))
+
+
+def _network(plan: Plan, initial: Initial | None, screen: Screen) -> nn.Module:
+    torch.manual_seed(plan.seed)
+    network = plan.build(**plan.network)
+    for sentence in start_from(initial, network) if initial else ():
+        screen.info(sentence)
+    return network
 
 
 def _is_round(trainer: Trainer) -> bool:
