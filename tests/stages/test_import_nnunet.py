@@ -13,7 +13,7 @@ import torch
 from tests.end_to_end.command import flarekd
 from tests.nnunet.networks import PublishedTeacher, UNetV1, UNetV2, shaken
 
-from flarekd.errors import InputError
+from flarekd.errors import InputError, UsageError
 from flarekd.imaging.files import read_labels, write_volume
 from flarekd.imaging.volume import Geometry, Volume
 from flarekd.inference import predictor
@@ -206,6 +206,13 @@ def test_a_wrong_number_of_labels_is_refused(tmp_path):
     with pytest.raises(InputError, match="3 names for 2 outputs") as caught:
         run(checkpoint, tmp_path / "m.safetensors", labels="liver,spleen,tumor")
     assert "give --labels with 2 names" in str(caught.value)
+
+
+def test_an_orientation_that_does_not_exist_is_wrong_usage(tmp_path):
+    with pytest.raises(UsageError, match="no orientation is called 'XYZ'") as caught:
+        run(tmp_path / "x.pth", tmp_path / "m.safetensors", orientation="XYZ")
+    assert "LPS" in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("saved", [{"weights": {}}, {"state_dict": {}}, {"state_dict": 3}, [1]])
