@@ -216,6 +216,14 @@ def test_a_torn_checkpoint_is_refused(tmp_path, in_zip):
         read()
 
 
+@pytest.mark.parametrize("number", [10**9, 2**32 - 1])
+def test_a_memo_that_would_claim_all_memory_is_refused(tmp_path, number):
+    program = b"\x80\x02]r" + number.to_bytes(4, "little") + b"."
+    (tmp_path / "plans.pkl").write_bytes(program)
+    with pytest.raises(InputError, match=f"memo {number} at byte 3"):
+        read_pickle(tmp_path / "plans.pkl")
+
+
 def test_a_missing_file_is_refused(tmp_path):
     for read in (read_pickle, read_checkpoint):
         with pytest.raises(InputError, match="No such file"):
@@ -232,7 +240,14 @@ def test_a_compressed_checkpoint_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "view",
-    [(1, (4,), (1,)), (0, (2, 3), (3, 1)), (-1, (2,), (1,)), (0, (5,), (0,)), (0, (2,), (-1,))],
+    [
+        (0, (2,), ()),
+        (1, (4,), (1,)),
+        (0, (2, 3), (3, 1)),
+        (-1, (2,), (1,)),
+        (0, (5,), (0,)),
+        (0, (2,), (-1,)),
+    ],
 )
 def test_a_tensor_that_reaches_beyond_its_numbers_is_refused(tmp_path, view):
     path = tmp_path / "checkpoint.pth"

@@ -149,6 +149,8 @@ NO_UP = {f"tu.{u}.weight": None for u in range(3)}
         ),
         (state(**{"seg_outputs.1.weight": (5, 6, 1, 1, 1)}), "'seg_outputs.1.weight' is"),
         (state(**{"seg_outputs.2.bias": (2,)}), "no weights for"),
+        (state(**{"seg_outputs.0.weight": (3,)}), "not those of convolutions in 2D or 3D"),
+        (state(classes=1), "one output alone"),
         (state(classes=3, axes=2), "it is 2D with 3 outputs"),
         ({}, "are missing"),
         ({"layer.weight": torch.empty(1)}, "holds 'layer.weight'"),

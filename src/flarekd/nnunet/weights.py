@@ -95,9 +95,7 @@ def _plain(found: Mapping[str, Shaped], names: Names) -> Converted:
     shapes = _Shapes(found, names)
     encoder, decoder = shapes.row("encoder.{}.0.0.weight"), shapes.row("decoder.{}.0.0.weight")
     ups, heads = shapes.row("up.{}.weight"), shapes.row("heads.{}.weight")
-    if not encoder or not ups or not heads:
-        raise refused("its encoder, its upsampling or its heads are missing")
-    _check_channels(encoder[0])
+    _check_shapes(encoder, ups, heads)
     kernels = {shape[2:] for shape in (*encoder, *decoder)}
     if any(size % 2 == 0 for kernel in kernels for size in kernel):
         raise refused(f"it has kernels of even size: {sorted(kernels)}")
@@ -120,9 +118,21 @@ def _depth(shapes: _Shapes, half: str, index: int) -> int:
     return len(shapes.row(f"{half}.{index}.{{}}.0.weight"))
 
 
-def _check_channels(first: tuple[int, ...]) -> None:
-    if first[1] != 1:
-        raise refused(f"it takes {first[1]} input channels; a CT has one")
+def _check_shapes(*parts: list[tuple[int, ...]]) -> None:
+    """Whether there are convolutions in 2D or 3D, from one channel to two classes or more.
+
+    Args:
+        parts: Weights' shapes of each part, those of the encoder first and of the heads last.
+    """
+    if not all(parts):
+        raise refused("its encoder, its upsampling or its heads are missing")
+    if {len(shape) for part in parts for shape in part} not in ({4}, {5}):
+        raise refused("its weights are not those of convolutions in 2D or 3D")
+    channels, classes = parts[0][0][1], parts[-1][0][0]
+    if channels != 1:
+        raise refused(f"it takes {channels} input channels; a CT has one")
+    if classes < 2:
+        raise refused("it has one output alone; background must be one of them")
 
 
 def _plain_2d(network: dict[str, Any], names: Names) -> Converted:
@@ -150,9 +160,7 @@ def _published_teacher(found: Mapping[str, Shaped]) -> Converted:
     names, dropped = published_names(found)
     shapes = _Shapes(found, names)
     encoder, heads = shapes.row("encoder.{}.0.0.weight"), shapes.row("heads.{}.weight")
-    if not encoder or not heads:
-        raise refused("its encoder or its heads are missing")
-    _check_channels(encoder[0])
+    _check_shapes(encoder, heads)
     _check_binary(heads[0][0])
     network = {
         "classes": heads[0][0],

@@ -10,9 +10,10 @@ from flarekd import console
 from flarekd.errors import InputError, UsageError
 from flarekd.labels import NAMES, TUMOR
 from flarekd.modelfile import ModelCard, Orientation, file_hash, save_model
+from flarekd.nnunet.admitted import StoredTensor
 from flarekd.nnunet.outputs import label_outputs
 from flarekd.nnunet.plans import Plans, find_plans, read_plans
-from flarekd.nnunet.unpickle import StoredTensor, read_checkpoint
+from flarekd.nnunet.unpickle import read_checkpoint
 from flarekd.nnunet.weights import Converted, convert
 
 INFERENCE: dict[str, dict[str, Any]] = {
