@@ -175,7 +175,7 @@ V1 = {
 
 def read_v1(folder, plans):
     path = folder / "model.pkl"
-    path.write_bytes(pickle.dumps(plans))
+    path.write_bytes(pickle.dumps(plans, protocol=4))
     return read_plans(path, {"state_dict": {}})
 
 

@@ -95,7 +95,7 @@ def save_v1(folder, network, patch=(8, 16, 16), name="nnUNetTrainerV2"):
     }
     init = ("plans.pkl", "all", "out", "data", True, 0, True, False, True)
     info = OrderedDict(init=init, name=name, plans=plans)
-    checkpoint.with_name(checkpoint.name + ".pkl").write_bytes(pickle.dumps(info))
+    checkpoint.with_name(checkpoint.name + ".pkl").write_bytes(pickle.dumps(info, protocol=4))
     state = OrderedDict((f"module.{key}", value) for key, value in network.state_dict().items())
     torch.save(
         {"epoch": 1000, "state_dict": state, "plot_stuff": ([np.float64(-0.8)], []), "amp": None},
@@ -306,7 +306,7 @@ def test_the_command_line_runs_nothing_that_is_in_a_pickle(tmp_path, where):
     if where == "checkpoint":
         torch.save({"state_dict": {}, "more": evil}, checkpoint)
     else:
-        plans.write_bytes(pickle.dumps({"plans": evil}))
+        plans.write_bytes(pickle.dumps({"plans": evil}, protocol=4))
     done = flarekd(
         *["import-nnunet", "--checkpoint", checkpoint, "--plans", plans],
         *["--out", tmp_path / "m.safetensors"],
