@@ -38,13 +38,17 @@ def conv_block(
 
 
 def conv_stage(
-    in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]
+    in_channels: int,
+    out_channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    convs: int = 2,
 ) -> nn.Sequential:
-    """Two convolution blocks; the first one strides."""
+    """`convs` convolution blocks of one kernel; the first one strides."""
     ones = (1,) * len(kernel)
     return nn.Sequential(
         conv_block(in_channels, out_channels, kernel, stride),
-        conv_block(out_channels, out_channels, kernel, ones),
+        *(conv_block(out_channels, out_channels, kernel, ones) for _ in range(convs - 1)),
     )
 
 
