@@ -9,6 +9,7 @@ from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
 from flarekd.imaging.files import list_scans
 from flarekd.labels import NAMES
+from flarekd.memory import keep_freed_memory
 from flarekd.report.curves import draw_curves
 from flarekd.student.network import StudentUNet
 from flarekd.training.prepare import Grid, Source
@@ -37,6 +38,7 @@ def train_student(
     Returns:
         The model file.
     """
+    keep_freed_memory()
     fused = list_scans(labels)
     cases = [case for case in read_cohort(cohort) if case.split == "train"]
     lacking = [case.case for case in cases if case.case not in fused]
