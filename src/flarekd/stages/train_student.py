@@ -14,6 +14,7 @@ from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
 from flarekd.imaging.files import list_scans
 from flarekd.labels import NAMES
+from flarekd.memory import keep_freed_memory
 from flarekd.report.curves import draw_curves
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
@@ -50,6 +51,7 @@ def train_student(
     Returns:
         The model file.
     """
+    keep_freed_memory()
     initial = open_initial(init) if init else None
     fused = list_scans(labels)
     cases = [case for case in read_cohort(cohort) if case.split == "train"]

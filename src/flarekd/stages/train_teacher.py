@@ -12,6 +12,7 @@ from flarekd import config, console, device
 from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
 from flarekd.labels import NAMES, TUMOR
+from flarekd.memory import keep_freed_memory
 from flarekd.report.curves import draw_curves
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
@@ -46,6 +47,7 @@ def train_teacher(
     Returns:
         The model file.
     """
+    keep_freed_memory()
     initial = open_initial(init) if init else None
     cases = [case for case in read_cohort(cohort) if case.split == "train" and case.has_tumor_label]
     if not cases:

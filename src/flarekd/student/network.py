@@ -89,8 +89,8 @@ class StudentUNet(nn.Module):
             skips.append(feature)
         features: list[Tensor] = []
         for level in reversed(range(len(self.decoder))):
-            upsampled = self.up[level](feature)
-            feature = self.decoder[level](torch.cat((upsampled, skips[level]), dim=1))
+            # unnamed, so that nothing outlives its use: these are the largest tensors of all
+            feature = self.decoder[level](torch.cat((self.up[level](feature), skips[level]), dim=1))
             features.insert(0, feature)
         logits = heads_out(self.heads, features, self.training)
         return logits if self.training else logits[0]
