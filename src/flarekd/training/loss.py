@@ -92,7 +92,7 @@ def dice_cross_entropy(
     counts = torch.bincount(target.flatten(), minlength=classes)
     joined = total(torch.cat((sums[0][None], sums[1], sums[2], counts)))
     sizes = [1, classes, classes, classes]
-    entropy, overlap, predicted, counts = torch.split(joined, sizes)  # type: ignore[no-untyped-call]  # torch's own gap
+    entropy, overlap, predicted, counts = torch.split(joined, sizes)
     dice: Tensor = (2 * overlap + SMOOTH) / (predicted + counts + SMOOTH + 1e-8)
     dice = dice[1:]
     mean_entropy = entropy.squeeze(0) / (weights * counts).sum()

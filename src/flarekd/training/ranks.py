@@ -10,17 +10,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 Shared = TypeVar("Shared")
 
 PATIENCE = timedelta(hours=6)
 """How long one rank waits for another: the first may be making the store of thousands of cases."""
+
+
+class _Total(torch.autograd.Function):
+    """Sum over all ranks; what flows back is summed over them too."""
+
+    @staticmethod
+    def forward(_ctx: Any, tensor: Tensor) -> Tensor:
+        """The sum of all ranks' tensors."""
+        summed = tensor.clone()
+        distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        """Each rank's tensor is in the sum that every rank goes on with."""
+        summed = gradients[0].clone()
+        distributed.all_reduce(summed)
+        return summed
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ class Ranks:
         it is the gradient of one rank that holds all samples.
         """
         if self.size > 1:
-            summed: Tensor = all_reduce(tensor)  # type: ignore[no-untyped-call]  # torch's own gap
+            summed: Tensor = _Total.apply(tensor)  # type: ignore[no-untyped-call]  # torch's own gap
             return summed
         return tensor
 
