@@ -165,7 +165,7 @@ def _train(
     else:
         (folder / CHECKPOINT).unlink(missing_ok=True)
         write_text(folder / LOG, "")
-    batches = Batches(prepared.cases, plan.settings, statistics, plan.seed)
+    batches = Batches(prepared.cases, plan.settings, statistics, plan.seed, device)
 
     def on_epoch() -> None:
         if trainer.iteration == trainer.total or _is_round(trainer):
