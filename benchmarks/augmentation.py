@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,11 +36,13 @@ from torch import Tensor
 from flarekd import config
 from flarekd.imaging.intensity import FLARE22_STATISTICS
 from flarekd.imaging.resampling import resample, resample_labels, target_shape
+from flarekd.imaging.store import open_case, write_case
 from flarekd.labels import TUMOR
 from flarekd.phantom.case import make_case
 from flarekd.phantom.plan import plan_cohort
 from flarekd.protocol import Augmentation, Training
 from flarekd.training import augment
+from flarekd.training.batches import Batches
 
 Sample = tuple[Tensor, Tensor]
 Pipeline = Callable[[Tensor, Tensor], Sample]
@@ -58,36 +62,28 @@ TRANSFORMS = (
 
 
 def regions(settings: Training, spacing: tuple[float, ...], *, binary: bool) -> list[Sample]:
-    """Eight oversized regions of one phantom, normalised float32 and uint8, (z, y, x)."""
+    """Oversized regions of one phantom as training draws them: float32 and uint8, (z, y, x)."""
     plan = plan_cohort(16, "full", 0)[7]
     case = make_case(plan).rendering
     old = plan.grid().spacing
-    target = (old[0], *spacing) if len(spacing) == 2 else spacing
-    shape = target_shape(case.image.shape, old, target)
-    image = FLARE22_STATISTICS.normalize(resample(case.image, shape))
+    new = (old[0], spacing[-2], spacing[-1]) if len(spacing) == 2 else spacing
+    shape = target_shape(case.image.shape, old, new)
+    image = np.rint(resample(case.image, shape)).astype(np.int16)
     labels = resample_labels(case.labels, shape)
     if binary:
         labels = (labels == TUMOR).astype(np.uint8)
-    margin = [max(0, outer - size) for outer, size in zip(settings.oversize, shape, strict=True)]
-    pads = [(m // 2, m - m // 2) for m in margin]
-    image, labels = np.pad(image, pads), np.pad(labels, pads)
-    found = np.argwhere(labels)
-    generator = np.random.default_rng(0)
-    crops = []
-    for _ in range(8):
-        center = found[generator.integers(len(found))]
-        crop = []
-        for middle, outer, size in zip(center, settings.oversize, image.shape, strict=True):
-            start = min(max(0, int(middle) - outer // 2), size - outer)
-            crop.append(slice(start, start + outer))
-        z, y, x = crop
-        crops.append(
-            (
-                torch.from_numpy(image[z, y, x].copy()),
-                torch.from_numpy(labels[z, y, x].copy()),
-            )
-        )
-    return crops
+    plain = only(settings.augmentation, ())
+    whole = settings.model_copy(update={"patch": settings.oversize, "augmentation": plain})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "phantom.b2nd"
+        write_case(path, image, labels, spacing_zyx=new, chunk_zyx=settings.patch, key="")
+        make = Batches([open_case(path)], whole, FLARE22_STATISTICS, 0)
+        batches = [make(iteration) for iteration in range(16 // settings.batch)]
+    return [
+        (image.view(settings.oversize), ids.view(settings.oversize).byte())
+        for batch in batches
+        for image, ids in zip(*batch, strict=True)
+    ]
 
 
 def flarekd_pipeline(settings: Training, on: Augmentation) -> Pipeline:
@@ -184,10 +180,10 @@ def measure(
     times: dict[str, list[float]] = {name: [] for name in pipelines}
     for _ in range(rounds):
         for name, run in pipelines.items():
-            began = time.perf_counter()
+            began = time.process_time()
             for index in range(samples):
                 run(*crops[index % len(crops)])
-            times[name].append((time.perf_counter() - began) / samples * 1e3)
+            times[name].append((time.process_time() - began) / samples * 1e3)
     return times
 
 

@@ -199,8 +199,11 @@ def places(draw: Draw, target: tuple[int, int], device: torch.device) -> tuple[T
     if draw.elastic is not None:
         alpha, sigma, seed = draw.elastic
         down, right = elastic_field(target, sigma, seed, device)
-        y.add_(down, alpha=alpha * cosine).sub_(right, alpha=alpha * sine)
-        x.add_(down, alpha=alpha * sine).add_(right, alpha=alpha * cosine)
+        y.add_(down, alpha=alpha * cosine)
+        x.add_(right, alpha=alpha * cosine)
+        if sine:
+            y.sub_(right, alpha=alpha * sine)
+            x.add_(down, alpha=alpha * sine)
     return y, x
 
 

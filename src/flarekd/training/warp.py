@@ -17,6 +17,9 @@ from torch.nn import functional
 CUBIC = -0.75
 """Slope of the cubic convolution kernel one pixel off its centre, as torch's bicubic has it."""
 
+SLICES = 16
+"""Slices moved at once: more of them no longer fit the caches."""
+
 _BEFORE, _AFTER = 3, 4
 """Zeros around the source, so that a clamped coordinate finds all of its 4 × 4 taps."""
 
@@ -31,7 +34,7 @@ def warp(image: Tensor, labels: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, T
         x: Column likewise.
 
     Returns:
-        float32 and uint8, (z, H, W), views of any layout. A label is set where its share is at
+        float32 and uint8, (z, H, W). A label is set where its share is at
         least one half (the higher id where two tie), else 0.
     """
     if image.shape[0] == 1:
@@ -81,10 +84,17 @@ def _near_labels(labels: Tensor, y: Tensor, x: Tensor) -> Tensor:
 
 def _warp_stack(image: Tensor, labels: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     taps = _locate(image.shape, y.flatten(), x.flatten())
-    moved = _warp_image(taps.cut(image), taps)
-    moved_labels = _warp_labels(taps.cut(labels), taps)
-    shape = (-1, *y.shape)
-    return moved.T.reshape(shape), moved_labels.T.reshape(shape)
+    index, weights = _cubic_taps(taps)
+    moved = image.new_empty((len(image), *y.shape))
+    moved_labels = labels.new_empty(moved.shape)
+    for start in range(0, len(image), SLICES):
+        some = slice(start, start + SLICES)
+        part = functional.embedding_bag(
+            index, taps.cut(image[some]), mode="sum", per_sample_weights=weights
+        )
+        moved[some] = part.T.view(-1, *y.shape)
+        moved_labels[some] = _warp_labels(taps.cut(labels[some]), taps).T.view(-1, *y.shape)
+    return moved, moved_labels
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,9 @@ class _Taps:
         """The region of (z, h, w) with its zeros, as (pixels, z)."""
         region = stack[:, self.rows, self.columns]
         height = _BEFORE + region.shape[1] + _AFTER
-        result = stack.new_zeros((height, self.width, stack.shape[0]))
+        result = stack.new_empty((height, self.width, stack.shape[0]))
+        for frame in (result, result.transpose(0, 1)):
+            frame[:_BEFORE] = frame[-_AFTER:] = 0
         result[_BEFORE:-_AFTER, _BEFORE:-_AFTER] = region.permute(1, 2, 0)
         return result.flatten(0, 1)
 
@@ -134,13 +146,12 @@ def _locate(shape: torch.Size, y: Tensor, x: Tensor) -> _Taps:
     return _Taps(regions[0], regions[1], first, offsets[0], offsets[1])
 
 
-def _warp_image(source: Tensor, taps: _Taps) -> Tensor:
-    steps = torch.arange(4, device=source.device, dtype=torch.int32)
+def _cubic_taps(taps: _Taps) -> tuple[Tensor, Tensor]:
+    """Flat indices, int32, and weights, float32, of the 4 × 4 taps of each pixel, (n, 16)."""
+    steps = torch.arange(4, device=taps.first.device, dtype=torch.int32)
     index = taps.first[:, None] + (steps[:, None] * taps.width + steps).flatten()
     weights = cubic_weights(taps.down)[:, :, None] * cubic_weights(taps.right)[:, None, :]
-    return functional.embedding_bag(
-        index, source, mode="sum", per_sample_weights=weights.flatten(1)
-    )
+    return index, weights.flatten(1)
 
 
 def _warp_labels(source: Tensor, taps: _Taps) -> Tensor:
@@ -156,6 +167,5 @@ def _warp_labels(source: Tensor, taps: _Taps) -> Tensor:
     weights = torch.stack((up * left, up * right, down * left, down * right))
     ids = torch.stack([corner.flatten()[voxels] for corner in corners])
     shares = ((ids[:, None] == ids) * weights).sum(1)
-    winners = torch.where(shares >= 0.5, ids, 0).amax(0)
-    result.view(-1)[voxels] = winners
+    result.view(-1)[voxels] = ids.mul_(shares >= 0.5).amax(0)
     return result
