@@ -1,1 +1,1 @@
-"""What is measured, each as ``python -m benchmarks.<name>`` from the root of the repository."""
+"""Measurements behind docs/benchmarks; run each as `python -m benchmarks.NAME`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -78,6 +78,12 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: section.key=value. Repeatable.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")]
+Extend = Annotated[
+    bool, typer.Option("--extend", help="Continue, for more epochs than it was begun with.")
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files too (flarekd[track]).")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
 
@@ -156,6 +162,10 @@ def group_data(
     stage(images, labels, unlabeled, organ_pseudo, out)
 
 
+def _resume(resume: bool, extend: bool) -> Literal["never", "must", "extend"]:
+    return "extend" if extend else "must" if resume else "never"
+
+
 @app.command("train-teacher")
 def train_teacher(
     cohort: Cohort,
@@ -163,6 +173,8 @@ def train_teacher(
     config_file: ConfigFile = None,
     settings: Settings = None,
     resume: Resume = False,
+    extend: Extend = False,
+    tensorboard: TensorBoard = False,
     device: Device = "auto",
 ) -> None:
     """Train the 2D attention U-Net on the cases with annotated tumours."""
@@ -170,7 +182,8 @@ def train_teacher(
     from flarekd.stages.train_teacher import train_teacher as stage
 
     resolved = config.load(config_file or config.builtin("flare23"), settings or [])
-    stage(cohort, out, resolved, device, "must" if resume else "never")
+    how = _resume(resume, extend)
+    stage(cohort, out, resolved, device, how, tensorboard=tensorboard)
 
 
 @app.command("pseudo-tumor")
@@ -204,6 +217,8 @@ def train_student(
     config_file: ConfigFile = None,
     settings: Settings = None,
     resume: Resume = False,
+    extend: Extend = False,
+    tensorboard: TensorBoard = False,
     device: Device = "auto",
 ) -> None:
     """Train the small 3D U-Net on the fused labels."""
@@ -217,7 +232,8 @@ def train_student(
         out,
         resolved,
         device_name=device,
-        resume="must" if resume else "never",
+        resume=_resume(resume, extend),
+        tensorboard=tensorboard,
     )
 
 

@@ -35,6 +35,7 @@ class ModelCard(BaseModel):
         orientation: Axes of the arrays it was trained on; always ``LPS`` as ITK means it.
         patch: Voxels (z, y, x).
         intensity: Clip limits, mean and standard deviation in HU.
+        fingerprint: What the cohort was like that it was trained on; empty where not known.
         inference: Settings of its windows.
         training: Summary of how it came about.
         trained_on: SHA-256 of the names and contents of what it was trained on.
@@ -51,6 +52,7 @@ class ModelCard(BaseModel):
     orientation: Literal["LPS"] = "LPS"
     patch: tuple[int, int, int]
     intensity: tuple[float, float, float, float]
+    fingerprint: dict[str, Any] = {}
     inference: dict[str, Any] = {}
     training: dict[str, Any] = {}
     trained_on: str = ""

@@ -14,6 +14,7 @@ Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Zyx = tuple[Positive, Positive, Positive]
+FOLDS = 5
 
 
 class Section(BaseModel):
@@ -99,6 +100,10 @@ class Training(Section):
         oversize: Voxels (z, y, x) read around a patch so that rotating it leaves no empty corners.
         foreground: Share of a batch, taken from its end, that is centred on a foreground voxel
             (method.md §5: 0.33).
+        lesions: Share of these that is drawn around a lesion instead, small and large ones alike,
+            somewhat off the centre; 0 as in the paper.
+        on_unreadable: Whether a case of the store that cannot be read stops the run, or is passed
+            over, counted, and named at the end.
         deep_supervision: Loss weight of each output, full resolution first; they sum to 1.
         class_weights: Weight of each class, background first, in the loss and in how often a
             forced patch is centred on it; empty treats all alike, as the paper does.
@@ -106,6 +111,15 @@ class Training(Section):
             99.5 as in the paper, which the stomach's gas and the bones' rims make wide.
         optimizer: See `Optimizer`.
         augmentation: See `Augmentation`.
+        accumulate: Batches whose gradients are averaged for one step; the Dice is of each batch.
+        precision: Of the forward pass on CUDA: ``fp16`` with gradient scaling (the paper's),
+            ``bf16`` or ``fp32``. Other devices compute in float32.
+        compile: Whether torch.compile is tried; where it fails, training goes on without.
+        fold: Which fifth of the cases is held out for validation, 0 to 4; ``all`` trains on every
+            case and validates on the same, as the paper does.
+        validation: Batches after each epoch whose pseudo-DSC is logged (the paper's 50 and 1).
+        volumes_every: Epochs between two validations on whole held-out volumes; 0 for none.
+        collapse_epoch: Epoch by which the network must label something as foreground; 0 never asks.
         checkpoint_minutes: Least time between two checkpoints.
     """
 
@@ -115,11 +129,20 @@ class Training(Section):
     patch: Zyx
     oversize: Zyx
     foreground: Probability
+    lesions: Probability = 0.0
+    on_unreadable: Literal["stop", "skip"] = "stop"
     deep_supervision: tuple[float, ...]
     class_weights: tuple[float, ...] = ()
     window: Range | None = None
     optimizer: Optimizer
     augmentation: Augmentation
+    accumulate: Positive = 1
+    precision: Literal["fp16", "bf16", "fp32"] = "fp16"
+    compile: bool = False
+    fold: Literal["all"] | Annotated[int, Field(ge=0, lt=FOLDS)] = "all"
+    validation: int = Field(0, ge=0)
+    volumes_every: int = Field(0, ge=0)
+    collapse_epoch: int = Field(0, ge=0)
     checkpoint_minutes: float = Field(10.0, ge=0)
 
     @model_validator(mode="after")
@@ -130,6 +153,8 @@ class Training(Section):
             raise ValueError(f"deep_supervision sums to {sum(self.deep_supervision):.4f}, not 1")
         if self.window and self.window[0] >= self.window[1]:
             raise ValueError(f"window {self.window} is empty")
+        if self.volumes_every and self.fold == "all":
+            raise ValueError("volumes_every needs held-out cases: set fold to 0, 1, 2, 3 or 4")
         return self
 
 

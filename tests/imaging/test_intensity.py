@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flarekd.imaging.intensity import (
     FLARE22_STATISTICS,
+    Histogram,
     IntensityStatistics,
     foreground_sample,
     not_ct_reason,
@@ -54,26 +57,68 @@ def test_every_tenth_foreground_voxel_is_sampled():
         foreground_sample(image, labels[1:])
 
 
-def test_statistics_pool_the_voxels_of_all_cases_before_clipping():
+def samples():
     generator = np.random.default_rng(0)
-    samples = [generator.normal(mean, 30, size) for mean, size in ((0, 2000), (100, 500))]
-    pooled = np.concatenate(samples)
-    found = statistics(sample.astype(np.float32) for sample in samples)
-    assert found.lower == pytest.approx(np.percentile(pooled, 0.5), rel=1e-4)
-    assert found.upper == pytest.approx(np.percentile(pooled, 99.5), rel=1e-4)
-    assert found.mean == pytest.approx(pooled.mean(), rel=1e-5)
-    assert found.sd == pytest.approx(pooled.std(), rel=1e-5)
+    return [
+        np.rint(generator.normal(mean, 30, size)).astype(np.int16)
+        for mean, size in ((0, 2000), (100, 501), (-1000, 3))
+    ]
+
+
+@pytest.mark.parametrize("percent", [0, 0.5, 17.3, 50, 99.5, 100])
+def test_a_percentile_of_counts_is_that_of_the_sample(percent):
+    pooled = np.concatenate(samples())
+    found = Histogram.of(pooled).percentile(percent)
+    assert found == pytest.approx(np.percentile(pooled.astype(np.float64), percent), abs=1e-9)
+
+
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=40), st.floats(0, 100))
+def test_counts_say_what_any_sample_says(values, percent):
+    sample = np.asarray(values, np.int16)
+    found = Histogram.of(sample)
+    assert found.percentile(percent) == pytest.approx(
+        np.percentile(sample.astype(np.float64), percent), rel=1e-9, abs=1e-6
+    )
+    assert found.mean == pytest.approx(sample.mean(dtype=np.float64))
+    assert found.sd == pytest.approx(sample.std(dtype=np.float64), abs=1e-6)
+
+
+def test_pooling_counts_is_counting_the_pool_in_any_order():
+    pooled = Histogram.of(np.concatenate(samples()))
+    for parts in (samples(), samples()[::-1]):
+        found = Histogram.pooled(Histogram.of(part) for part in parts)
+        np.testing.assert_array_equal(found.values, pooled.values)
+        np.testing.assert_array_equal(found.counts, pooled.counts)
+    assert Histogram.pooled([]).size == 0
+
+
+def test_statistics_are_of_the_voxels_before_clipping():
+    pooled = np.concatenate(samples()).astype(np.float64)
+    found = statistics(Histogram.of(pooled))
+    assert found.lower == pytest.approx(np.percentile(pooled, 0.5))
+    assert found.upper == pytest.approx(np.percentile(pooled, 99.5))
+    assert found.mean == pytest.approx(pooled.mean())
+    assert found.sd == pytest.approx(pooled.std())
+
+
+def test_with_a_window_mean_and_sd_are_of_what_it_leaves():
+    pooled = np.concatenate(samples()).astype(np.float64)
+    found = statistics(Histogram.of(pooled), (-20.5, 90.0))
+    clipped = np.clip(pooled, -20.5, 90.0)
+    assert (found.lower, found.upper) == (-20.5, 90.0)
+    assert found.mean == pytest.approx(clipped.mean())
+    assert found.sd == pytest.approx(clipped.std())
 
 
 def test_constant_foreground_does_not_blow_up():
-    found = statistics([np.full(50, 40.0)])
+    found = statistics(Histogram.of(np.full(50, 40.0)))
     assert found.sd == 1.0
     np.testing.assert_array_equal(found.normalize(np.array([0, 40, 99])), [0, 0, 0])
 
 
 def test_no_foreground_at_all_is_an_error():
     with pytest.raises(ValueError, match="no foreground voxel"):
-        statistics([])
+        statistics(Histogram.pooled([]))
 
 
 @pytest.mark.parametrize("numbers", [(0, -1, 0, 1), (0, 1, 0, 0), (0, 1, float("nan"), 1)])

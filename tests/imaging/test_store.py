@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flarekd.errors import InputError
 from flarekd.imaging.store import is_current, open_case, verify, write_case
+from flarekd.imaging.volume import Geometry
 
 SHAPE = (20, 33, 41)
 SPACING = (4.0, 1.2, 1.3)
@@ -96,6 +98,117 @@ def test_current_means_the_same_key(stored, tmp_path):
     assert is_current(stored, "abc")
     assert not is_current(stored, "xyz")
     assert not is_current(tmp_path / "gone.b2nd", "abc")
+
+
+@pytest.mark.parametrize("shape", [(64, 250, 250), (30, 400, 400)])
+def test_a_case_of_full_size_with_every_class_is_stored(tmp_path, shape):
+    labels = np.random.default_rng(0).integers(0, 15, shape).astype(np.uint8)
+    image = labels.astype(np.int16) * 10
+    path = tmp_path / "a.b2nd"
+    write_case(path, image, labels, spacing_zyx=SPACING, chunk_zyx=(32, 128, 192), key="k")
+    case = open_case(path)
+    assert case.classes == tuple(range(1, 15))
+    for class_id in case.classes:
+        voxels = case.locations(class_id)
+        assert len(voxels) == max(10_000, -(-case.voxels[class_id] // 100))
+        assert (labels[tuple(voxels.T)] == class_id).all()
+    assert is_current(path, "k")
+
+
+def test_what_was_counted_is_told_without_reading_voxels(stored, arrays, monkeypatch):
+    image, labels = arrays
+    case = open_case(stored)
+    monkeypatch.setattr(case, "read", None)
+    assert case.voxels == {1: int((labels == 1).sum()), 14: 18}
+    sample = image[labels > 0][::10]
+    values, counts = np.unique(sample, return_counts=True)
+    found = case.intensities()
+    np.testing.assert_array_equal(found.values, values)
+    np.testing.assert_array_equal(found.counts, counts)
+    assert case.lesions_mm3 == pytest.approx((18 * 4.0 * 1.2 * 1.3,))
+    np.testing.assert_array_equal(case.lesion_voxels(0), np.argwhere(labels == 14))
+    assert (case.own_shape_zyx, case.own_spacing_zyx) == (SHAPE, SPACING)
+
+
+def test_each_lesion_has_its_own_voxels(tmp_path, arrays):
+    image, labels = arrays
+    labels[12:15, 20:25, 5:15] = 7
+    labels[3, 20, 30] = 7
+    path, own = tmp_path / "a.b2nd", Geometry((50, 40, 30), (0.7, 0.8, 2.5))
+    write_case(
+        path,
+        image,
+        labels,
+        spacing_zyx=(1.0, 1.0, 1.0),
+        chunk_zyx=(8, 16, 64),
+        key="",
+        lesion_class=7,
+        own=own,
+    )
+    case = open_case(path)
+    assert case.lesions_mm3 == (1.0, 150.0)
+    assert case.lesion_voxels(0).tolist() == [[3, 20, 30]]
+    voxels = case.lesion_voxels(1)
+    assert voxels.shape == (64, 3)
+    assert (labels[tuple(voxels.T)] == 7).all()
+    assert (voxels[:, 0] >= 12).all()
+    assert (case.own_shape_zyx, case.own_spacing_zyx) == ((30, 40, 50), (2.5, 0.8, 0.7))
+
+
+def test_a_file_that_was_cut_short_or_removed_while_open_is_told_not_a_crash(stored):
+    case = open_case(stored)
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:5000])
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"FLARE23_0001\.b2nd: was changed or removed"):
+            case.read((slice(0, 4),) * 3)
+        with pytest.raises(InputError, match="was changed or removed"):
+            case.locations(14)
+        stored.unlink(missing_ok=True)
+
+
+def test_a_case_that_is_replaced_while_open_is_read_as_it_was(stored, arrays):
+    case = open_case(stored)
+    write_case(stored, *arrays, spacing_zyx=SPACING, chunk_zyx=(8, 16, 64), key="xyz")
+    image, _ = case.read((slice(0, 20), slice(0, 33), slice(0, 41)))
+    np.testing.assert_array_equal(image, arrays[0])
+
+
+def test_the_hash_is_of_the_content_not_of_the_key_or_the_name(stored, arrays):
+    other = stored.with_name("other.b2nd")
+    write_case(other, *arrays, spacing_zyx=SPACING, chunk_zyx=(8, 16, 64), key="later")
+    assert open_case(other).sha256 == open_case(stored).sha256
+    write_case(other, arrays[0] + 1, arrays[1], spacing_zyx=SPACING, chunk_zyx=(8, 16, 64), key="")
+    assert open_case(other).sha256 != open_case(stored).sha256
+
+
+def test_open_cases_hold_no_open_files(stored):
+    def open_files():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs Linux to count open files")
+    before = open_files()
+    cases = [open_case(stored) for _ in range(50)]
+    for case in cases:
+        case.read((slice(0, 4),) * 3)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("chunk", [(8, 16, 64), (1, 32, 32), (1, 512, 512), (32, 128, 192)])
+def test_any_crop_of_any_chunk_is_the_array(tmp_path, arrays, chunk):
+    path = tmp_path / "a.b2nd"
+    write_case(path, *arrays, spacing_zyx=SPACING, chunk_zyx=chunk, key="")
+    case = open_case(path)
+    generator = np.random.default_rng(1)
+    for _ in range(30):
+        first = [int(generator.integers(0, size)) for size in SHAPE]
+        last = [
+            int(generator.integers(f + 1, size + 1)) for f, size in zip(first, SHAPE, strict=True)
+        ]
+        slices = tuple(slice(*ends) for ends in zip(first, last, strict=True))
+        for found, array in zip(case.read(slices), arrays, strict=True):
+            np.testing.assert_array_equal(found, array[slices])
 
 
 def test_a_torn_file_is_never_taken_for_a_whole_one(stored):

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name its users know
 
 from flarekd.imaging.files import read_geometry, read_labels, read_volume, write_volume
-from flarekd.imaging.intensity import foreground_sample, not_ct_reason, statistics
+from flarekd.imaging.intensity import Histogram, foreground_sample, not_ct_reason, statistics
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SCANS = {
@@ -68,5 +68,5 @@ def test_organs_lie_on_their_scan_and_on_the_right_side():
     assert centre[2][2] < centre[13][2]
     # the vena cava lies to the right of the aorta
     assert centre[6][2] < centre[5][2]
-    found = statistics([foreground_sample(image.array, organs.array)])
+    found = statistics(Histogram.of(foreground_sample(image.array, organs.array)))
     assert 0 < found.mean < 80  # no contrast

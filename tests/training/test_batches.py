@@ -1,137 +1,184 @@
+"""Batches: cases that cannot be read, lesions, and nothing that passes through shared memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from flarekd import config
+from flarekd.errors import InputError
 from flarekd.imaging import store
 from flarekd.imaging.intensity import IntensityStatistics
-from flarekd.training import augment
-from flarekd.training.augment import Draw
 from flarekd.training.batches import Batches, ahead
 
-STATISTICS = IntensityStatistics(100.5, 5000.0, 60.0, 800.0)
-SHAPE = (10, 24, 28)
-
-
-def settings(patch=(8, 16, 16), oversize=(8, 20, 22), **augmentation):
-    student = config.load(config.builtin("quick")).student
-    changes = {
-        "batch": 4,
+STATISTICS = IntensityStatistics(-100.0, 300.0, 60.0, 80.0)
+SETTINGS = config.load(config.builtin("quick")).student.model_copy(
+    update={
+        "batch": 2,
         "class_weights": (),
-        "patch": patch,
-        "oversize": oversize,
+        "patch": (8, 16, 16),
+        "oversize": (8, 20, 20),
         "foreground": 0.5,
-        "augmentation": student.augmentation.model_copy(update=augmentation),
     }
-    return student.model_copy(update=changes)
+)
 
 
 @pytest.fixture
-def volume():
-    """Each voxel's intensity tells which it is."""
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[3:7, 6:14, 8:18] = 1
-    labels[-1, -1, -1] = 2
-    return np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), labels
+def cases(tmp_path):
+    """Four cases, each of its own HU, so that a patch says where it comes from."""
+    return make_cases(tmp_path)
 
 
-@pytest.fixture
-def case(tmp_path, volume):
-    path = tmp_path / "case.b2nd"
-    store.write_case(path, *volume, spacing_zyx=(5.0, 2.0, 2.0), chunk_zyx=(8, 16, 16), key="k")
-    return store.open_case(path)
-
-
-def around(volume, patch):
-    """What the normalised, zero-padded case holds where a patch was taken from."""
-    voxel = tuple(np.argwhere((patch > 1) & (patch < 6))[0])
-    index = round(float(patch[voxel]) * 800 + 60)
-    place = np.array(np.unravel_index(index, SHAPE)) - voxel + 20
-    image, labels = volume
-    normal = (np.clip(image.astype(float), 100.5, 5000.0) - 60.0) / 800.0
-    region = tuple(
-        slice(start, start + size) for start, size in zip(place, patch.shape, strict=True)
-    )
-    return np.pad(normal, 20)[region], np.pad(labels, 20)[region]
-
-
-NOTHING = dict.fromkeys(
-    (
-        "elastic", "rotation", "scaling", "noise", "blur", "brightness", "contrast",
-        "low_resolution", "gamma_inverted", "gamma",
-    ),
-    0.0,
-)  # fmt: skip
-
-
-def test_an_unaugmented_sample_is_the_normalised_scan_with_its_labels(case, volume):
-    make = Batches([case], settings(**NOTHING), STATISTICS, 5)
-    reaches_out = 0
-    for iteration in range(3):
-        for patch, ids in zip(*make(iteration), strict=True):
-            image, labels = around(volume, patch[0].numpy())
-            np.testing.assert_allclose(patch[0], image, atol=1e-5)
-            np.testing.assert_array_equal(ids, labels)
-            reaches_out += not patch.all()
-    assert reaches_out > 0
-
-
-def test_only_what_moves_voxels_reads_the_oversized_region(case):
-    make = Batches([case], settings(**NOTHING | {"rotation": 0.5}), STATISTICS, 5)
-    regions = [region for iteration in range(10) for region in make.read(iteration)]
-    shapes = {region.draw.is_spatial: region.shape for region in regions}
-    assert shapes == {True: (8, 20, 22), False: (8, 16, 16)}
-    for region in regions:
-        assert region.hu.dtype == torch.int16
-        assert region.hu.shape == region.labels.shape
-        assert region.hu.shape == tuple(part.stop - part.start for part in region.inside)
-
-
-def test_a_batch_is_what_was_read_normalised_and_augmented(case):
-    make = Batches([case], settings(rotation=0.5, gamma=0.9), STATISTICS, 5)
-    raw = make.read(3)
-    images, target = make.augment(raw)
-    assert images.shape == (4, 1, 8, 16, 16)
-    assert target.dtype == torch.int64
-    for region, image, ids in zip(raw, images, target, strict=True):
-        whole = np.zeros(region.shape, np.float32)
-        whole[region.inside] = STATISTICS.normalize(region.hu.numpy())
-        labels = torch.zeros(region.shape, dtype=torch.uint8)
-        labels[region.inside] = region.labels
-        expected = augment.apply(
-            torch.from_numpy(whole)[None], labels[None], [region.draw], (8, 16, 16)
+def make_cases(folder):
+    found = []
+    for index in range(4):
+        labels = np.zeros((10, 24, 28), np.uint8)
+        labels[3:7, 6:14, 8:18] = 1
+        if index > 1:
+            labels[4, 20, 20] = 14
+        path = folder / f"case_{index}.b2nd"
+        image = np.full(labels.shape, 100 * index, np.int16)
+        store.write_case(
+            path, image, labels, spacing_zyx=(5.0, 2.0, 2.0), chunk_zyx=(8, 16, 16), key=""
         )
-        torch.testing.assert_close(image, expected[0], atol=1e-5, rtol=0)
-        assert torch.equal(ids, expected[1][0].long())
-    again = make(3)
-    assert torch.equal(again[0], images)
-    assert torch.equal(again[1], target)
-    assert any(region.draw != Draw() for region in raw)
+        found.append(store.open_case(path))
+    return found
 
 
-def test_a_patch_of_one_slice_has_no_slice_axis(case):
-    make = Batches([case], settings((1, 16, 16), (1, 20, 20)), STATISTICS, 5)
-    images, target = make(0)
-    assert images.shape == (4, 1, 16, 16)
-    assert target.shape == (4, 16, 16)
+def plain(**changes):
+    """Settings that leave the intensities alone."""
+    off = dict.fromkeys(
+        (
+            "elastic",
+            "rotation",
+            "scaling",
+            "noise",
+            "blur",
+            "brightness",
+            "contrast",
+            "low_resolution",
+            "gamma_inverted",
+            "gamma",
+        ),
+        0.0,
+    )
+    augmentation = SETTINGS.augmentation.model_copy(update=off)
+    return SETTINGS.model_copy(update={"augmentation": augmentation, **changes})
 
 
-def test_reading_ahead_and_augmenting_after_gives_the_same_batches(case):
-    make = Batches([case], settings(), STATISTICS, 5)
-    whole = [batch for batch, _ in ahead(make, 0, 4, 2)]
-    halves = [make.augment(raw) for raw, _ in ahead(make.read, 0, 4, 2)]
-    for one, two in zip(whole, halves, strict=True):
-        assert torch.equal(one[0], two[0])
-        assert torch.equal(one[1], two[1])
+def drawn(batches, iterations=range(40)):
+    """Which case each sample comes from, by its brightest voxel (padding is the mean, 60 HU)."""
+    images = torch.cat([batches(iteration)[0] for iteration in iterations])
+    hu = images.flatten(1) * STATISTICS.sd + STATISTICS.mean
+    found = [[round(float(v)) for v in torch.unique(one) if abs(float(v) - 60) > 1] for one in hu]
+    return [(values[0] // 100) if values else None for values in found]
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_batches_for_a_gpu_are_those_for_the_cpu(case):
-    cpu = Batches([case], settings(), STATISTICS, 5)
-    gpu = Batches([case], settings(), STATISTICS, 5, torch.device("cuda"))
-    assert gpu.read(0)[0].hu.is_pinned()
-    for (images, target), _ in ahead(gpu, 0, 2, 2):
-        assert images.is_cuda
-        assert target.is_cuda
-    torch.testing.assert_close(gpu(1)[0].cpu(), cpu(1)[0], atol=1e-2, rtol=0)
+def test_an_unreadable_case_stops_the_run_with_its_name(cases, tmp_path):
+    (tmp_path / "case_2.b2nd").unlink()
+    with pytest.raises(InputError, match=r"cannot read training case 'case_2': .* was changed or"):
+        list(ahead(Batches(cases, plain(), STATISTICS, 5), 0, 20, 2))
+
+
+def test_an_unreadable_case_is_passed_over_and_counted_by_choice(cases, tmp_path):
+    before = drawn(Batches(cases, plain(), STATISTICS, 5))
+    assert set(before) == {0, 1, 2, 3}
+    path = tmp_path / "case_2.b2nd"
+    path.write_bytes(path.read_bytes()[:-100])
+    batches = Batches(cases, plain(on_unreadable="skip"), STATISTICS, 5)
+    after = drawn(batches)
+    assert set(after) == {0, 1, 3}
+    assert batches.skipped == {"case_2": before.count(2)}
+    # samples of other cases are what they were
+    assert [b for a, b in zip(before, after, strict=True) if a != 2] == [
+        a for a in before if a != 2
+    ]
+
+
+def test_what_stands_in_depends_on_seed_and_iteration_alone(cases, tmp_path):
+    (tmp_path / "case_2.b2nd").unlink()
+    runs = []
+    for threads in (1, 3):
+        batches = Batches(cases, plain(on_unreadable="skip"), STATISTICS, 5)
+        runs.append([batch for batch, _ in ahead(batches, 0, 30, threads)])
+        assert batches.skipped["case_2"] > 5
+    for one, other in zip(*runs, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+def test_where_no_case_can_be_read_the_run_stops_all_the_same(cases, tmp_path):
+    for path in tmp_path.glob("*.b2nd"):
+        path.unlink()
+    batches = Batches(cases, plain(on_unreadable="skip"), STATISTICS, 5)
+    with pytest.raises(InputError, match="cannot read training case 'case_"):
+        batches(0)
+
+
+def test_a_damaged_chunk_is_told_with_the_case(tmp_path):
+    generator = np.random.default_rng(0)
+    image = generator.integers(-1000, 1000, (10, 24, 28)).astype(np.int16)
+    path = tmp_path / "noise.b2nd"
+    options = {"spacing_zyx": (5.0, 2.0, 2.0), "chunk_zyx": (8, 16, 16), "key": ""}
+    store.write_case(path, image, np.zeros(image.shape, np.uint8), **options)
+    content = bytearray(path.read_bytes())
+    # a frame's header says its length in bytes 11 to 15, a chunk's in 12 to 16 of its own
+    first = int.from_bytes(content[11:15], "big")
+    second = first + int.from_bytes(content[first + 12 : first + 16], "little")
+    content[second : second + 32] = bytes(32)
+    path.write_bytes(content)
+    assert not store.verify(path)
+    batches = Batches([store.open_case(path)], plain(), STATISTICS, 5)
+    with pytest.raises(InputError, match="cannot read training case 'noise'"):
+        list(ahead(batches, 0, 20, 2))
+
+
+def test_forced_patches_are_drawn_around_lesions_where_asked(cases):
+    batches = Batches(cases, plain(lesions=1.0, foreground=1.0), STATISTICS, 5)
+    for iteration in range(20):
+        _, labels = batches(iteration)
+        assert (labels == 14).flatten(1).any(1).all()
+    assert set(drawn(batches)) == {2, 3}
+    again = Batches(cases, plain(lesions=1.0, foreground=1.0), STATISTICS, 5)
+    assert torch.equal(batches(3)[0], again(3)[0])
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.training.test_batches import Batches, STATISTICS, ahead, make_cases, plain
+
+assert not any(Path("/dev/shm").iterdir())
+settings = plain(batch=40, patch=(16, 32, 32), oversize=(16, 32, 32))
+batches = Batches(make_cases(Path(sys.argv[1])), settings, STATISTICS, 5)
+sizes = []
+for (image, labels), _ in ahead(batches, 0, 6, 3):
+    sizes.append(image.nbytes + labels.nbytes)
+    assert not any(Path("/dev/shm").iterdir())
+assert "multiprocessing.shared_memory" not in sys.modules
+print(min(sizes))
+"""
+
+
+def test_batches_need_no_shared_memory(tmp_path):
+    shm = ["unshare", "--mount", "sh", "-c"]
+    small = "mount -t tmpfs -o size=1m tmpfs /dev/shm"
+    try:
+        allowed = subprocess.run([*shm, small], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("needs unshare to mount a small /dev/shm")
+    if allowed.returncode:
+        pytest.skip(f"may not mount a small /dev/shm: {allowed.stderr.decode().strip()}")
+    run = subprocess.run(
+        [*shm, f'{small} && exec "$0" "$@"', sys.executable, "-c", SCRIPT, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    # one batch alone would not have fitted
+    assert int(run.stdout) > 2**20

@@ -12,7 +12,9 @@ from flarekd.student.network import StudentUNet
 from flarekd.teacher.network import TeacherUNet
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batches, ahead
-from flarekd.training.loop import CHECKPOINT, LOG, DivergedError, Trainer, read_log
+from flarekd.training.checkpoint import NAME as CHECKPOINT
+from flarekd.training.epoch import DivergedError
+from flarekd.training.loop import LOG, Trainer, read_log
 
 STATISTICS = IntensityStatistics(-100.0, 300.0, 60.0, 80.0)
 QUICK = config.load(config.builtin("quick"))
@@ -64,7 +66,7 @@ def train(folder, cases, settings, resume=False, stop=None):
         if done == stop:
             raise KeyboardInterrupt
 
-    weights = trainer.train(Batches(cases, settings, STATISTICS, 5), on_iteration, lambda: None)
+    weights = trainer.train(Batches(cases, settings, STATISTICS, 5), on_iteration, lambda _: None)
     return {name: tensor.clone() for name, tensor in weights.items()}
 
 
@@ -77,7 +79,9 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, cases, op
     )
     whole = train(tmp_path / "whole", cases, settings)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut", cases, settings, stop=10)  # after the checkpoint of iteration 8
+        train(
+            tmp_path / "cut", cases, settings, stop=10
+        )  # the last checkpoint lies within an epoch
     resumed = train(tmp_path / "cut", cases, settings, resume=True)
     assert whole.keys() == resumed.keys()
     for name, tensor in whole.items():
@@ -112,7 +116,7 @@ def test_a_resumed_teacher_draws_the_same_dropout(tmp_path, cases):
             if done == stop:
                 raise KeyboardInterrupt
 
-        return trainer.train(Batches(cases, settings, STATISTICS, 5), on_iteration, lambda: None)
+        return trainer.train(Batches(cases, settings, STATISTICS, 5), on_iteration, lambda _: None)
 
     whole = run(tmp_path / "whole", False)
     with pytest.raises(KeyboardInterrupt):
@@ -142,7 +146,7 @@ def test_the_student_overfits_one_patch(tmp_path, cases):
     batch = Batches(cases, settings, STATISTICS, 5)(0)
     network = StudentUNet(3, channels=(12, 16, 16, 16), strides=STUDENT.strides)
     trainer = Trainer(network, settings, tmp_path, 5, "identity", torch.device("cpu"))
-    trainer.train(lambda _: batch, lambda *_: None, lambda: None)
+    trainer.train(lambda _: batch, lambda *_: None, lambda _: None)
     assert min(read_log(tmp_path / LOG)[-1]["dsc"]) > 0.98
 
 
@@ -167,15 +171,15 @@ def test_the_teacher_overfits_one_batch(tmp_path, cases):
         if isinstance(module, torch.nn.Dropout2d):
             module.p = 0.0
     trainer = Trainer(network, settings, tmp_path, 5, "identity", torch.device("cpu"))
-    trainer.train(lambda _: batch, lambda *_: None, lambda: None)
+    trainer.train(lambda _: batch, lambda *_: None, lambda _: None)
     assert min(read_log(tmp_path / LOG)[-1]["dsc"]) > 0.98
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, cases):
     trainer = Trainer(student(), STUDENT, tmp_path, 5, "identity", torch.device("cpu"))
     torch.nn.init.constant_(trainer.network.heads[0].weight, float("nan"))
-    with pytest.raises(DivergedError, match=r"nan at iteration 0 · lower optimizer\.lr"):
-        trainer.train(Batches(cases, STUDENT, STATISTICS, 5), lambda *_: None, lambda: None)
+    with pytest.raises(DivergedError, match=r"nan in step 1 of its epoch · lower optimizer\.lr"):
+        trainer.train(Batches(cases, STUDENT, STATISTICS, 5), lambda *_: None, lambda _: None)
 
 
 def test_a_torn_checkpoint_is_refused(tmp_path, cases):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import numpy as np
@@ -10,10 +11,9 @@ import pytest
 from flarekd.errors import InputError
 from flarekd.imaging import store
 from flarekd.imaging.files import read_labels, read_volume, write_labels, write_volume
-from flarekd.imaging.intensity import FLARE22_STATISTICS
 from flarekd.imaging.resampling import resample, resample_labels
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
-from flarekd.training.prepare import Grid, Source, intensity_statistics, prepare, store_hash
+from flarekd.training.prepare import Grid, Source, prepare, store_hash
 
 # anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
 COS, SIN = np.cos(0.28), np.sin(0.28)
@@ -117,7 +117,7 @@ def test_the_store_is_made_once(tmp_path):
     assert set(before) == {"case_a.b2nd", "case_b.b2nd"}
     told.clear()
     cases, _ = prepare(sources, tmp_path / "store", OWN, 1, lambda *state: told.append(state))
-    assert told == [(2, 2, "")]
+    assert told == [(1, 2, "case_a"), (2, 2, "case_b"), (2, 2, "")]
     assert times(tmp_path) == before
     assert [case.case for case in cases] == ["case_a", "case_b"]
 
@@ -192,33 +192,6 @@ def stored(folder, case, image, labels):
     return store.open_case(path)
 
 
-def test_statistics_are_those_of_the_foreground(tmp_path):
-    rng = np.random.default_rng(0)
-    samples, cases = [], []
-    for index in range(2):
-        labels = np.zeros((20, 40, 40), np.uint8)
-        labels[5:15, 4:36, 4:36] = 3
-        image = np.full(labels.shape, -1000, np.int16)
-        image[labels > 0] = rng.normal(60 + 20 * index, 30, labels.sum() // 3).astype(np.int16)
-        samples.append(image[labels > 0][::10])
-        cases.append(stored(tmp_path, f"case_{index}", image, labels))
-    found = intensity_statistics(cases)
-    pooled = np.concatenate(samples).astype(np.float64)
-    assert (found.lower, found.upper) == pytest.approx(np.percentile(pooled, (0.5, 99.5)), abs=1e-3)
-    assert found.mean == pytest.approx(pooled.mean())
-    assert found.sd == pytest.approx(pooled.std())
-    assert 60 < found.mean < 80
-
-
-def test_too_little_foreground_falls_back_to_flare22s_statistics(tmp_path):
-    image = np.full((20, 40, 40), 55, np.int16)
-    labels = np.zeros(image.shape, np.uint8)
-    labels[8:12, 10:20, 10:20] = 14
-    assert intensity_statistics([stored(tmp_path, "a", image, labels)]) == FLARE22_STATISTICS
-    empty = stored(tmp_path, "b", image, np.zeros_like(labels))
-    assert intensity_statistics([empty]) == FLARE22_STATISTICS
-
-
 def test_the_hash_depends_on_names_and_contents_and_not_on_the_order(tmp_path):
     image = np.zeros((4, 8, 8), np.int16)
     labels = np.zeros((4, 8, 8), np.uint8)
@@ -234,3 +207,57 @@ def test_the_hash_depends_on_names_and_contents_and_not_on_the_order(tmp_path):
 def test_an_unreadable_store_is_an_error_not_an_empty_case(tmp_path):
     with pytest.raises(InputError, match="no such case"):
         store.open_case(tmp_path / "none.b2nd")
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_stored(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5000))
+    said = []
+    with pytest.raises(InputError, match=r"needs about .* free · make room") as caught:
+        prepare(
+            [source(tmp_path, "case_a")],
+            tmp_path / "store",
+            OWN,
+            1,
+            lambda *_: None,
+            say=said.append,
+        )
+    assert caught.value.exit_code == 3
+    assert list((tmp_path / "store").iterdir()) == []
+    assert said == ["training store: 1 case, about 0.0 MB of 0.0 MB free, about 1 s with 1 process"]
+
+
+def test_what_is_there_already_costs_nothing(tmp_path):
+    sources = [source(tmp_path, "case_a"), source(tmp_path, "case_b", 1)]
+    said = []
+    for expected in ("2 cases", None, "1 case"):
+        said.clear()
+        prepare(sources, tmp_path / "store", OWN, 1, lambda *_: None, say=said.append)
+        assert len(said) == (expected is not None)
+        assert not said or f"training store: {expected}, about" in said[0]
+        if expected is None:
+            time.sleep(0.01)
+            write_labels(
+                sources[1].labels, LabelMap(np.ones(GEOMETRY.shape_zyx, np.uint8), GEOMETRY)
+            )
+
+
+def test_the_time_left_is_told_again_when_the_first_cases_are_done(tmp_path):
+    one = source(tmp_path, "case_a")
+    sources = [Source(f"case_{index}", one.image, one.labels) for index in range(20)]
+    said = []
+    prepare(sources, tmp_path / "store", OWN, 1, lambda *_: None, say=said.append)
+    assert len(said) == 2
+    assert said[1].startswith("training store: about ")
+    assert said[1].endswith(" s left, going by the first cases")
+
+
+def test_the_store_is_the_same_whatever_the_number_of_processes(tmp_path):
+    sources = [source(tmp_path, f"case_{name}", seed) for seed, name in enumerate("abc")]
+    files = []
+    for jobs in (1, 2):
+        folder = tmp_path / f"store_{jobs}"
+        prepare(sources, folder, COARSE, jobs, lambda *_: None)
+        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert files[0] == files[1]
+    assert len(files[0]) == 3

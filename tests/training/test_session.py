@@ -16,9 +16,13 @@ from flarekd.imaging.intensity import FLARE22_STATISTICS
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.modelfile import read_card, read_weights
 from flarekd.student.network import StudentUNet
-from flarekd.training.loop import CHECKPOINT, LOG, read_log
+from flarekd.student.windows import predict_logits
+from flarekd.training.checkpoint import NAME as CHECKPOINT
+from flarekd.training.checkpoint import PREVIOUS
+from flarekd.training.loop import LOG, read_log
+from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
-from flarekd.training.session import Plan, run
+from flarekd.training.session import run
 
 COS, SIN = np.cos(0.28), np.sin(0.28)
 GEOMETRY = Geometry(
@@ -61,6 +65,11 @@ class Screen:
         self.told.append(f"note: {text}")
 
 
+def segment(network, volume):
+    found = predict_logits(network, volume, (8, 16, 16))
+    return found.logits.max(0).indices.to(torch.uint8).numpy()
+
+
 def plan(missing=(), seed=4, **changes):
     return Plan(
         role="student",
@@ -68,6 +77,7 @@ def plan(missing=(), seed=4, **changes):
         build=StudentUNet,
         settings=SETTINGS.model_copy(update=changes),
         grid=Grid((0.0, 0.0, 0.0), (8, 16, 16), tumor_only=False),
+        segment=segment,
         labels=("background", "liver", "tumor"),
         label_ids=(0, 1, 2),
         inference={"step": 0.5},
@@ -129,6 +139,7 @@ def test_a_run_folder_holds_all_of_a_run(session):
         "log.jsonl",
         "curves.png",
         "checkpoint.safetensors",
+        "checkpoint-previous.safetensors",
         "model.safetensors",
     }
     assert (session.folder / "config.yaml").read_text() == "changes: []\n"
@@ -188,7 +199,7 @@ def test_other_settings_train_anew_and_say_that_the_checkpoint_is_not_used(sessi
     first = read_card(session.train(plan()))
     second = read_card(session.train(plan(epochs=1), resume))
     assert any(line.startswith("note: starting anew") for line in session.screen.told)
-    assert first.training["identity"] != second.training["identity"]
+    assert (first.training["iterations"], second.training["iterations"]) == (4, 2)
     assert [record["iteration"] for record in read_log(session.folder / LOG)] == [2]
     assert (session.folder / "config.yaml").read_text() == "changes: [('epochs', 1)]\n"
 
@@ -267,7 +278,7 @@ def test_resuming_where_there_may_be_a_checkpoint_begins_where_there_is_none(ses
     assert session.train(plan(), "may").exists()
 
 
-@pytest.mark.parametrize("other", [{"epochs": 3}, {"batch": 2}, {"seed": 9}])
+@pytest.mark.parametrize("other", [{"accumulate": 2}, {"batch": 2}, {"fold": 1}, {"seed": 9}])
 def test_resuming_with_other_settings_is_refused(session, other):
     interrupted(session)
     before = (session.folder / CHECKPOINT).read_bytes()
@@ -280,15 +291,54 @@ def test_a_refused_resumption_leaves_a_finished_model_and_its_configuration_alon
     session.train(plan())
     before = session.state()
     with pytest.raises(InputError, match="comes from other settings or other data"):
-        session.train(plan(epochs=3), "must")
+        session.train(plan(batch=2), "must")
     assert session.state() == before
     assert (session.folder / "config.yaml").read_text() == "changes: []\n"
 
 
-def test_a_torn_checkpoint_is_refused_with_what_to_do(session):
-    interrupted(session)
-    path = session.folder / CHECKPOINT
-    path.write_bytes(path.read_bytes()[:500])
+def test_more_epochs_are_refused_until_they_are_asked_for(session):
+    session.train(plan())
+    before = session.state()
+    with pytest.raises(InputError, match=r"was begun for 2 epochs, not 3 · give --extend"):
+        session.train(plan(epochs=3), "must")
+    assert session.state() == before
+    path = session.train(plan(epochs=3), "extend")
+    assert "continuing at iteration 4 of 6" in session.screen.told
+    assert read_card(path).training["iterations"] == 6
+    assert [record["epoch"] for record in read_log(session.folder / LOG)] == [1, 2, 3]
+    with pytest.raises(InputError, match=r"has 3 epochs behind it, 2 are asked for"):
+        session.train(plan(epochs=2), "extend")
+
+
+def test_an_extended_run_follows_the_new_schedule_from_where_it_stands(session):
+    session.train(plan())
+    session.train(plan(epochs=4), "extend")
+    warm = 2 / SETTINGS.optimizer.warmup  # of the first epoch's last iteration
+    rates = [record["lr"] / SETTINGS.optimizer.lr for record in read_log(session.folder / LOG)]
+    share = [(1 - 1 / 2) ** 0.9, (1 - 2 / 4) ** 0.9, (1 - 3 / 4) ** 0.9]
+    assert rates == pytest.approx(
+        [warm, *(s * w * warm for s, w in zip(share, (2, 3, 4), strict=True))]
+    )
+
+
+def test_a_torn_checkpoint_is_replaced_by_the_one_before_it(session):
+    path = session.train(plan())
+    whole = {name: value.clone() for name, value in read_weights(path).items()}
+    path.unlink()
+    torn = session.folder / CHECKPOINT
+    torn.write_bytes(torn.read_bytes()[:500])
+    weights = read_weights(session.train(plan(), "must"))
+    assert any("the last checkpoint is damaged" in line for line in session.screen.told)
+    assert "continuing at iteration 3 of 4" in session.screen.told
+    assert all(torch.equal(value, weights[name]) for name, value in whole.items())
+
+
+def test_where_both_checkpoints_are_torn_it_is_said_what_to_do(session):
+    session.train(plan())
+    (session.folder / "model.safetensors").unlink()
+    for name in (CHECKPOINT, PREVIOUS):
+        path = session.folder / name
+        path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match=r"is not a checkpoint: .* · remove it"):
         session.train(plan(), "must")
 
@@ -347,3 +397,50 @@ def test_nothing_to_train_on_is_refused_before_anything_is_written(session):
     with pytest.raises(InputError, match="no case to train the student on"):
         session.train(plan())
     assert not session.folder.exists()
+
+
+def losing_a_case(session):
+    """A screen at whose training a case vanishes from the store."""
+
+    class Losing(Screen):
+        @contextmanager
+        def progress(self, title):
+            if title.startswith("Training the"):
+                (session.folder / "store" / "case_b.b2nd").unlink()
+            yield lambda *_: None
+
+    return Losing()
+
+
+@pytest.mark.parametrize("on_unreadable", ["stop", "skip"])
+def test_a_case_lost_while_training_stops_the_run_or_is_passed_over_and_named(
+    session, on_unreadable
+):
+    expected = {
+        "stop": (InputError, r"cannot read training case 'case_b'"),
+        "skip": (CasesFailedError, r"1 cases were left out .*case_b: .*\d+ samples came from"),
+    }[on_unreadable]
+    with pytest.raises(expected[0], match=expected[1]):
+        run(
+            plan(on_unreadable=on_unreadable, iterations=6),
+            session.sources,
+            session.folder,
+            torch.device("cpu"),
+            resume="never",
+            screen=losing_a_case(session),
+            draw=lambda *_: None,
+        )
+    assert (session.folder / "model.safetensors").exists() == (on_unreadable == "skip")
+
+
+def test_the_card_holds_the_fingerprint_of_the_cohort(session):
+    card = read_card(session.train(plan()))
+    assert card.fingerprint["cases"] == 2
+    assert card.fingerprint["size"]["median"] == [12.0, 24.0, 28.0]
+    assert card.fingerprint["spacing_mm"]["p95"] == pytest.approx([3.0, 1.25, 0.75])
+    tumor = 2 * 4 * 6 * 7
+    assert card.fingerprint["classes"] == {
+        "1": {"cases": 2, "voxels": 2 * 7 * 12 * 14 - tumor},
+        "2": {"cases": 2, "voxels": tumor},
+    }
+    assert any(line.startswith("training store: 2 cases, about") for line in session.screen.told)

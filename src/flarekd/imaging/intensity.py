@@ -62,7 +62,7 @@ FLARE22_STATISTICS = IntensityStatistics(lower=-972.0, upper=294.0, mean=79.43, 
 """The 13 organs of the FLARE 2022 student's 1,973 cases; FLARE 2023's are not published."""
 
 
-def foreground_sample(array: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
+def foreground_sample(array: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
     """Every tenth voxel whose label is not 0, in memory order.
 
     Args:
@@ -70,7 +70,7 @@ def foreground_sample(array: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.f
         labels: Ids (z, y, x).
 
     Returns:
-        float32 (n,); empty where nothing is labelled.
+        HU (n,), a new array; empty where nothing is labelled.
 
     Raises:
         ValueError: If the shapes differ.
@@ -78,28 +78,94 @@ def foreground_sample(array: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.f
     if array.shape != labels.shape:
         message = f"image is {array.shape}, labels {labels.shape} (z, y, x)"
         raise ValueError(message)
-    return array[labels > 0][::FOREGROUND_STEP].astype(np.float32)
+    return array[labels > 0][::FOREGROUND_STEP].copy()
 
 
-def statistics(samples: Iterable[NDArray[Any]]) -> IntensityStatistics:
-    """Pool the samples of all training cases: percentiles 0.5 and 99.5, mean and sd.
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """A sample of HU as counts: small, and as exact as the sample itself.
+
+    Attributes:
+        values: Distinct HU, ascending.
+        counts: How often each occurs, int64.
+    """
+
+    values: NDArray[Any]
+    counts: NDArray[np.int64]
+
+    @staticmethod
+    def of(sample: NDArray[Any]) -> Histogram:
+        """Count a sample of any shape."""
+        return Histogram(*np.unique(sample, return_counts=True))
+
+    @staticmethod
+    def pooled(parts: Iterable[Histogram]) -> Histogram:
+        """All samples as one, whatever their order."""
+        known = list(parts)
+        if not known:
+            return Histogram(np.zeros(0, np.int16), np.zeros(0, np.int64))
+        values, place = np.unique(
+            np.concatenate([part.values for part in known]), return_inverse=True
+        )
+        counts = np.zeros(values.size, np.int64)
+        np.add.at(counts, place, np.concatenate([part.counts for part in known]))
+        return Histogram(values, counts)
+
+    @property
+    def size(self) -> int:
+        """Voxels counted."""
+        return int(self.counts.sum())
+
+    @property
+    def mean(self) -> float:
+        """Their mean, HU."""
+        return float(np.average(self.values.astype(np.float64), weights=self.counts))
+
+    @property
+    def sd(self) -> float:
+        """Their standard deviation, HU."""
+        squares = (self.values.astype(np.float64) - self.mean) ** 2
+        return math.sqrt(float(np.average(squares, weights=self.counts)))
+
+    def percentile(self, percent: float) -> float:
+        """What ``np.percentile`` gives of the sample, in HU."""
+        rank = percent / 100 * (self.size - 1)
+        below = math.floor(rank)
+        ends = np.cumsum(self.counts)
+        low, high = (
+            float(self.values[np.searchsorted(ends, index, side="right")])
+            for index in (below, min(below + 1, self.size - 1))
+        )
+        return low + (high - low) * (rank - below)
+
+    def clipped(self, lower: float, upper: float) -> Histogram:
+        """The sample with what lies outside moved to the limits."""
+        values, place = np.unique(np.clip(self.values, lower, upper), return_inverse=True)
+        return Histogram(values, np.bincount(place, self.counts).astype(np.int64))
+
+
+def statistics(
+    foreground: Histogram, window: tuple[float, float] | None = None
+) -> IntensityStatistics:
+    """Percentiles 0.5 and 99.5, mean and sd of the foreground.
 
     Mean and sd are those of the voxels before clipping, as nnU-Net takes them (method.md §2).
 
     Args:
-        samples: HU (n,), one array a case (``foreground_sample``).
+        foreground: Of all training cases (``foreground_sample``).
+        window: HU to clip to instead of percentiles; mean and sd are then of what is left.
 
     Raises:
         ValueError: If there is no voxel at all.
     """
-    pooled = np.concatenate([np.zeros(0, np.float32), *(np.ravel(sample) for sample in samples)])
-    if pooled.size == 0:
+    if foreground.size == 0:
         message = "no foreground voxel in any training case"
         raise ValueError(message)
-    lower, upper = np.percentile(pooled, (0.5, 99.5))
-    mean = float(pooled.mean(dtype=np.float64))
-    sd = max(float(pooled.std(dtype=np.float64)), LEAST_SD_HU)
-    return IntensityStatistics(float(lower), float(upper), mean, sd)
+    if window is None:
+        window = foreground.percentile(0.5), foreground.percentile(99.5)
+    else:
+        foreground = foreground.clipped(*window)
+    return IntensityStatistics(*window, foreground.mean, max(foreground.sd, LEAST_SD_HU))
 
 
 _PADDING_HU = -1500

@@ -1,47 +1,28 @@
-"""The training store: one compressed file a case, cut into chunks about the size of a patch.
+"""The training store: one compressed file a case, read in crops, by many threads, run after run.
 
-A case is made once at the network's spacing and then read in crops, by many threads, run after run.
-Nothing in the file is ever unpickled: its metadata are JSON and plain bytes.
+Beside its voxels a file holds what was counted of them when it was written, so that nothing is
+learned of a cohort by reading it a second time.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
 from flarekd.errors import InputError
-from flarekd.imaging.atomic import replacing
-from flarekd.imaging.volume import Shape, Triple
+from flarekd.imaging import census
+from flarekd.imaging.intensity import Histogram, foreground_sample
+from flarekd.imaging.packed import DAMAGE, MEND, Packed, open_packed, write
+from flarekd.imaging.volume import Geometry, Shape, Triple
+from flarekd.labels import TUMOR
 
 SUFFIX = ".b2nd"
-FORMAT = 1
+FORMAT = 2
 """Raised when older files can no longer be read."""
-
-MOST_LOCATIONS = 10_000
-LEAST_LOCATED = 0.01
-LOCATION_SEED = 1234
-"""Voxels kept of a class: up to 10,000 but at least 1 %, drawn with this seed (method.md §2)."""
-
-_DAMAGE = (RuntimeError, ValueError, OSError, KeyError, AttributeError, TypeError, SyntaxError)
-"""What blosc2 has been seen to raise on files with a bit turned; a SyntaxError for a torn dtype."""
-
-_MEND = "delete it: the next run makes it anew"
-# measured on a CT of 256×256×160: LZ4 reads twice as fast, but zstd's files are 22 % smaller
-_COMPRESSION: dict[str, Any] = {
-    "codec": blosc2.Codec.ZSTD,
-    "clevel": 1,
-    "filters": [blosc2.Filter.SHUFFLE],
-    "nthreads": 1,
-}
 
 
 class StoredCase:
@@ -51,24 +32,38 @@ class StoredCase:
         case: The case's id.
         shape_zyx: Voxels.
         spacing_zyx: Millimetres a voxel.
+        own_shape_zyx: Voxels of the scan it was made from.
+        own_spacing_zyx: Millimetres a voxel of that scan.
         key: What the writer said it was made from.
-        classes: Ids present, ascending, without background.
+        voxels: Id to number of voxels, ascending, without background.
+        lesions_mm3: Volume of each lesion.
         sha256: Of the content, as it was when written.
     """
 
     def __init__(self, path: Path) -> None:
         """Open `path`; raises InputError where it is no whole case."""
-        self._array, meta = _open(path)
-        self._meta = self._array.schunk.vlmeta
+        self._packed = open_packed(path)
+        self._path, self._bytes = path, path.stat().st_size
+        self._image, self._labels = _open(path, self._packed)
         self._lock = threading.Lock()
+        facts = self._packed.text["facts"]
         self.case = path.name.removesuffix(SUFFIX)
-        z, y, x = self._array.shape[1:]
-        self.shape_zyx: Shape = (z, y, x)
-        dz, dy, dx = meta["spacing_zyx"]
-        self.spacing_zyx: Triple = (dz, dy, dx)
-        self.key: str = meta["key"]
-        self.classes: tuple[int, ...] = tuple(meta["classes"])
-        self.sha256: str = self._meta["sha256"]
+        self.shape_zyx: Shape = _three(self._image.shape)
+        self.spacing_zyx: Triple = _three(facts["spacing_zyx"])
+        self.own_shape_zyx: Shape = _three(facts["own_shape_zyx"])
+        self.own_spacing_zyx: Triple = _three(facts["own_spacing_zyx"])
+        ids, counts = self._numbers("classes"), self._numbers("class_counts")
+        self.voxels: dict[int, int] = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        self.key: str = self._packed.text["key"]
+        self.sha256: str = self._packed.text["sha256"]
+        self._lesion_counts = self._numbers("lesion_counts")
+        voxel_mm3 = float(np.prod(self.spacing_zyx))
+        self.lesions_mm3: tuple[float, ...] = tuple((self._lesion_counts * voxel_mm3).tolist())
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Ids present, ascending, without background."""
+        return tuple(self.voxels)
 
     def locations(self, class_id: int) -> NDArray[np.int64]:
         """Voxels of a class, int64 (n, 3) as z, y, x: all of a small one, a sample of a large.
@@ -79,26 +74,57 @@ class StoredCase:
         Raises:
             ValueError: If the case has no voxel of the class.
         """
-        if class_id not in self.classes:
+        if class_id not in self.voxels:
             message = f"case {self.case!r} has no voxel of class {class_id}"
             raise ValueError(message)
-        with self._lock:
-            steps = np.frombuffer(self._meta[_location_name(class_id)], "<u4")
-        flat = np.cumsum(steps, dtype=np.int64)
-        return np.stack(np.unravel_index(flat, self.shape_zyx), axis=1)
+        steps = self._numbers(_location_name(class_id))
+        return self._places(np.cumsum(steps, dtype=np.int64))
 
-    def read(self, slices: tuple[slice, slice, slice]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def lesion_voxels(self, lesion: int) -> NDArray[np.int64]:
+        """Voxels of a lesion, int64 (n, 3) as z, y, x: all of a small one, a sample of a large.
+
+        Args:
+            lesion: Index into ``lesions_mm3``.
+        """
+        kept = [census.kept_count(count) for count in self._lesion_counts[: lesion + 1].tolist()]
+        last = sum(kept)
+        return self._places(self._numbers("lesion_voxels")[last - kept[-1] : last])
+
+    def intensities(self) -> Histogram:
+        """Every tenth foreground voxel (``foreground_sample``), counted when it was written."""
+        counts = self._numbers("intensity_counts").astype(np.int64)
+        return Histogram(self._numbers("intensity"), counts)
+
+    def read(
+        self, slices: tuple[slice, slice, slice]
+    ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
         """Read a crop.
 
         Args:
             slices: z, y, x, without steps.
 
         Returns:
-            The image in HU, int16 (z, y, x), and the labels, uint8 (z, y, x).
+            The image in HU, int16 (z, y, x), and the labels, uint8 (z, y, x), new arrays.
+
+        Raises:
+            InputError: If the file is not what it was when it was opened.
+            RuntimeError: If a chunk is damaged.
         """
+        self._check_file()
         with self._lock:
-            both = self._array[(slice(None), *slices)]
-        return both[0], both[1].astype(np.uint8)
+            return self._image[slices], self._labels[slices]
+
+    def _numbers(self, name: str) -> NDArray[Any]:
+        self._check_file()
+        return self._packed.numbers(name)
+
+    def _check_file(self) -> None:
+        # to touch a mapped file that was cut short ends the process without a word
+        if not self._path.exists() or self._path.stat().st_size != self._bytes:
+            raise InputError(f"{self._path}: was changed or removed while it was read", MEND)
+
+    def _places(self, flat: NDArray[Any]) -> NDArray[np.int64]:
+        return np.stack(np.unravel_index(flat, self.shape_zyx), axis=1)
 
 
 def write_case(
@@ -109,16 +135,20 @@ def write_case(
     spacing_zyx: Triple,
     chunk_zyx: Shape,
     key: str,
+    lesion_class: int = TUMOR,
+    own: Geometry | None = None,
 ) -> None:
-    """Write a case, whole or not at all.
+    """Write a case and what is counted of it, whole or not at all.
 
     Args:
         path: ``<case>.b2nd``.
         image: HU rounded to int16 (z, y, x), at the network's spacing.
         labels: uint8 of the same shape.
         spacing_zyx: Millimetres a voxel.
-        chunk_zyx: About the patch that is going to be read.
+        chunk_zyx: About the patch that is going to be read; one slice deep where that is flat.
         key: Stands for all that the content depends on, such as a hash of inputs and settings.
+        lesion_class: Id whose connected components are the lesions.
+        own: Grid of the scan that it was made from; where left out, that of the arrays.
 
     Raises:
         ValueError: If the shapes differ or a dtype is another.
@@ -129,31 +159,14 @@ def write_case(
     if image.dtype != np.int16 or labels.dtype != np.uint8:
         message = f"image is {image.dtype}, labels {labels.dtype}, not int16 and uint8"
         raise ValueError(message)
-    locations = _draw_locations(labels)
-    chunks = (1, *(min(chunk, size) for chunk, size in zip(chunk_zyx, image.shape, strict=True)))
-    meta = {
+    facts = {
         "format": FORMAT,
-        "case": path.name.removesuffix(SUFFIX),
         "spacing_zyx": [float(length) for length in spacing_zyx],
-        "key": key,
-        "classes": sorted(locations),
+        "own_shape_zyx": own.shape_zyx if own else image.shape,
+        "own_spacing_zyx": own.spacing_zyx if own else spacing_zyx,
     }
-    with replacing(path) as temporary:
-        array = blosc2.empty(
-            (2, *image.shape),
-            dtype=np.int16,
-            chunks=chunks,
-            urlpath=str(temporary),
-            mode="w",
-            cparams=_COMPRESSION,
-        )
-        array[0] = image
-        array[1] = labels.astype(np.int16)
-        vlmeta = array.schunk.vlmeta
-        vlmeta["meta"] = json.dumps(meta)
-        for class_id, steps in locations.items():
-            vlmeta[_location_name(class_id)] = steps.tobytes()
-        vlmeta["sha256"] = _digest(array)
+    numbers = _count(image, labels, lesion_class)
+    write(path, image, labels, chunk_zyx=chunk_zyx, numbers=numbers, facts=facts, key=key)
 
 
 def open_case(path: Path) -> StoredCase:
@@ -168,88 +181,56 @@ def open_case(path: Path) -> StoredCase:
 def is_current(path: Path, key: str) -> bool:
     """Whether a case is there, whole, undamaged and made with the same key."""
     try:
-        _, meta = _open(path)
+        packed = open_packed(path)
+        return packed.text["key"] == key and packed.is_whole() and bool(_open(path, packed))
     except InputError:
         return False
-    return bool(meta["key"] == key) and verify(path)
 
 
 def verify(path: Path) -> bool:
     """Whether a case's file still holds what was written: its SHA-256, compressed as it lies."""
     try:
-        array, _ = _open(path)
-        return bool(array.schunk.vlmeta["sha256"] == _digest(array))
-    except (InputError, *_DAMAGE):
+        return open_packed(path).is_whole()
+    except InputError:
         return False
 
 
-def _open(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Open a file and its metadata; InputError whatever is wrong with it."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such case in the store", "make the store again")
-    if path.stat().st_size != _frame_length(path):
-        raise InputError(f"{path}: is torn or no stored case", _MEND)
+def _open(path: Path, packed: Packed) -> tuple[Any, Any]:
+    """Image and labels; InputError whatever is wrong with them."""
+    if packed.text["facts"].get("format") != FORMAT:
+        raise InputError(f"{path}: is a stored case of another version", MEND)
     try:
-        array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
-        meta = json.loads(array.schunk.vlmeta["meta"])
-    except _DAMAGE as error:
-        raise InputError(f"{path}: is damaged or no stored case: {error}", _MEND) from error
-    if meta.get("format") != FORMAT or array.ndim != 4 or array.dtype != np.int16:
-        raise InputError(f"{path}: is a stored case of another version", _MEND)
-    return array, meta
+        return packed.arrays()
+    except DAMAGE as error:
+        raise InputError(f"{path}: is damaged or no stored case: {error}", MEND) from error
 
 
-def _frame_length(path: Path) -> int:
-    """What a blosc2 file says its own length is; -1 where it is none."""
-    with path.open("rb") as file:
-        head = file.read(24)
-    # a frame begins with a msgpack string of 8 and says its length, big-endian, in bytes 16 to 24
-    if len(head) < 24 or head[2:9] != b"b2frame":
-        return -1
-    return int.from_bytes(head[16:24], "big")
+def _count(
+    image: NDArray[np.int16], labels: NDArray[np.uint8], lesion_class: int
+) -> dict[str, NDArray[Any]]:
+    """What is counted of a case, by name, little-endian."""
+    classes = census.count_classes(labels)
+    lesions = census.find_lesions(labels == lesion_class)
+    intensity = Histogram.of(foreground_sample(image, labels))
+    numbers: dict[str, NDArray[Any]] = {
+        "classes": np.asarray(list(classes), "u1"),
+        "class_counts": np.asarray([found.count for found in classes.values()], "<u4"),
+        "lesion_counts": lesions.counts.astype("<u4"),
+        "lesion_voxels": lesions.kept.astype("<u4"),
+        "intensity": intensity.values.astype("<i2"),
+        "intensity_counts": intensity.counts.astype("<u4"),
+    }
+    for class_id, found in classes.items():
+        # steps between ascending indices, which compress well
+        steps = np.diff(found.kept, prepend=np.uint32(0))
+        numbers[_location_name(class_id)] = steps.astype("<u4")
+    return numbers
 
 
-def _digest(array: Any) -> str:
-    """SHA-256 of metadata, locations and compressed chunks: ten times less to hash than voxels.
-
-    Without the key: the same content made from files with another date is the same content.
-    """
-    schunk = array.schunk
-    digest = hashlib.sha256(repr((array.shape, array.chunks)).encode())
-    for name in sorted(name for name in _names(schunk.vlmeta) if name != "sha256"):
-        value = schunk.vlmeta[name]
-        if name == "meta":
-            facts = json.loads(value)
-            value = json.dumps({fact: facts[fact] for fact in sorted(facts) if fact != "key"})
-        digest.update(name.encode())
-        digest.update(value.encode() if isinstance(value, str) else value)
-    for index in range(schunk.nchunks):
-        digest.update(schunk.get_chunk(index))
-    return digest.hexdigest()
-
-
-def _names(vlmeta: Any) -> Iterator[str]:
-    for name in vlmeta:
-        yield name.decode() if isinstance(name, bytes) else name
+def _three(values: Any) -> tuple[Any, Any, Any]:
+    z, y, x = values
+    return z, y, x
 
 
 def _location_name(class_id: int) -> str:
     return f"locations_{class_id}"
-
-
-def _draw_locations(labels: NDArray[np.uint8]) -> dict[int, NDArray[np.uint32]]:
-    """Voxels of each class as steps between ascending flat indices, which compress well."""
-    if labels.size >= 2**32:
-        message = f"labels are {labels.shape}: more voxels than a store's index counts"
-        raise ValueError(message)
-    generator = np.random.default_rng(LOCATION_SEED)
-    foreground = np.flatnonzero(labels)
-    ids = labels.ravel()[foreground]
-    result: dict[int, NDArray[np.uint32]] = {}
-    for class_id in np.unique(ids).tolist():
-        flat = foreground[ids == class_id]
-        count = max(min(MOST_LOCATIONS, flat.size), math.ceil(LEAST_LOCATED * flat.size))
-        if count < flat.size:
-            flat = np.sort(generator.choice(flat, count, replace=False))
-        result[class_id] = np.diff(flat, prepend=0).astype("<u4")
-    return result

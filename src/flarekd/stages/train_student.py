@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from flarekd import config, console, device
 from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
@@ -11,8 +16,11 @@ from flarekd.imaging.files import list_scans
 from flarekd.labels import NAMES
 from flarekd.report.curves import draw_curves
 from flarekd.student.network import StudentUNet
+from flarekd.student.windows import predict_logits
+from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
-from flarekd.training.session import Plan, Resume, run
+from flarekd.training.resume import Resume
+from flarekd.training.session import run
 
 
 def train_student(
@@ -23,6 +31,7 @@ def train_student(
     *,
     device_name: str,
     resume: Resume,
+    tensorboard: bool = False,
 ) -> Path:
     """Train the small 3D student on all training cases that have fused labels.
 
@@ -33,6 +42,7 @@ def train_student(
         settings: The configuration.
         device_name: As `device.choose` takes it.
         resume: What to do with a checkpoint in `out`.
+        tensorboard: Whether TensorBoard's event files are written too.
 
     Returns:
         The model file.
@@ -47,7 +57,13 @@ def train_student(
             "run `flarekd fuse`",
         )
     student = settings.student
-    console.info(f"student: {len(sources)} cases with fused labels")
+
+    def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
+        half = volume.device.type == "cuda"
+        found = predict_logits(network, volume, student.patch, step=student.step, half=half)
+        labels: NDArray[np.uint8] = found.logits.max(0).indices.to(torch.uint8).numpy()
+        return labels
+
     plan = Plan(
         role="student",
         network={
@@ -58,6 +74,7 @@ def train_student(
         build=StudentUNet,
         settings=student,
         grid=Grid(student.spacing, student.patch, tumor_only=False),
+        segment=segment,
         labels=NAMES,
         label_ids=tuple(range(len(NAMES))),
         inference={"step": student.step, "windows": student.windows},
@@ -73,4 +90,5 @@ def train_student(
         resume=resume,
         screen=console,
         draw=draw_curves,
+        tensorboard=tensorboard,
     )

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from flarekd import config, console, device
 from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
 from flarekd.labels import NAMES, TUMOR
 from flarekd.report.curves import draw_curves
 from flarekd.teacher.network import TeacherUNet
+from flarekd.teacher.windows import Probe, segment_slices
+from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
-from flarekd.training.session import Plan, Resume, run
+from flarekd.training.resume import Resume
+from flarekd.training.session import run
 
 
 def train_teacher(
-    cohort: Path, out: Path, settings: config.Config, device_name: str, resume: Resume
+    cohort: Path,
+    out: Path,
+    settings: config.Config,
+    device_name: str,
+    resume: Resume,
+    *,
+    tensorboard: bool = False,
 ) -> Path:
     """Train the 2D tumour teacher.
 
@@ -25,6 +38,7 @@ def train_teacher(
         settings: The configuration.
         device_name: As `device.choose` takes it.
         resume: What to do with a checkpoint in `out`.
+        tensorboard: Whether TensorBoard's event files are written too.
 
     Returns:
         The model file.
@@ -37,13 +51,20 @@ def train_teacher(
         )
     sources = [Source(case.case, case.image, case.label) for case in cases if case.label]
     teacher = settings.teacher
-    console.info(f"teacher: {len(sources)} cases with annotated tumours")
+
+    def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
+        probe = Probe(teacher.probe, teacher.min_foreground)
+        shape, half = volume.shape[1:], volume.device.type == "cuda"
+        found = segment_slices(network, volume, teacher.patch[1:], shape, probe=probe, half=half)
+        return found.labels
+
     plan = Plan(
         role="teacher",
         network={"classes": 2, "channels": teacher.channels, "attention": teacher.attention},
         build=TeacherUNet,
         settings=teacher,
         grid=Grid((0.0, *teacher.spacing), teacher.patch, tumor_only=True),
+        segment=segment,
         labels=(NAMES[0], NAMES[TUMOR]),
         label_ids=(0, TUMOR),
         inference={"probe": teacher.probe, "min_foreground": teacher.min_foreground},
@@ -58,4 +79,5 @@ def train_teacher(
         resume=resume,
         screen=console,
         draw=draw_curves,
+        tensorboard=tensorboard,
     )

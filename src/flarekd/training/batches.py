@@ -10,7 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -22,7 +24,8 @@ from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.imaging.store import StoredCase
 from flarekd.protocol import Training
 from flarekd.training import augment
-from flarekd.training.sampling import Zyx, draw_start, is_forced
+from flarekd.training.ranks import ALONE, Ranks
+from flarekd.training.sampling import Pick, Strata, Zyx, draw_pick, draw_place, is_forced, stratify
 
 Batch = tuple[Tensor, Tensor]
 Made = TypeVar("Made")
@@ -59,14 +62,19 @@ class Batches:
         statistics: What normalises HU.
         seed: Of the run; a batch depends on it and the iteration alone, so a resumed run sees the
             same ones.
+        ranks: This process among those that train together; each makes its part of one large batch.
         device: Where batches are normalised, augmented, and found.
+        skipped: Case to how many samples were drawn anew because it could not be read.
     """
 
     cases: Sequence[StoredCase]
     settings: Training
     statistics: IntensityStatistics
     seed: int
+    ranks: Ranks = ALONE
     device: torch.device = CPU
+    skipped: dict[str, int] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __call__(self, iteration: int) -> Batch:
         """The batch of `iteration`, read and augmented."""
@@ -74,7 +82,8 @@ class Batches:
 
     def read(self, iteration: int) -> list[Region]:
         """Read what the batch of `iteration` is made from; for a GPU, into pinned memory."""
-        return [self._read_sample(iteration, index) for index in range(self.settings.batch)]
+        first = self.ranks.rank * self.settings.batch
+        return [self._read_sample(iteration, first + i) for i in range(self.settings.batch)]
 
     def augment(self, raw: Sequence[Region]) -> Batch:
         """Normalise and augment what was read, on the device.
@@ -99,35 +108,57 @@ class Batches:
             return images.squeeze(2), target.squeeze(1)
         return images, target
 
+    @cached_property
+    def _strata(self) -> Strata:
+        return stratify(self.cases) if self.settings.lesions else ()
+
     def _read_sample(self, iteration: int, index: int) -> Region:
         generator = np.random.default_rng([self.seed, iteration, index])
-        case = self.cases[int(generator.integers(len(self.cases)))]
-        patch, shape = self.settings.patch, self.settings.oversize
-        start = draw_start(
-            generator,
-            case,
-            patch,
-            shape,
-            forced=is_forced(index, self.settings.batch, self.settings.foreground),
-            class_weights=self.settings.class_weights,
-        )
-        draw = augment.sample(generator, self.settings.augmentation)
+        unreadable: set[int] = set()
+        while True:
+            pick = draw_pick(
+                generator,
+                len(self.cases),
+                self._strata,
+                self.settings.lesions,
+                forced=self._is_forced(index),
+                without=unreadable,
+            )
+            try:
+                return self._crop(generator, pick, index)
+            except (InputError, OSError, ValueError, RuntimeError) as error:
+                unreadable.add(pick.case)
+                self._pass_over(self.cases[pick.case].case, error, len(unreadable))
+
+    def _is_forced(self, index: int) -> bool:
+        whole = self.ranks.size * self.settings.batch
+        return is_forced(index, whole, self.settings.foreground)
+
+    def _crop(self, generator: np.random.Generator, pick: Pick, index: int) -> Region:
+        case, settings = self.cases[pick.case], self.settings
+        start = draw_place(generator, case, pick, settings, forced=self._is_forced(index))
+        draw = augment.sample(generator, settings.augmentation)
+        shape = settings.oversize
         if not draw.is_spatial:  # then nothing but the patch in the middle is needed
             z, y, x = (
                 first + (outer - inner) // 2
-                for first, outer, inner in zip(start, shape, patch, strict=True)
+                for first, outer, inner in zip(start, shape, settings.patch, strict=True)
             )
-            start, shape = (z, y, x), patch
-        try:
-            hu, labels, inside = _read(case, start, shape)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"cannot read training case {case.case!r}: {error}",
-                "remove its file from the store; the next run makes it again",
-            ) from error
+            start, shape = (z, y, x), settings.patch
+        hu, labels, inside = _read(case, start, shape)
         if self.device.type == "cuda":
             hu, labels = hu.pin_memory(), labels.pin_memory()
         return Region(hu, labels, inside, shape, draw)
+
+    def _pass_over(self, case: str, error: Exception, unreadable: int) -> None:
+        """Count a case that cannot be read, or stop where that is not wanted or none is left."""
+        if self.settings.on_unreadable == "stop" or unreadable == len(self.cases):
+            raise InputError(
+                f"cannot read training case {case!r}: {error}",
+                "remove its file from the store; the next run makes it again",
+            ) from error
+        with self._lock:
+            self.skipped[case] = self.skipped.get(case, 0) + 1
 
     def _normalize(self, region: Region) -> Batch:
         """The whole region, float32 and uint8 (z, y, x), on the device; outside the scan it is 0.

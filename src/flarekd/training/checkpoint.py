@@ -6,6 +6,7 @@ Safetensors with a JSON header, written whole or not at all, never a pickle.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from flarekd.errors import InputError
 from flarekd.imaging.atomic import replacing
 
 KEY = "flarekd-checkpoint"
+NAME = "checkpoint.safetensors"
+PREVIOUS = "checkpoint-previous.safetensors"
 
 
 def save(
@@ -49,6 +52,31 @@ def save(
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata=header)
+
+
+def keep_previous(folder: Path) -> None:
+    """Let the last checkpoint live on beside the one that is about to replace it."""
+    if (folder / NAME).exists():
+        # a copy, not a rename: at no moment is the folder without its last checkpoint
+        with replacing(folder / PREVIOUS) as temporary:
+            shutil.copyfile(folder / NAME, temporary)
+
+
+def latest(folder: Path) -> Path:
+    """The folder's newest checkpoint that can be read; the last one's path where there is none."""
+    for name in (NAME, PREVIOUS):
+        try:
+            read_facts(folder / name)
+        except InputError:
+            continue
+        return folder / name
+    return folder / NAME
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder's checkpoints."""
+    for name in (NAME, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from flarekd.errors import InputError
 from flarekd.imaging.atomic import write_text
 from flarekd.protocol import Optimizer, Training
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batch, ahead
+from flarekd.training.compiled import Compiled
+from flarekd.training.epoch import Epoch, check_collapse
 from flarekd.training.loss import deep_supervision_loss
+from flarekd.training.ranks import ALONE, Ranks
 from flarekd.training.schedule import poly_lr, warmup
 
-CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 LOADER_THREADS = 2
+_PRECISION = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-
-class DivergedError(InputError):
-    """The loss is not a number any more."""
+Judge = Callable[[nn.Module, int, torch.device], dict[str, Any]]
+"""Facts that an epoch's record gains, of the network in eval mode: `validation.Validation`."""
 
 
 def make_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
@@ -45,29 +49,8 @@ def make_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optim
     )
 
 
-@dataclass
-class Epoch:
-    """Sums over one epoch, for its line in log.jsonl."""
-
-    began: float = field(default_factory=time.monotonic)
-    losses: list[float] = field(default_factory=list)
-    dice: list[Tensor] = field(default_factory=list)
-    waited_s: float = 0.0
-
-    def record(self, number: int, iteration: int, lr: float) -> dict[str, Any]:
-        """The epoch as one JSON-like record; ``dsc`` is soft, a class, over its batches."""
-        dice = torch.stack(self.dice).mean(0)
-        elapsed_s = time.monotonic() - self.began
-        return {
-            "epoch": number,
-            "iteration": iteration,
-            "lr": lr,
-            "loss": sum(self.losses) / len(self.losses),
-            "dsc": [round(float(value), 4) for value in dice],
-            "seconds": round(elapsed_s, 2),
-            "iterations_per_s": round(len(self.losses) / elapsed_s, 3),
-            "data_wait_share": round(self.waited_s / elapsed_s, 4),
-        }
+def _unheard(_text: str) -> None:
+    """Where nobody listens."""
 
 
 @dataclass
@@ -77,10 +60,12 @@ class Trainer:
     Attributes:
         network: On its device.
         settings: The section of the configuration.
-        folder: Run folder; gets log.jsonl and the checkpoint.
+        folder: Run folder; gets log.jsonl and the checkpoints.
         seed: Of the run.
         identity: Hash of settings and data; a checkpoint of another identity is not continued.
         device: Where tensors go.
+        ranks: This process among those that train together.
+        warn: Told what a person should look at.
     """
 
     network: nn.Module
@@ -89,17 +74,26 @@ class Trainer:
     seed: int
     identity: str
     device: torch.device
+    ranks: Ranks = ALONE
+    warn: Callable[[str], None] = _unheard
 
     def __post_init__(self) -> None:
-        on_cuda = self.device.type == "cuda"
-        self.optimizer = make_optimizer(self.network, self.settings.optimizer)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=on_cuda)
+        settings = self.settings
+        self._lower = _PRECISION.get(settings.precision) if self.device.type == "cuda" else None
+        self.optimizer = make_optimizer(self.network, settings.optimizer)
+        # bf16 has float32's range and needs no scaling
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self._lower is torch.float16)
         self.average: dict[str, Tensor] = {}
-        if self.settings.optimizer.ema:
+        if settings.optimizer.ema:
             self.average = {k: v.clone() for k, v in self.network.state_dict().items()}
-        weights = self.settings.class_weights
+        weights = settings.class_weights
         self.class_weights = torch.tensor(weights, device=self.device) if weights else None
         self.iteration = 0
+        self.facts: dict[str, Any] = {}
+        self._epoch: dict[str, Any] | None = None
+        wrapped = self.ranks.wrap(self.network, self.device, 0.0 in settings.deep_supervision)
+        self._forward = Compiled(wrapped, self.warn) if settings.compile else wrapped
+        self._wrapped = wrapped
 
     @property
     def total(self) -> int:
@@ -108,96 +102,161 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the folder's checkpoint: the next iteration is what it would have been."""
-        average, facts = checkpoint.restore(self.folder / CHECKPOINT, self.network, self.optimizer)
+        path = checkpoint.latest(self.folder)
+        average, facts = checkpoint.restore(path, self.network, self.optimizer)
         self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
         self.iteration = int(facts["iteration"])
+        self.facts = facts.get("kept", {})
+        self._epoch = facts.get("epoch")
         if facts.get("scaler"):
             self.scaler.load_state_dict(facts["scaler"])
-        records = read_log(self.folder / LOG)
-        kept = [record for record in records if record["iteration"] <= self.iteration]
-        write_text(self.folder / LOG, "".join(json.dumps(record) + "\n" for record in kept))
+        if self.ranks.is_first:
+            records = read_log(self.folder / LOG)
+            kept = [record for record in records if record["iteration"] <= self.iteration]
+            write_text(self.folder / LOG, "".join(json.dumps(record) + "\n" for record in kept))
 
     def train(
         self,
         make_batch: Callable[[int], Batch],
         on_iteration: Callable[[int, int, str], None],
-        on_epoch: Callable[[], None],
+        on_epoch: Callable[[dict[str, Any]], None],
+        judge: Judge | None = None,
+        skipped: Mapping[str, int] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
         """Train from where it stands to the last iteration.
 
         Args:
-            make_batch: Batch of an iteration.
+            make_batch: Batch of an index; ``accumulate`` of them make an iteration.
             on_iteration: Told (done, total, note).
-            on_epoch: Called after each line of log.jsonl.
+            on_epoch: Called with each record of log.jsonl once it is written.
+            judge: Validates at the end of each epoch.
+            skipped: Cases that cannot be read and how many samples they missed; grows.
 
         Returns:
             The weights to keep: the averaged ones where the settings ask for them.
 
         Raises:
             DivergedError: If the loss becomes NaN or infinite.
+            CollapsedError: If the network labels nothing but background for too long.
         """
         self.network.train()
         saved = time.monotonic()
-        epoch = Epoch()
-        for (images, target), waited_s in ahead(
-            make_batch, self.iteration, self.total, LOADER_THREADS
-        ):
-            loss, dice = self._step(images.to(self.device), target.to(self.device))
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss became {loss} at iteration {self.iteration}",
-                    "lower optimizer.lr or raise optimizer.warmup",
-                )
-            epoch.losses.append(loss)
-            epoch.dice.append(dice)
+        epoch = Epoch(self._epoch)
+        for batches, waited_s in self._batches(make_batch):
+            epoch.add(*self._step(batches))
             epoch.waited_s += waited_s
             self.iteration += 1
-            on_iteration(self.iteration, self.total, f"loss {loss:.3f}")
-            if self.iteration % self.settings.iterations == 0:
-                number = self.iteration // self.settings.iterations
-                self._log(epoch.record(number, self.iteration, self._lr(self.iteration - 1)))
+            on_iteration(self.iteration, self.total, epoch.note())
+            ends = self.iteration % self.settings.iterations == 0
+            if ends:
+                record = self._end(epoch, judge, skipped)
+                on_epoch(record)
                 epoch = Epoch()
-                minutes = (time.monotonic() - saved) / 60
-                if minutes >= self.settings.checkpoint_minutes or self.iteration == self.total:
-                    self.save()
-                    saved = time.monotonic()
-                on_epoch()
+            if self._is_due(saved):
+                self.save(None if ends else epoch)
+                saved = time.monotonic()
         return self.average or self.network.state_dict()
 
-    def save(self) -> None:
-        """Write the checkpoint."""
+    def save(self, epoch: Epoch | None = None) -> None:
+        """Write the checkpoint.
+
+        Args:
+            epoch: The sums of an epoch that is not over.
+        """
         facts = {
             "iteration": self.iteration,
             "identity": self.identity,
+            "epochs": self.settings.epochs,
             "scaler": self.scaler.state_dict() if self.scaler.is_enabled() else None,
+            "epoch": epoch.facts() if epoch else None,
+            "kept": self.facts,
         }
-        path = self.folder / CHECKPOINT
-        checkpoint.save(path, self.network, self.optimizer, self.average, facts)
+        if self.ranks.is_first:
+            checkpoint.keep_previous(self.folder)
+            path = self.folder / checkpoint.NAME
+            checkpoint.save(path, self.network, self.optimizer, self.average, facts)
+
+    def judged(self) -> nn.Module:
+        """The network as it would be kept now, in eval mode."""
+        network = deepcopy(self.network)
+        if self.average:
+            network.load_state_dict(self.average)
+        return network.eval()
+
+    def _batches(self, make_batch: Callable[[int], Batch]) -> Iterator[tuple[list[Batch], float]]:
+        """The batches of each iteration to come, and the seconds waited for them."""
+        each = self.settings.accumulate
+        made = ahead(make_batch, self.iteration * each, self.total * each, LOADER_THREADS)
+        for batch, first_s in made:
+            others = [next(made) for _ in range(each - 1)]
+            yield [batch, *(other for other, _ in others)], first_s + sum(s for _, s in others)
+
+    def _is_due(self, saved: float) -> bool:
+        """Whether it is time for a checkpoint."""
+        if self.ranks.size > 1 and self.iteration % self.settings.iterations:
+            return False  # the sums of an epoch that is not over are each rank's own
+        due = time.monotonic() - saved >= self.settings.checkpoint_minutes * 60
+        return due or self.iteration == self.total
+
+    def _end(self, epoch: Epoch, judge: Judge | None, skipped: Mapping[str, int]) -> dict[str, Any]:
+        number = self.iteration // self.settings.iterations
+        record = epoch.record(number, self.iteration, self._lr(self.iteration - 1), self.ranks)
+        check_collapse(record, self.settings.collapse_epoch)
+        if skipped:
+            record["skipped"] = dict(skipped)
+        if judge is not None:
+            record |= judge(self.judged(), number, self.device)
+        if self.ranks.is_first:
+            with (self.folder / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        return record
 
     def _lr(self, iteration: int) -> float:
         settings = self.settings
         lr = poly_lr(settings.optimizer.lr, iteration // settings.iterations, settings.epochs)
         return lr * warmup(iteration, settings.optimizer.warmup)
 
-    def _step(self, images: Tensor, target: Tensor) -> tuple[float, Tensor]:
+    def _step(self, batches: list[Batch]) -> tuple[Tensor, Tensor, Tensor]:
         # dropout is the only randomness here; seeded by the iteration, a resumed run draws the same
         # masks
-        torch.manual_seed(self.seed * 1_000_003 + self.iteration)
+        torch.manual_seed(self.seed * 1_000_003 + self.iteration + 7919 * self.ranks.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(self.iteration)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.float16, enabled=self.scaler.is_enabled()):
-            outputs = self.network(images)
-        loss, dice = deep_supervision_loss(
-            outputs, target, self.settings.deep_supervision, self.class_weights
-        )
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own gap
+        found = []
+        for number, batch in enumerate(batches, 1):
+            with self._alone() if number < len(batches) else nullcontext():
+                found.append(self._backward(batch, len(batches)))
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.optimizer.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._update_average()
-        return float(loss.detach()), dice.cpu()
+        losses, dice, foreground = zip(*found, strict=True)
+        return torch.stack(losses).mean(), torch.stack(dice).mean(0), torch.stack(foreground).sum()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Gradients are averaged over the ranks with the last batch of a step only."""
+        if isinstance(self._wrapped, DistributedDataParallel):
+            return self._wrapped.no_sync()
+        return nullcontext()
+
+    def _backward(self, batch: Batch, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        images, target = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        with torch.autocast(self.device.type, self._lower, enabled=self._lower is not None):
+            outputs = self._forward(images)
+        loss, dice = deep_supervision_loss(
+            outputs,
+            target,
+            self.settings.deep_supervision,
+            self.class_weights,
+            self.ranks.total_with_gradient,
+        )
+        self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]  # torch's gap
+        with torch.no_grad():
+            # the background's logit is beaten somewhere: cheaper than an arg max of all classes
+            foreground = (outputs[0][:, 1:].amax(1) > outputs[0][:, 0]).sum()
+        return loss.detach(), dice, foreground
 
     def _update_average(self) -> None:
         if not self.average:
@@ -209,10 +268,6 @@ class Trainer:
                 self.average[name].lerp_(value, 1 - decay)
             else:
                 self.average[name].copy_(value)
-
-    def _log(self, record: dict[str, Any]) -> None:
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,22 +15,17 @@ import numpy as np
 from flarekd.errors import InputError
 from flarekd.imaging import store
 from flarekd.imaging.files import read_labels, read_volume
-from flarekd.imaging.intensity import (
-    FLARE22_STATISTICS,
-    IntensityStatistics,
-    foreground_sample,
-    statistics,
-)
-from flarekd.imaging.resampling import resample, resample_labels, target_shape
+from flarekd.imaging.resampling import resample, resample_labels
 from flarekd.labels import TUMOR
 from flarekd.ledger import stamp
 from flarekd.parallel import map_cases
+from flarekd.training.forecast import duration, forecast, size, stored_grid
 
-FEWEST_SAMPLES = 1000
-"""Fewer foreground voxels than this say nothing about intensities.
+Advance = Callable[[int, int, str], None]
+Say = Callable[[str], None]
 
-FLARE22's published statistics stand in.
-"""
+MEASURED_CASES = 8
+"""After so many the time that is left is told again, from what these took."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class _Job:
     source: Source
     grid: Grid
     path: Path
+    key: str
 
 
 def prepare(
@@ -66,7 +65,9 @@ def prepare(
     folder: Path,
     grid: Grid,
     jobs: int,
-    advance: Callable[[int, int, str], None],
+    advance: Advance,
+    *,
+    say: Say = lambda _: None,
 ) -> tuple[list[store.StoredCase], dict[str, str]]:
     """Make the store, or what is missing or out of date of it.
 
@@ -76,30 +77,29 @@ def prepare(
         grid: What to store.
         jobs: Processes.
         advance: Told (done, total, note).
+        say: Told what making it will cost.
 
     Returns:
         The stored cases in the order of `sources`, and what failed: case → reason.
+
+    Raises:
+        InputError: If the disk has no room for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    done, failed = 0, {}
-    todo = []
-    for source in sources:
-        path = folder / f"{source.case}.b2nd"
-        try:
-            current = store.is_current(path, _key(source, grid))
-        except OSError as error:
-            failed[source.case] = str(error)
-            continue
-        if current:
-            done += 1
-        else:
-            todo.append(_Job(source, grid, path))
+    todo, failed = _find_missing(sources, folder, grid, jobs, advance)
+    done = len(sources) - len(todo)
     advance(done, len(sources), "")
+    if todo:
+        _announce(todo, jobs, folder, say)
+    began, first = time.monotonic(), done
     for outcome in map_cases(_prepare_one, todo, jobs):
         done += 1
         if outcome.error is not None:
             failed[outcome.item.source.case] = outcome.error
         advance(done, len(sources), outcome.item.source.case)
+        if done - first == MEASURED_CASES and len(todo) > 2 * MEASURED_CASES:
+            left_s = (time.monotonic() - began) / MEASURED_CASES * (len(sources) - done)
+            say(f"training store: about {duration(left_s)} left, going by the first cases")
     cases = [
         store.open_case(folder / f"{source.case}.b2nd")
         for source in sources
@@ -108,25 +108,45 @@ def prepare(
     return cases, failed
 
 
-def intensity_statistics(
-    cases: Sequence[store.StoredCase], window: tuple[float, float] | None = None
-) -> IntensityStatistics:
-    """Clip limits, mean and standard deviation of the store's foreground (method.md §2).
+def _find_missing(
+    sources: Sequence[Source], folder: Path, grid: Grid, jobs: int, advance: Advance
+) -> tuple[list[_Job], dict[str, str]]:
+    """What has to be made, and which sources are not there, with the reason."""
 
-    Args:
-        cases: Of the store.
-        window: HU to clip to instead of percentiles; mean and deviation are then of what is left.
-    """
-    samples = []
-    for case in cases:
-        z, y, x = case.shape_zyx
-        samples.append(foreground_sample(*case.read((slice(0, z), slice(0, y), slice(0, x)))))
-    if sum(sample.size for sample in samples) < FEWEST_SAMPLES:
-        return FLARE22_STATISTICS
-    if window is None:
-        return statistics(samples)
-    clipped = np.clip(np.concatenate(samples), *window)
-    return IntensityStatistics(*window, float(clipped.mean()), float(clipped.std()))
+    def check(source: Source) -> _Job | OSError | None:
+        try:
+            key = _key(source, grid)
+        except OSError as error:
+            return error
+        path = folder / f"{source.case}{store.SUFFIX}"
+        return None if store.is_current(path, key) else _Job(source, grid, path, key)
+
+    todo, failed, current = [], {}, 0
+    # threads: hashing releases the interpreter lock, and there may be gigabytes to hash
+    with ThreadPoolExecutor(jobs) as pool:
+        for source, job in zip(sources, pool.map(check, sources), strict=True):
+            if isinstance(job, OSError):
+                failed[source.case] = str(job)
+            elif job is not None:
+                todo.append(job)
+            else:
+                current += 1
+                advance(current, len(sources), source.case)
+    return todo, failed
+
+
+def _announce(todo: Sequence[_Job], jobs: int, folder: Path, say: Say) -> None:
+    """Say what the store will cost; refuse what the disk has no room for."""
+    cost = forecast([job.source.image for job in todo], todo[0].grid.spacing)
+    replaced = sum(job.path.stat().st_size for job in todo if job.path.exists())
+    free = shutil.disk_usage(folder).free + replaced
+    say(cost.describe(free, jobs))
+    if cost.stored_bytes > free:
+        raise InputError(
+            f"the training store needs about {size(cost.stored_bytes)}, {str(folder)!r} has "
+            f"{size(free)} free",
+            "make room, or put the run folder on a larger disk",
+        )
 
 
 def store_hash(cases: Sequence[store.StoredCase]) -> str:
@@ -142,7 +162,6 @@ def _key(source: Source, grid: Grid) -> str:
 
 
 def _prepare_one(job: _Job) -> None:
-    key = _key(job.source, job.grid)
     volume, labels = read_volume(job.source.image), read_labels(job.source.labels)
     mismatch = volume.geometry.mismatch(labels.geometry)
     if mismatch:
@@ -153,15 +172,16 @@ def _prepare_one(job: _Job) -> None:
     ids = labels.array
     if job.grid.tumor_only:
         ids = (ids == TUMOR).astype(np.uint8)
-    own = volume.geometry.spacing_zyx
-    z, y, x = (wanted or have for wanted, have in zip(job.grid.spacing, own, strict=True))
-    shape = target_shape(volume.geometry.shape_zyx, own, (z, y, x))
+    own = volume.geometry
+    spacing, shape = stored_grid(own.shape_zyx, own.spacing_zyx, job.grid.spacing)
     hu = np.rint(resample(volume.array, shape)).clip(-32768, 32767).astype(np.int16)
     store.write_case(
         job.path,
         hu,
         resample_labels(ids, shape),
-        spacing_zyx=(z, y, x),
+        spacing_zyx=spacing,
         chunk_zyx=job.grid.chunk,
-        key=key,
+        key=job.key,
+        lesion_class=1 if job.grid.tumor_only else TUMOR,
+        own=own,
     )

@@ -1,0 +1,136 @@
+"""What is added up over one epoch, for its line in log.jsonl."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flarekd.errors import InputError
+from flarekd.training.ranks import ALONE, Ranks
+
+FLUSH = 10
+"""Steps whose results stay on the GPU before they are fetched: fetching each would idle it."""
+
+
+class DivergedError(InputError):
+    """The loss is not a number any more."""
+
+
+class CollapsedError(InputError):
+    """The network labels nothing but background."""
+
+
+class Epoch:
+    """Sums over the steps of an epoch.
+
+    Attributes:
+        losses: Of each step, fetched so far.
+        foreground: Voxels the network has labelled as foreground.
+        waited_s: Time the steps waited for their data.
+    """
+
+    def __init__(self, facts: dict[str, Any] | None = None) -> None:
+        """Begin, or go on from what `facts` of a checkpoint says."""
+        facts = facts or {"losses": [], "dice": [], "foreground": 0}
+        self.losses: list[float] = list(facts["losses"])
+        self._dice: list[float] = list(facts["dice"])
+        self.foreground = int(facts["foreground"])
+        self.waited_s = 0.0
+        self._began = time.monotonic()
+        self._new = 0
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, loss: Tensor, dice: Tensor, foreground: Tensor) -> None:
+        """Add a step; its tensors are fetched later.
+
+        Args:
+            loss: Scalar.
+            dice: Soft Dice (classes - 1,).
+            foreground: Scalar count of voxels.
+        """
+        self._pending.append((loss, dice, foreground))
+        self._new += 1
+        if len(self._pending) >= FLUSH or loss.device.type == "cpu":
+            self.flush()
+
+    def flush(self) -> None:
+        """Fetch what is pending.
+
+        Raises:
+            DivergedError: If a loss is NaN or infinite.
+        """
+        for loss, dice, foreground in self._pending:
+            value = float(loss)
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"the loss became {value} in step {len(self.losses) + 1} of its epoch",
+                    "lower optimizer.lr, raise optimizer.warmup, or set precision: bf16; "
+                    "then train anew",
+                )
+            self.losses.append(value)
+            sums = dice.double().tolist()
+            self._dice = [a + b for a, b in zip(self._dice or [0.0] * len(sums), sums, strict=True)]
+            self.foreground += int(foreground)
+        self._pending.clear()
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on within the epoch, JSON-like."""
+        self.flush()
+        return {"losses": self.losses, "dice": self._dice, "foreground": self.foreground}
+
+    def note(self) -> str:
+        """Loss, mean soft Dice, speed and waiting, for a progress line."""
+        if not self.losses:
+            return ""
+        elapsed_s = max(time.monotonic() - self._began, 1e-9)
+        dice = sum(self._dice) / len(self._dice) / len(self.losses)
+        return (
+            f"loss {self.losses[-1]:.3f} · DSC {dice:.3f} · {self._new / elapsed_s:.2f} it/s"
+            f" · {100 * self.waited_s / elapsed_s:.0f} % waiting for data"
+        )
+
+    def record(
+        self, number: int, iteration: int, lr: float, ranks: Ranks = ALONE
+    ) -> dict[str, Any]:
+        """The epoch as one JSON-like record, over all ranks.
+
+        ``dsc`` is soft, a class, over the epoch's batches.
+        """
+        self.flush()
+        elapsed_s = max(time.monotonic() - self._began, 1e-9)
+        count = len(self.losses)
+        sums = torch.tensor([sum(self.losses), self.foreground, *self._dice], dtype=torch.float64)
+        loss, foreground, *dice = (ranks.total(sums) / ranks.size).tolist()
+        return {
+            "epoch": number,
+            "iteration": iteration,
+            "lr": lr,
+            "loss": loss / count,
+            "dsc": [round(value / count, 4) for value in dice],
+            "foreground": round(foreground / count),
+            "seconds": round(elapsed_s, 2),
+            "iterations_per_s": round(self._new / elapsed_s, 3),
+            "data_wait_share": round(self.waited_s / elapsed_s, 4),
+        }
+
+
+def check_collapse(record: dict[str, Any], collapse_epoch: int) -> None:
+    """Stop a network that has learned to label nothing.
+
+    Args:
+        record: Of an epoch, as `Epoch.record` makes it.
+        collapse_epoch: The epoch by which there must be foreground; 0 never asks.
+
+    Raises:
+        CollapsedError: If that epoch has come and no voxel was labelled as foreground in it.
+    """
+    if collapse_epoch and record["epoch"] == collapse_epoch and record["foreground"] == 0:
+        raise CollapsedError(
+            f"after {collapse_epoch} epochs the network labels nothing but background",
+            "look at curves.png; lower optimizer.lr or optimizer.momentum (nnU-Net takes 0.95 "
+            "then), raise foreground or class_weights, and train anew; collapse_epoch: 0 goes on",
+        )
