@@ -1,9 +1,11 @@
 """Augmentation alone, per sample on one core: flarekd against batchgeneratorsv2.
 
 Both get the same regions of one phantom, the same list of transforms with the same probabilities
-and ranges, and take turns in one process. Needs ``pip install batchgeneratorsv2==0.3.6``, then::
+and ranges, and take turns in one process. Times are the processor's, so that other work on the
+machine counts little. "peer linear" interpolates images linearly, its own default and nnU-Net's;
+"peer cubic" cubically, as flarekd does. Needs ``pip install batchgeneratorsv2==0.3.6``, then::
 
-    taskset -c 0 python -m benchmarks.augmentation
+    OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.augmentation
 """
 
 from __future__ import annotations
