@@ -1,7 +1,7 @@
 """Linear operators along one axis: Gaussian smoothing, and the way through a coarser grid.
 
-Each is a matrix with its rule at the border inside, zero but for a band about its diagonal. Multiplied
-block by block it beats convolution on a CPU by far.
+Each is a matrix with its rule at the border inside, zero but for a band about its diagonal.
+Multiplied block by block it beats convolution on a CPU by far.
 """
 
 from __future__ import annotations
