@@ -1,7 +1,4 @@
-"""The command line: parse, load the configuration, call one stage.
-
-No logic, and no torch at start.
-"""
+"""The command line: parse, load the configuration, call one stage. No logic, no torch at start."""
 
 from __future__ import annotations
 
@@ -83,6 +80,9 @@ Extend = Annotated[
 ]
 TensorBoard = Annotated[
     bool, typer.Option("--tensorboard", help="Write event files too (flarekd[track]).")
+]
+Init = Annotated[
+    Path | None, typer.Option("--init", help="Model file to start from; what fits is taken.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
@@ -176,6 +176,7 @@ def train_teacher(
     extend: Extend = False,
     tensorboard: TensorBoard = False,
     device: Device = "auto",
+    init: Init = None,
 ) -> None:
     """Train the 2D attention U-Net on the cases with annotated tumours."""
     from flarekd import config
@@ -183,7 +184,7 @@ def train_teacher(
 
     resolved = config.load(config_file or config.builtin("flare23"), settings or [])
     how = _resume(resume, extend)
-    stage(cohort, out, resolved, device, how, tensorboard=tensorboard)
+    stage(cohort, out, resolved, device, how, tensorboard=tensorboard, init=init)
 
 
 @app.command("pseudo-tumor")
@@ -220,6 +221,7 @@ def train_student(
     extend: Extend = False,
     tensorboard: TensorBoard = False,
     device: Device = "auto",
+    init: Init = None,
 ) -> None:
     """Train the small 3D U-Net on the fused labels."""
     from flarekd import config
@@ -234,6 +236,7 @@ def train_student(
         device_name=device,
         resume=_resume(resume, extend),
         tensorboard=tensorboard,
+        init=init,
     )
 
 
@@ -265,6 +268,29 @@ def evaluate(
     from flarekd.stages.evaluate import evaluate as stage
 
     stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
+
+
+@app.command("import-nnunet")
+def import_nnunet(
+    checkpoint: Annotated[Path, typer.Option(help="checkpoint_final.pth (v2) or *.model (v1).")],
+    out: Annotated[Path, typer.Option("--out", help="Model file to write (*.safetensors).")],
+    plans: Annotated[
+        Path | None,
+        typer.Option(help="plans.json (v2), *.model.pkl or plans.pkl (v1); looked for nearby."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names of the outputs beside the background: liver,spleen,tumor"),
+    ] = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(help="Where x, y, z of its training arrays run to; LPS where left out."),
+    ] = None,
+) -> None:
+    """Turn a plain U-Net of nnU-Net v1 or v2 into a model file; no code in it is run."""
+    from flarekd.stages.import_nnunet import import_nnunet as stage
+
+    stage(checkpoint, plans, out, labels=labels, orientation=orientation)
 
 
 def main() -> None:

@@ -5,12 +5,92 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 LEAKY_SLOPE = 0.01
 
+EPS = 1e-5
+
 _CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+class _NormAct(torch.autograd.Function):
+    """Instance norm and leaky ReLU that keep nothing but their result for the way back.
+
+    Apart they keep the norm's input too, which makes half of all activations a network holds while
+    it trains. It need not be known: from y = leaky(γ·h + β) follows h = (leaky⁻¹(y) - β) / γ, and
+    the norm's gradient is a function of h and the standard deviation. The work is done by batch
+    norm's kernels, as in torch's own instance norm; on the way back they are told β for a mean and
+    1/γ for an inverse deviation, by which they find h.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """From (n, c, ...) to the same shape; `weight` γ and `bias` β are (c,)."""
+        samples = image.shape[0]
+        flat = image.reshape(1, -1, *image.shape[2:])
+        scale, shift = weight.repeat(samples), bias.repeat(samples)
+        normed, _, inverse_sd = torch.native_batch_norm(
+            flat, scale, shift, None, None, True, 0.0, EPS
+        )
+        result = functional.leaky_relu_(normed, LEAKY_SLOPE).view(image.shape)
+        ctx.save_for_backward(result, scale, shift, inverse_sd)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of image, weight and bias."""
+        result, scale, shift, inverse_sd = ctx.saved_tensors
+        flat = (1, -1, *result.shape[2:])
+        backward = torch.ops.aten.leaky_relu_backward
+        gradient = backward(gradients[0], result, LEAKY_SLOPE, True)
+        normed = functional.leaky_relu(result, 1 / LEAKY_SLOPE)
+        by_image, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(
+            gradient.reshape(flat),
+            normed.reshape(flat),
+            scale * scale * inverse_sd,  # times 1/γ this is the slope γ/σ
+            None,
+            None,
+            shift,
+            1 / scale,
+            True,
+            EPS,
+            [True, True, True],
+        )
+        by_weight, by_bias = (part.view(result.shape[:2]).sum(0) for part in (by_scale, by_shift))
+        return by_image.view(result.shape), by_weight, by_bias
+
+
+class NormAct(nn.Module):
+    """Instance norm (affine, eps 1e-5) → leaky ReLU 0.01.
+
+    On the CPU, in float32, it trains with half the memory of the two apart; results are the same
+    bit for bit, gradients up to rounding.
+
+    Args:
+        channels: Of the input (n, channels, ...).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Float (n, channels, ...) of the same shape."""
+        if torch.is_grad_enabled() and self._is_invertible(image):
+            result: Tensor = _NormAct.apply(image, self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch's own gap
+            return result
+        normed = functional.instance_norm(image, weight=self.weight, bias=self.bias, eps=EPS)
+        return functional.leaky_relu_(normed, LEAKY_SLOPE)
+
+    def _is_invertible(self, image: Tensor) -> bool:
+        """Whether the way back loses no more than rounding: not in half, nor with γ far below β."""
+        if image.device.type != "cpu" or image.dtype != torch.float32:
+            return False
+        return bool((self.bias.abs() < 100 * self.weight.abs()).all())
 
 
 def conv_block(
@@ -32,19 +112,22 @@ def conv_block(
     padding = tuple(size // 2 for size in kernel)
     return nn.Sequential(
         _CONV[dims](in_channels, out_channels, tuple(kernel), tuple(stride), padding),
-        _NORM[dims](out_channels, eps=1e-5, affine=True),
-        nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+        NormAct(out_channels),
     )
 
 
 def conv_stage(
-    in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]
+    in_channels: int,
+    out_channels: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    convs: int = 2,
 ) -> nn.Sequential:
-    """Two convolution blocks; the first one strides."""
+    """`convs` convolution blocks of one kernel; the first one strides."""
     ones = (1,) * len(kernel)
     return nn.Sequential(
         conv_block(in_channels, out_channels, kernel, stride),
-        conv_block(out_channels, out_channels, kernel, ones),
+        *(conv_block(out_channels, out_channels, kernel, ones) for _ in range(convs - 1)),
     )
 
 

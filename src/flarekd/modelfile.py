@@ -20,6 +20,12 @@ from flarekd.imaging.intensity import IntensityStatistics
 
 FORMAT: Literal[1] = 1
 KEY = "flarekd"
+Orientation = Literal["LPS", "LPI", "LAS", "LAI", "RPS", "RPI", "RAS", "RAI"]
+"""Where the axes x, y, z of arrays run to: the patient's left or right, back or front, up or down.
+
+Everything in flarekd is ``LPS`` (as ITK means it); imported networks may have been trained on
+other arrays.
+"""
 
 
 class ModelCard(BaseModel):
@@ -32,7 +38,7 @@ class ModelCard(BaseModel):
         labels: Name of each output, background first.
         label_ids: Id written for each output.
         spacing: Millimetres (z, y, x); a teacher's z is 0, each case keeping its own.
-        orientation: Axes of the arrays it was trained on; always ``LPS`` as ITK means it.
+        orientation: Axes of the arrays it was trained on; of flarekd's own always ``LPS``.
         patch: Voxels (z, y, x).
         intensity: Clip limits, mean and standard deviation in HU.
         fingerprint: What the cohort was like that it was trained on; empty where not known.
@@ -49,7 +55,7 @@ class ModelCard(BaseModel):
     labels: tuple[str, ...] = Field(min_length=2)
     label_ids: tuple[int, ...]
     spacing: tuple[float, float, float]
-    orientation: Literal["LPS"] = "LPS"
+    orientation: Orientation = "LPS"
     patch: tuple[int, int, int]
     intensity: tuple[float, float, float, float]
     fingerprint: dict[str, Any] = {}

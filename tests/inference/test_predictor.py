@@ -157,6 +157,25 @@ def test_a_loaded_network_is_the_saved_one_ready_for_inference(tmp_path):
     assert ready.card.model_dump_json() == card("student").model_dump_json()
 
 
+@pytest.mark.parametrize(
+    ("role", "code", "axes"),
+    [
+        ("student", "RAS", (-1, -2)),
+        ("student", "LPI", (-3,)),
+        ("teacher", "RAI", (-1, -2)),  # slices have no z to turn
+        ("teacher", "LAS", (-2,)),
+    ],
+)
+def test_a_network_of_other_axes_runs_on_windows_turned_round(tmp_path, role, code, axes):
+    image = torch.randn(1, 1, *((8, 16, 16) if role == "student" else (32, 32)))
+    plain = load(model(tmp_path, role), role).network
+    turned = load(model(tmp_path, role, orientation=code), role).network
+    assert not turned.training
+    with torch.no_grad():
+        assert torch.equal(turned(image), plain(image.flip(axes)).flip(axes))
+        assert not torch.equal(turned(image), plain(image))
+
+
 @pytest.mark.parametrize(("is_a", "needed"), [("teacher", "student"), ("student", "teacher")])
 def test_a_model_of_the_other_role_is_refused(tmp_path, is_a, needed):
     path = model(tmp_path, is_a)

@@ -77,14 +77,16 @@ class Cohort:
     def fused(self, name):
         return self.path / "fused" / f"{name}.nii.gz"
 
-    def train(self, role, *settings, resume="never"):
+    def train(self, role, *settings, resume="never", init=None):
         (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
         resolved = config.load(config.builtin("quick"), [*TINY, *settings])
         table, out = self.path / "cohort.csv", self.path / role
         if role == "teacher":
-            return train_teacher(table, out, resolved, "cpu", resume)
+            return train_teacher(table, out, resolved, "cpu", resume, init=init)
         fused = self.path / "fused"
-        return train_student(table, fused, out, resolved, device_name="cpu", resume=resume)
+        return train_student(
+            table, fused, out, resolved, device_name="cpu", resume=resume, init=init
+        )
 
     def stored(self, role):
         folder = self.path / role / "store"
@@ -260,3 +262,23 @@ def test_a_student_without_any_fused_label_is_refused(cohort):
     with pytest.raises(InputError, match=r"no training case of .* has a label in .*fused"):
         cohort.train("student")
     assert not (cohort.path / "student").exists()
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_training_starts_from_another_model_file(cohort, role, capsys):
+    cohort.add("a", {1, 14})
+    first = cohort.train(role, f"{role}.epochs=0")
+    start = first.rename(cohort.path / "start.safetensors")
+    given = read_weights(start)
+    capsys.readouterr()
+    path = cohort.train(role, f"{role}.epochs=0", "seed=7", init=start)
+    assert all(torch.equal(value, given[name]) for name, value in read_weights(path).items())
+    assert f"{len(given)} of {len(given)} tensors start from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_start_that_is_no_model_is_refused_before_anything_is_written(cohort, role):
+    cohort.add("a", {1, 14})
+    with pytest.raises(InputError, match="is not a model file"):
+        cohort.train(role, init=cohort.image("a"))
+    assert not (cohort.path / role).exists()

@@ -70,6 +70,32 @@ def test_evaluation_is_deterministic_and_every_weight_learns():
     assert torch.equal(network(image), network(image))
 
 
+def test_kernels_depths_and_biases_can_be_those_of_another_u_net():
+    network = StudentUNet(
+        3,
+        (2, 4),
+        ((1, 2, 2),),
+        kernels=((1, 3, 3), (3, 1, 5)),
+        decoder_kernels=((1, 1, 3),),
+        convs=(1, 3),
+        decoder_convs=(2,),
+        bias=True,
+    )
+    shapes = {name: tuple(w.shape) for name, w in network.named_parameters() if w.ndim == 5}
+    assert shapes == {
+        "encoder.0.0.0.weight": (2, 1, 1, 3, 3),
+        "encoder.1.0.0.weight": (4, 2, 3, 1, 5),
+        "encoder.1.1.0.weight": (4, 4, 3, 1, 5),
+        "encoder.1.2.0.weight": (4, 4, 3, 1, 5),
+        "up.0.weight": (4, 2, 1, 2, 2),
+        "decoder.0.0.0.weight": (2, 4, 1, 1, 3),
+        "decoder.0.1.0.weight": (2, 2, 1, 1, 3),
+        "heads.0.weight": (3, 2, 1, 1, 1),
+    }
+    assert {"up.0.bias", "heads.0.bias"} <= dict(network.named_parameters()).keys()
+    assert tuple(network.eval()(torch.zeros(1, 1, 3, 8, 6)).shape) == (1, 3, 3, 8, 6)
+
+
 def test_stages_and_strides_must_fit():
     with pytest.raises(ValueError, match="3 stages need 2 strides, got 4"):
         StudentUNet(2, channels=(2, 4, 6))

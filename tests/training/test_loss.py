@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from flarekd.training.loss import deep_supervision_loss, dice_cross_entropy, soft_dice
+from flarekd.training.loss import deep_supervision_loss, dice_cross_entropy
 
 
 def numpy_loss(logits, target, classes):
@@ -36,7 +36,7 @@ def test_a_perfect_prediction_costs_minus_one():
 def test_dice_is_pooled_over_the_batch_and_leaves_background_out():
     target = torch.tensor([[[1, 1, 1, 1]], [[0, 0, 0, 0]]])
     logits = torch.zeros(2, 2, 1, 4)
-    dice = soft_dice(logits, target)
+    _, dice = dice_cross_entropy(logits, target)
     assert dice.shape == (1,)
     # one half everywhere: 2·(4·½) / (8·½ + 4); per sample it would be 2/3 and 0
     assert float(dice) == pytest.approx(0.5, abs=1e-5)
@@ -51,6 +51,65 @@ def test_class_weights_weigh_cross_entropy_and_dice():
     expected = entropy - (5.0 * dice[0] + 0.5 * dice[1]) / 5.5
     torch.testing.assert_close(weighted, expected)
     assert float(weighted) != float(plain)
+
+
+def plain_loss(logits, target, weights):
+    """The loss as torch's own parts make it, each of them differentiated by autograd."""
+    probability = torch.softmax(logits, dim=1)
+    one_hot = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)
+    axes = (0, *range(2, logits.ndim))
+    overlap, total = (probability * one_hot).sum(axes), (probability + one_hot).sum(axes)
+    dice = ((2 * overlap + 1e-5) / (total + 1e-5))[1:]
+    share = torch.ones(len(dice)) if weights is None else weights[1:]
+    entropy = functional.cross_entropy(logits, target, weight=weights)
+    return entropy - (share * dice).sum() / share.sum()
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 4.0, 0.5, 2.0)])
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7)])
+def test_gradients_equal_those_of_autograd(shape, weights):
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(2, 4, *shape)).requires_grad_()
+    target = torch.randint(0, 3, (2, *shape))  # class 3 is nowhere
+    weights = None if weights is None else torch.tensor(weights)
+    value, _ = dice_cross_entropy(logits, target, weights)
+    (2.5 * value).backward()
+    again = logits.detach().clone().requires_grad_()
+    expected = plain_loss(again, target, weights)
+    (2.5 * expected).backward()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(logits.grad, again.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_a_confident_mistake_costs_its_distance_and_still_has_a_gradient():
+    logits = torch.tensor([[[200.0, 0.0], [0.0, 200.0]]], requires_grad=True)
+    target = torch.tensor([[1, 1]])
+    value, _ = dice_cross_entropy(logits, target)
+    value.backward()
+    # cross-entropy (200 + 0) / 2; Dice 2·1 / (1 + 2)
+    assert float(value.detach()) == pytest.approx(100 - 2 / 3, abs=1e-4)
+    # in float32 the softmax of 200 is 1 and its slope 0: the cross-entropy alone pulls
+    torch.testing.assert_close(logits.grad, torch.tensor([[[0.5, 0.0], [-0.5, 0.0]]]))
+
+
+def test_sums_over_more_voxels_than_float32_counts_one_by_one_are_exact():
+    side = 4100  # 16.8 million voxels: one more than 2**24 is lost when ones are added in float32
+    target = torch.ones(1, side, side, dtype=torch.int64)
+    target[0, 0, :7] = 0
+    logits = torch.tensor([-1.0, 1.0])[None, :, None, None].expand(1, 2, side, side)
+    _, dice = dice_cross_entropy(logits, target)
+    p, ones = 1 / (1 + np.exp(-2)), side**2 - 7
+    assert float(dice) == pytest.approx(2 * ones * p / (side**2 * p + ones), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [(4, 8), (3, 5), (2, 7)])
+def test_targets_shrink_to_the_nearest_voxel(size):
+    target = torch.randint(0, 3, (2, 8, 16))
+    outputs = [torch.randn(2, 3, 8, 16), torch.randn(2, 3, *size)]
+    small = functional.interpolate(target[:, None].float(), size=size, mode="nearest-exact")
+    loss, _ = deep_supervision_loss(outputs, target, (0.0, 1.0))
+    expected, _ = dice_cross_entropy(outputs[1], small[:, 0].long())
+    torch.testing.assert_close(loss, expected)
 
 
 def test_deep_supervision_adds_the_levels_with_their_weights():

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from flarekd.errors import InputError
 from flarekd.imaging.resampling import resample, target_shape
 from flarekd.imaging.volume import Volume
-from flarekd.modelfile import ModelCard, file_hash, read_card, read_weights
+from flarekd.modelfile import ModelCard, Orientation, file_hash, read_card, read_weights
 
+CANONICAL: Orientation = "LPS"
 AIR_HU = -300.0
 """What is below is air, lung or padding: a window of nothing else holds no organ and no tumour."""
 
@@ -48,6 +49,28 @@ class Predictor:
         return float(self.card.statistics.normalize(np.asarray([AIR_HU]))[0])
 
 
+class Reoriented(nn.Module):
+    """A network trained on arrays whose axes run otherwise: turns windows round and logits back.
+
+    Windows, their rules and labels stay in LPS; flipping is exact, so nothing else changes.
+
+    Args:
+        network: Maps (n, 1, …) to (n, C, …).
+        orientation: Axes x, y, z of its arrays.
+        axes: Axes of its windows: 3, or 2 for slices.
+    """
+
+    def __init__(self, network: nn.Module, orientation: Orientation, axes: int) -> None:
+        super().__init__()
+        self.network = network
+        self.flips = [-1 - axis for axis in range(axes) if orientation[axis] != CANONICAL[axis]]
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Logits (n, C, …) of (n, 1, …), both along LPS."""
+        logits: Tensor = self.network(windows.flip(self.flips))
+        return logits.flip(self.flips)
+
+
 def load(
     path: Path,
     role: Literal["teacher", "student"],
@@ -76,4 +99,6 @@ def load(
         raise InputError(
             f"the weights of {str(path)!r} do not fit its card: {first}", "the file is damaged"
         ) from error
+    if card.orientation != CANONICAL:
+        network = Reoriented(network, card.orientation, 3 if role == "student" else 2)
     return Predictor(network.to(device).eval(), card, device, file_hash(path))

@@ -14,9 +14,11 @@ from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
 from flarekd.imaging.files import list_scans
 from flarekd.labels import NAMES
+from flarekd.memory import keep_freed_memory
 from flarekd.report.curves import draw_curves
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
+from flarekd.training.initial import open_initial
 from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.resume import Resume
@@ -32,6 +34,7 @@ def train_student(
     device_name: str,
     resume: Resume,
     tensorboard: bool = False,
+    init: Path | None = None,
 ) -> Path:
     """Train the small 3D student on all training cases that have fused labels.
 
@@ -43,10 +46,13 @@ def train_student(
         device_name: As `device.choose` takes it.
         resume: What to do with a checkpoint in `out`.
         tensorboard: Whether TensorBoard's event files are written too.
+        init: Model file to start from.
 
     Returns:
         The model file.
     """
+    keep_freed_memory()
+    initial = open_initial(init) if init else None
     fused = list_scans(labels)
     cases = [case for case in read_cohort(cohort) if case.split == "train"]
     lacking = [case.case for case in cases if case.case not in fused]
@@ -80,6 +86,7 @@ def train_student(
         inference={"step": student.step, "windows": student.windows},
         seed=settings.seed,
         config=config.dump(settings),
+        initial=initial,
         missing=dict.fromkeys(lacking, f"no label in {labels}; run `flarekd fuse`"),
     )
     return run(

@@ -12,9 +12,11 @@ from flarekd import config, console, device
 from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
 from flarekd.labels import NAMES, TUMOR
+from flarekd.memory import keep_freed_memory
 from flarekd.report.curves import draw_curves
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
+from flarekd.training.initial import open_initial
 from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.resume import Resume
@@ -29,6 +31,7 @@ def train_teacher(
     resume: Resume,
     *,
     tensorboard: bool = False,
+    init: Path | None = None,
 ) -> Path:
     """Train the 2D tumour teacher.
 
@@ -39,10 +42,13 @@ def train_teacher(
         device_name: As `device.choose` takes it.
         resume: What to do with a checkpoint in `out`.
         tensorboard: Whether TensorBoard's event files are written too.
+        init: Model file to start from.
 
     Returns:
         The model file.
     """
+    keep_freed_memory()
+    initial = open_initial(init) if init else None
     cases = [case for case in read_cohort(cohort) if case.split == "train" and case.has_tumor_label]
     if not cases:
         raise InputError(
@@ -70,6 +76,7 @@ def train_teacher(
         inference={"probe": teacher.probe, "min_foreground": teacher.min_foreground},
         seed=settings.seed,
         config=config.dump(settings),
+        initial=initial,
     )
     return run(
         plan,

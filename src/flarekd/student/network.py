@@ -16,12 +16,18 @@ class StudentUNet(nn.Module):
 
     The published one has 5,640,656 + 240·classes parameters: 5,644,256 with 15 outputs. Its first
     encoder stage has (1, 3, 3) kernels where it does not downsample z, every other stage (3, 3, 3),
-    as nnU-Net v1 builds it.
+    as nnU-Net v1 builds it. The arguments after `strides` are for the plain U-Nets of others, whose
+    weights ``flarekd import-nnunet`` reads.
 
     Args:
         classes: Outputs, background included.
         channels: Features of each stage, full resolution first.
         strides: One (z, y, x) stride for each step between stages.
+        kernels: Odd (z, y, x) kernel of each encoder stage; None for the published ones.
+        decoder_kernels: Of each decoder level, full resolution first; None for (3, 3, 3).
+        convs: Convolutions of each encoder stage; None for two.
+        decoder_convs: Of each decoder level; None for two.
+        bias: Whether transposed convolutions and heads have one (nnU-Net v2).
     """
 
     def __init__(
@@ -29,26 +35,41 @@ class StudentUNet(nn.Module):
         classes: int,
         channels: Sequence[int] = (16, 32, 64, 128, 256),
         strides: Sequence[Sequence[int]] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
+        *,
+        kernels: Sequence[Sequence[int]] | None = None,
+        decoder_kernels: Sequence[Sequence[int]] | None = None,
+        convs: Sequence[int] | None = None,
+        decoder_convs: Sequence[int] | None = None,
+        bias: bool = False,
     ) -> None:
         super().__init__()
-        if len(strides) != len(channels) - 1:
-            message = f"{len(channels)} stages need {len(channels) - 1} strides, got {len(strides)}"
+        levels = len(channels) - 1
+        if len(strides) != levels:
+            message = f"{len(channels)} stages need {levels} strides, got {len(strides)}"
             raise ValueError(message)
         self.divisor = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
         first_kernel = (1 if strides[0][0] == 1 else 3, 3, 3)
-        encoder = [conv_stage(1, channels[0], first_kernel, (1, 1, 1))]
-        for before, after, stride in zip(channels, channels[1:], strides, strict=False):
-            encoder.append(conv_stage(before, after, (3, 3, 3), stride))
-        self.encoder = nn.ModuleList(encoder)
+        kernels = kernels or (first_kernel, *((3, 3, 3),) * levels)
+        decoder_kernels = decoder_kernels or ((3, 3, 3),) * levels
+        steps = zip(
+            (1, *channels[:-1]),
+            channels,
+            kernels,
+            ((1, 1, 1), *strides),
+            convs or (2,) * (levels + 1),
+            strict=True,
+        )
+        self.encoder = nn.ModuleList(conv_stage(*step) for step in steps)
         up, decoder = [], []
         for below, here, stride in zip(channels[1:], channels, strides, strict=False):
             size = (stride[0], stride[1], stride[2])
-            up.append(nn.ConvTranspose3d(below, here, size, size, bias=False))
-            decoder.append(conv_stage(2 * here, here, (3, 3, 3), (1, 1, 1)))
+            up.append(nn.ConvTranspose3d(below, here, size, size, bias=bias))
+        for here, kernel, count in zip(
+            channels[:-1], decoder_kernels, decoder_convs or (2,) * levels, strict=True
+        ):
+            decoder.append(conv_stage(2 * here, here, kernel, (1, 1, 1), count))
         self.up, self.decoder = nn.ModuleList(up), nn.ModuleList(decoder)
-        self.heads = nn.ModuleList(
-            nn.Conv3d(here, classes, 1, bias=False) for here in channels[:-1]
-        )
+        self.heads = nn.ModuleList(nn.Conv3d(here, classes, 1, bias=bias) for here in channels[:-1])
         self.apply(he_init)
 
     def forward(self, image: Tensor) -> list[Tensor] | Tensor:
@@ -68,8 +89,8 @@ class StudentUNet(nn.Module):
             skips.append(feature)
         features: list[Tensor] = []
         for level in reversed(range(len(self.decoder))):
-            upsampled = self.up[level](feature)
-            feature = self.decoder[level](torch.cat((upsampled, skips[level]), dim=1))
+            # unnamed, so that nothing outlives its use: these are the largest tensors of all
+            feature = self.decoder[level](torch.cat((self.up[level](feature), skips[level]), dim=1))
             features.insert(0, feature)
         logits = heads_out(self.heads, features, self.training)
         return logits if self.training else logits[0]

@@ -19,9 +19,9 @@ GATED_LEVELS = 3
 class PlainLevel(nn.Module):
     """A decoder level of nnU-Net: upsample, concatenate [up, skip], two convolution blocks."""
 
-    def __init__(self, below: int, here: int) -> None:
+    def __init__(self, below: int, here: int, bias: bool = False) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(below, here, 2, 2, bias=False)
+        self.up = nn.ConvTranspose2d(below, here, 2, 2, bias=bias)
         self.block = conv_stage(2 * here, here, (3, 3), (1, 1))
 
     def forward(self, feature: Tensor, skip: Tensor) -> Tensor:
@@ -78,6 +78,7 @@ class TeacherUNet(nn.Module):
             both axes.
         attention: ``published`` (the code's blocks), ``equations`` (Eq. 1 and 2 literally) or
             ``none``.
+        bias: Whether plain levels' transposed convolutions and the heads have one (nnU-Net v2).
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class TeacherUNet(nn.Module):
         classes: int,
         channels: Sequence[int] = (32, 64, 128, 256, 480, 480, 480, 480),
         attention: Attention = "published",
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.divisor = 2 ** (len(channels) - 1)
@@ -94,12 +96,10 @@ class TeacherUNet(nn.Module):
         self.encoder = nn.ModuleList(encoder)
         deepest = len(channels) - 2
         self.decoder = nn.ModuleList(
-            _level(deepest - level, channels[level + 1], channels[level], attention)
+            _level(deepest - level, channels[level + 1], channels[level], attention, bias)
             for level in range(deepest + 1)
         )
-        self.heads = nn.ModuleList(
-            nn.Conv2d(here, classes, 1, bias=False) for here in channels[:-1]
-        )
+        self.heads = nn.ModuleList(nn.Conv2d(here, classes, 1, bias=bias) for here in channels[:-1])
         self.apply(he_init)
         for module in self.modules():
             if isinstance(module, NonLocal):
@@ -128,13 +128,13 @@ class TeacherUNet(nn.Module):
         return logits if self.training else logits[0]
 
 
-def _level(height: int, below: int, here: int, attention: Attention) -> nn.Module:
+def _level(height: int, below: int, here: int, attention: Attention, bias: bool) -> nn.Module:
     """The decoder level `height` steps above the deepest one (method.md §3.2.
 
     Plain, non-local, three gated, open).
     """
     if height == 0 or attention == "none":
-        return PlainLevel(below, here)
+        return PlainLevel(below, here, bias)
     literal = attention == "equations"
     if height == 1 and not literal:
         return AttentionLevel(below, here, "nonlocal", literal)

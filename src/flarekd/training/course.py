@@ -16,6 +16,7 @@ from flarekd.modelfile import save_model
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batches
 from flarekd.training.fingerprint import Fingerprint, intensity_statistics, take_fingerprint
+from flarekd.training.initial import Initial, start_from
 from flarekd.training.loop import LOG, Trainer, read_log
 from flarekd.training.plan import Place, Plan, Prepared
 from flarekd.training.resume import Resume, continues
@@ -50,7 +51,7 @@ def train(plan: Plan, prepared: Prepared, place: Place, resume: Resume) -> Mappi
         [prepared.cases[i] for i in indices]
         for indices in split([case.case for case in prepared.cases], settings.fold)
     )
-    network = _network(plan, place)
+    network = _network(plan, None if goes_on else plan.initial, place)
     trainer = Trainer(
         network, settings, place.folder, plan.seed, prepared.identity, place.device,
         place.ranks, place.screen.warn,
@@ -89,13 +90,18 @@ class _Course:
             "iterations": self.trainer.iteration,
             **facts,
         }
+        if self.plan.initial:
+            summary["initial"] = self.plan.initial.sha256
         card = self.plan.card(self.statistics, self.fingerprint, summary, self.prepared.trained_on)
         save_model(self.place.folder / name, weights, card)
 
 
-def _network(plan: Plan, place: Place) -> nn.Module:
+def _network(plan: Plan, initial: Initial | None, place: Place) -> nn.Module:
     torch.manual_seed(plan.seed)
-    return plan.build(**plan.network).to(place.device)
+    network = plan.build(**plan.network)
+    for sentence in start_from(initial, network) if initial else ():
+        place.screen.info(sentence)
+    return network.to(place.device)
 
 
 def _begin(course: _Course, goes_on: bool) -> None:

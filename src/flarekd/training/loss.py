@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 SMOOTH = 1e-5
 
@@ -15,28 +15,52 @@ Total = Callable[[Tensor], Tensor]
 
 
 def _own(sums: Tensor) -> Tensor:
+    """The sums of one process that holds the whole batch."""
     return sums
 
 
-def soft_dice(logits: Tensor, target: Tensor, total: Total = _own) -> Tensor:
-    """Soft Dice of each foreground class over the whole batch ("batch dice", background excluded).
+class _Sums(torch.autograd.Function):
+    """What cross-entropy and Dice sum over all voxels, in one softmax and one tensor of its size.
 
-    Args:
-        logits: float (n, classes, ...).
-        target: int64 (n, ...), 0..classes-1.
-        total: Adds up the sums of all processes that hold a part of the batch.
+    Written out because autograd would keep or make half a dozen tensors as large as the logits (a
+    one-hot target, two softmaxes, their products), and making those costs more than computing them.
 
-    Returns:
-        float (classes - 1,): (2·Σp·t + s) / (Σp + Σt + s) with s = 1e-5 per class.
+    With p = softmax(z), t the target and w_t its weight, forward gives Σ -w_t·log p_t and, a class,
+    O_c = Σ p_c·[t = c] and P_c = Σ p_c. The gradient of g·(sums) with respect to a voxel's z_c is
+    p_c·(gP_c + gE·w_t - m) + [t = c]·(gO_t·p_t - gE·w_t) with m = Σ_k gP_k·p_k + gO_t·p_t.
     """
-    probability = torch.softmax(logits.float(), dim=1)
-    one_hot = torch.zeros_like(probability).scatter_(1, target.unsqueeze(1), 1.0)
-    axes = [0, *range(2, logits.ndim)]
-    overlap = (probability * one_hot).sum(axes)
-    both = probability.sum(axes) + one_hot.sum(axes)
-    overlap, both = total(torch.stack((overlap, both)))
-    dice: Tensor = (2 * overlap + SMOOTH) / (both + SMOOTH + 1e-8)
-    return dice[1:]
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over float (n, classes, ...) and int64 (n, ...); `weights` is (classes,)."""
+        target = target.unsqueeze(1)
+        logarithm = torch.log_softmax(logits, dim=1)
+        entropy = -(logarithm.gather(1, target) * weights[target]).sum()
+        probability = logarithm.exp_()
+        hit = probability.gather(1, target)
+        # row by row, or a float32 would have to count beyond what it can tell apart
+        rows = hit.numel() // hit.shape[-1]
+        overlap = hit.new_zeros(rows, logits.shape[1])
+        overlap.scatter_add_(1, target.reshape(rows, -1), hit.reshape(rows, -1))
+        ctx.save_for_backward(probability, target, weights)
+        return entropy, overlap.sum(0), probability.sum([0, *range(2, logits.ndim)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Gradient of the logits from those of the three sums."""
+        by_entropy, by_overlap, by_total = grads
+        probability, target, weights = ctx.saved_tensors
+        hit = probability.gather(1, target) * by_overlap[target]
+        weight = weights[target] * by_entropy
+        mean = torch.einsum("nc...,c->n...", probability, by_total).unsqueeze(1) + hit
+        common = weight - mean
+        gradient = torch.empty_like(probability)
+        for label in range(len(by_total)):
+            part = slice(label, label + 1)
+            torch.mul(probability[:, part], common + by_total[label], out=gradient[:, part])
+        return gradient.scatter_add_(1, target, hit - weight), None, None
 
 
 def dice_cross_entropy(
@@ -47,22 +71,33 @@ def dice_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy minus mean soft Dice, weighted 1:1.
 
+    The soft Dice of a class, over the whole batch ("batch dice"), is (2·Σp·t + s) / (Σp + Σt + s)
+    with s = 1e-5; the mean leaves background out.
+
     Args:
         logits: float (n, classes, ...).
-        target: int64 (n, ...).
+        target: int64 (n, ...), 0..classes-1.
         class_weights: Weight of each class (classes,) in the cross-entropy and, background left
             out, in the mean Dice; None weighs all alike.
-        total: As in `soft_dice`.
+        total: Adds up the sums (1 + 3·classes,) of all processes that hold a part of the batch.
 
     Returns:
-        The loss, between -1 and infinity, and the soft Dice of each foreground class, detached.
+        The loss, between -1 and infinity, and the soft Dice of each foreground class
+        (classes - 1,), detached.
     """
-    dice = soft_dice(logits, target, total)
-    entropy = functional.cross_entropy(logits.float(), target, weight=class_weights)
-    if class_weights is None:
-        return entropy - dice.mean(), dice.detach()
-    weights = class_weights[1:]
-    return entropy - (weights * dice).sum() / weights.sum(), dice.detach()
+    classes = logits.shape[1]
+    weights = logits.new_ones(classes) if class_weights is None else class_weights
+    weights = weights.float()
+    sums = _Sums.apply(logits.float(), target, weights)  # type: ignore[no-untyped-call]  # torch's own gap
+    counts = torch.bincount(target.flatten(), minlength=classes)
+    joined = total(torch.cat((sums[0][None], sums[1], sums[2], counts)))
+    sizes = [1, classes, classes, classes]
+    entropy, overlap, predicted, counts = torch.split(joined, sizes)  # type: ignore[no-untyped-call]  # torch's own gap
+    dice: Tensor = (2 * overlap + SMOOTH) / (predicted + counts + SMOOTH + 1e-8)
+    dice = dice[1:]
+    mean_entropy = entropy.squeeze(0) / (weights * counts).sum()
+    mean_dice = (weights[1:] * dice).sum() / weights[1:].sum()
+    return mean_entropy - mean_dice, dice.detach()
 
 
 def deep_supervision_loss(
@@ -79,7 +114,7 @@ def deep_supervision_loss(
         target: int64 (n, ...), full resolution.
         weights: One a level; a level of weight 0 is left out.
         class_weights: As in `dice_cross_entropy`.
-        total: As in `soft_dice`.
+        total: As in `dice_cross_entropy`.
 
     Returns:
         The loss, and the soft Dice (classes - 1,) at full resolution.
@@ -94,9 +129,15 @@ def deep_supervision_loss(
     loss = loss * weights[0]
     for logits, weight in zip(outputs[1:], weights[1:], strict=True):
         if weight > 0:
-            small = functional.interpolate(
-                target.unsqueeze(1).float(), size=logits.shape[2:], mode="nearest-exact"
-            )
-            coarse, _ = dice_cross_entropy(logits, small.squeeze(1).long(), class_weights, total)
+            small = _shrink(target, logits.shape[2:])
+            coarse, _ = dice_cross_entropy(logits, small, class_weights, total)
             loss = loss + weight * coarse
     return loss, dice
+
+
+def _shrink(target: Tensor, shape: Sequence[int]) -> Tensor:
+    """Labels (n, ...) at another size: those of the nearest voxels, the upper of two."""
+    for axis, (have, want) in enumerate(zip(target.shape[1:], shape, strict=True), start=1):
+        nearest = (2 * torch.arange(want, device=target.device) + 1) * have // (2 * want)
+        target = target.index_select(axis, nearest)
+    return target

@@ -15,6 +15,7 @@ from flarekd.imaging.store import StoredCase
 from flarekd.modelfile import ModelCard
 from flarekd.protocol import Training
 from flarekd.training.fingerprint import Fingerprint
+from flarekd.training.initial import Initial
 from flarekd.training.prepare import Grid
 from flarekd.training.ranks import Ranks
 from flarekd.training.screen import Screen
@@ -38,6 +39,7 @@ class Plan:
         seed: Of the run.
         config: The resolved configuration as YAML, for the run folder.
         missing: Cases that should have been sources and why they are not; named at the end.
+        initial: A model to start from.
     """
 
     role: Literal["teacher", "student"]
@@ -52,6 +54,7 @@ class Plan:
     seed: int
     config: str
     missing: Mapping[str, str] = field(default_factory=dict)
+    initial: Initial | None = None
 
     def card(
         self,

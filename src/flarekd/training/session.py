@@ -108,6 +108,7 @@ def _prepare(plan: Plan, sources: Sequence[Source], place: Place) -> Prepared:
     trained_on = store_hash(cases)
     facts = plan.settings.model_dump(mode="json", exclude=NOT_LEARNED)
     parts = [plan.role, plan.network, facts, plan.seed, trained_on]
+    parts += [plan.initial.sha256] if plan.initial else []
     if place.ranks.size > 1:
         parts.append(place.ranks.size)  # other ranks draw other batches
     return Prepared(cases, failed, stamp(*parts), trained_on)
