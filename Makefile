@@ -26,7 +26,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs configs README.md CHANGELOG.md
+	$(BIN)/codespell src tests docs configs benchmarks README.md CHANGELOG.md
 
 check: lint test
 

@@ -1,21 +1,28 @@
 """Augmentation as the paper's code executes it (method.md §5), drawn and applied apart.
 
-``sample`` draws the parameters of one patch, ``apply`` is a pure function of image, labels and
-parameters; every transform can so be replayed and tested without randomness. All spatial transforms
-act in the slice plane, the same for every slice of a 3D patch, and are one resampling.
+``sample`` draws the parameters of one patch, ``apply`` is a pure function of images, labels and
+parameters; every transform can so be replayed and tested without randomness. It runs where the
+images lie, and random fields are drawn on the CPU: a GPU gives the values the CPU gives, to float
+precision. All spatial transforms act in the slice plane, the same for every slice of a 3D patch,
+and are one resampling.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from flarekd.protocol import Augmentation, Range
+from flarekd.training import transforms
+from flarekd.training.linear import wide_gaussian
+from flarekd.training.warp import warp
 
 Zyx = tuple[int, int, int]
 
@@ -95,34 +102,64 @@ def sample(generator: np.random.Generator, settings: Augmentation) -> Draw:
     )
 
 
-def apply(image: Tensor, labels: Tensor, draw: Draw, patch: Zyx) -> tuple[Tensor, Tensor]:
-    """Turn an oversized region into a training patch, in the order of method.md §5.
+def apply(
+    images: Tensor | Sequence[Tensor],
+    labels: Tensor | Sequence[Tensor],
+    draws: Sequence[Draw],
+    patch: Zyx,
+) -> tuple[Tensor, Tensor]:
+    """Turn oversized regions into training patches, in the order of method.md §5.
 
     Args:
-        image: float32 (z, y, x), normalised, at least as large as `patch`.
-        labels: uint8 (z, y, x).
-        draw: What to do.
-        patch: Shape of the result.
+        images: n of float32 (z, y, x), normalised, each at least as large as `patch`: a tensor
+            (n, z, y, x), or tensors of various shapes.
+        labels: n of uint8 (z, y, x), each of its image's shape.
+        draws: n, what to do with each.
+        patch: Shape of a result.
 
     Returns:
-        The patch, float32, and its labels, uint8.
+        The patches, float32 (n, z, y, x), and their labels, uint8; new arrays on the images'
+        device.
     """
-    image, labels = spatial(image, labels, draw, patch)
-    if draw.noise is not None:
-        image = noise(image, *draw.noise)
-    if draw.blur is not None:
-        image = blur(image, draw.blur)
-    if draw.brightness is not None:
-        image = image * draw.brightness
-    if draw.contrast is not None:
-        image = contrast(image, draw.contrast)
-    if draw.low_resolution is not None:
-        image = low_resolution(image, draw.low_resolution)
-    if draw.gamma_inverted is not None:
-        image = -gamma(-image, draw.gamma_inverted)
-    if draw.gamma is not None:
-        image = gamma(image, draw.gamma)
-    return image, labels
+    device = images[0].device
+    results = torch.empty((len(draws), *patch), device=device)
+    moved = torch.empty((len(draws), *patch), dtype=torch.uint8, device=device)
+    for index, (image, ids, draw) in enumerate(zip(images, labels, draws, strict=True)):
+        results[index], moved[index] = spatial(image, ids, draw, patch)
+
+    def each(name: str, transform: Callable[[Tensor, Any], object], *, vector: bool = True) -> None:
+        _transform(results, [getattr(draw, name) for draw in draws], transform, vector=vector)
+
+    each("noise", transforms.add_noise, vector=False)
+    each("blur", transforms.blur, vector=False)
+    each("brightness", Tensor.mul_)
+    each("contrast", transforms.scale_contrast)
+    each("low_resolution", transforms.lower_resolution, vector=False)
+    each("gamma_inverted", partial(transforms.bend_gamma, inverted=True))
+    each("gamma", transforms.bend_gamma)
+    return results, moved
+
+
+def _transform(
+    images: Tensor,
+    parameters: Sequence[Any],
+    transform: Callable[[Tensor, Any], object],
+    *,
+    vector: bool,
+) -> None:
+    """Let a transform act in place on the samples whose parameter is not None."""
+    chosen = [index for index, value in enumerate(parameters) if value is not None]
+    if not chosen:
+        return
+    values: Any = [parameters[index] for index in chosen]
+    if vector:
+        values = torch.tensor(values, device=images.device).view(-1, 1, 1, 1)
+    if chosen[-1] - chosen[0] + 1 == len(chosen):  # neighbours: nothing need be copied
+        transform(images[chosen[0] : chosen[-1] + 1], values)
+    else:
+        part = images[chosen]
+        transform(part, values)
+        images[chosen] = part
 
 
 def spatial(image: Tensor, labels: Tensor, draw: Draw, patch: Zyx) -> tuple[Tensor, Tensor]:
@@ -130,107 +167,59 @@ def spatial(image: Tensor, labels: Tensor, draw: Draw, patch: Zyx) -> tuple[Tens
 
     Image by cubic interpolation with 0 outside, labels linearly per class at a threshold of one
     half.
+
+    Args:
+        image: float32 (z, y, x), at least as large as `patch`.
+        labels: uint8 (z, y, x).
+        draw: What to do.
+        patch: Shape of the result.
+
+    Returns:
+        float32 and uint8 of shape `patch`, maybe views of the arguments.
     """
     z, y, x = ((outer - inner) // 2 for outer, inner in zip(image.shape, patch, strict=True))
     image, labels = image[z : z + patch[0]], labels[z : z + patch[0]]
     if not draw.is_spatial:
         crop = (slice(None), slice(y, y + patch[1]), slice(x, x + patch[2]))
         return image[crop], labels[crop]
-    grid = _grid(draw, image.shape[1:], patch[1:]).to(image.device)
-    moved = _grid_sample(image, grid, "bicubic")
-    moved_labels = torch.zeros(patch, dtype=torch.uint8, device=labels.device)
-    for label in torch.unique(labels).tolist():
-        if label:
-            share = _grid_sample((labels == label).float(), grid, "bilinear")
-            moved_labels[share >= 0.5] = int(label)
-    return moved, moved_labels
+    rows, columns = places(draw, patch[1:], image.device)
+    height, width = image.shape[1:]
+    return warp(image, labels, rows + (height - 1) / 2, columns + (width - 1) / 2)
 
 
-def _grid(draw: Draw, source: tuple[int, ...], target: tuple[int, ...]) -> Tensor:
-    """Where each target pixel (y, x) looks in the source, as (1, y, x, 2) of x, y in -1..1."""
-    rows, columns = (torch.arange(size, dtype=torch.float32) - (size - 1) / 2 for size in target)
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    if draw.elastic is not None:
-        alpha, sigma, seed = draw.elastic
-        generator = torch.Generator().manual_seed(seed)
-        offsets = torch.rand((2, *target), generator=generator) * 2 - 1
-        offsets = gaussian_filter(offsets, sigma, axes=(1, 2), edge="zeros") * alpha
-        y, x = y + offsets[0], x + offsets[1]
+def places(draw: Draw, target: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each target pixel looks in the source: row and column from its centre, pixels."""
     angle = math.radians(draw.rotation)
     cosine, sine = math.cos(angle) * draw.scale, math.sin(angle) * draw.scale
-    y, x = y * cosine - x * sine, y * sine + x * cosine
-    height, width = source
-    return torch.stack((x * 2 / max(width - 1, 1), y * 2 / max(height - 1, 1)), dim=-1)[None]
+    rows, columns = (
+        torch.arange(size, dtype=torch.float32, device=device) - (size - 1) / 2 for size in target
+    )
+    y = (rows * cosine)[:, None] - columns * sine
+    x = (rows * sine)[:, None] + columns * cosine
+    if draw.elastic is not None:
+        alpha, sigma, seed = draw.elastic
+        down, right = elastic_field(target, sigma, seed, device)
+        y.add_(down, alpha=alpha * cosine)
+        x.add_(right, alpha=alpha * cosine)
+        if sine:
+            y.sub_(right, alpha=alpha * sine)
+            x.add_(down, alpha=alpha * sine)
+    return y, x
 
 
-def _grid_sample(stack: Tensor, grid: Tensor, mode: str) -> Tensor:
-    # slices ride along as channels, so one grid moves them all
-    return functional.grid_sample(
-        stack[None], grid, mode=mode, padding_mode="zeros", align_corners=True
-    )[0]
+def elastic_field(target: tuple[int, int], sigma: float, seed: int, device: torch.device) -> Tensor:
+    """Gaussian-smoothed U(−1, 1), float32 (2, y, x), the same on every device."""
+    field = uniform((2, *target), seed).to(device)
+    (down, up), (left, right) = (wide_gaussian(length, sigma, device) for length in target)
+    return right.along(up.along(left.along(down.along(field, 1), 2), 1), 2)
 
 
-def gaussian_filter(
-    stack: Tensor, sigma: float, axes: tuple[int, ...], edge: str = "reflect"
-) -> Tensor:
-    """Gaussian smoothing along some axes, truncated at 4 σ as scipy does.
+def uniform(shape: tuple[int, ...], seed: int) -> Tensor:
+    """White noise of U(−1, 1) in 256 steps, float32 on the CPU: eight numbers from each one drawn.
 
-    Args:
-        stack: float32, any number of axes.
-        sigma: Voxels.
-        axes: Which axes.
-        edge: ``reflect`` (scipy's: the edge voxel is repeated) or ``zeros`` outside.
+    Smoothed over hundreds of pixels as it is going to be, the steps leave no trace.
     """
-    radius = int(4 * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32, device=stack.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum())[None, None]
-    for axis in axes:
-        length = stack.shape[axis]
-        rows = stack.movedim(axis, -1)
-        flat = rows.reshape(-1, 1, length)
-        if edge == "zeros":
-            smooth = functional.conv1d(flat, kernel, padding=radius)
-        else:
-            index = torch.arange(-radius, length + radius, device=stack.device) % (2 * length)
-            index = torch.where(index < length, index, 2 * length - 1 - index)
-            smooth = functional.conv1d(flat[..., index], kernel)
-        stack = smooth.reshape(rows.shape).movedim(-1, axis)
-    return stack
-
-
-def noise(image: Tensor, sd: float, seed: int) -> Tensor:
-    """Add white Gaussian noise."""
-    generator = torch.Generator().manual_seed(seed)
-    return image + torch.randn(image.shape, generator=generator).to(image.device) * sd
-
-
-def blur(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur over all axes longer than one voxel."""
-    axes = tuple(axis for axis in range(image.ndim) if image.shape[axis] > 1)
-    return gaussian_filter(image, sigma, axes)
-
-
-def contrast(image: Tensor, factor: float) -> Tensor:
-    """Stretch intensities about their mean, kept within the range they had."""
-    mean = image.mean()
-    return ((image - mean) * factor + mean).clamp(image.min(), image.max())
-
-
-def low_resolution(image: Tensor, zoom: float) -> Tensor:
-    """Simulate a coarse scan: nearest neighbour down and cubic up again, in the slice plane."""
-    height, width = image.shape[1:]
-    small = (max(1, round(height * zoom)), max(1, round(width * zoom)))
-    coarse = functional.interpolate(image[None], size=small, mode="nearest-exact")
-    return functional.interpolate(
-        coarse, size=(height, width), mode="bicubic", align_corners=False
-    )[0]
-
-
-def gamma(image: Tensor, exponent: float) -> Tensor:
-    """Raise the intensity, scaled to 0..1, to a power; mean and standard deviation are restored."""
-    mean, sd = image.mean(), image.std()
-    low, high = image.min(), image.max()
-    span = (high - low).clamp_min(1e-7)
-    bent = ((image - low) / span) ** exponent * span + low
-    return (bent - bent.mean()) / bent.std().clamp_min(1e-8) * sd + mean
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 8), dtype=torch.int64)
+    words.random_(-(2**63), None, generator=torch.Generator().manual_seed(seed))
+    return words.view(torch.int8)[:count].view(shape).float().add_(0.5).div_(128)

@@ -1,6 +1,7 @@
 """Batches of a training run.
 
-Each is a pure function of seed and iteration, made ahead in threads.
+Each is a pure function of seed and iteration, made ahead in threads: its samples are read, and then
+normalised and augmented together, on the GPU where there is one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,14 +25,36 @@ from flarekd.imaging.store import StoredCase
 from flarekd.protocol import Training
 from flarekd.training import augment
 from flarekd.training.ranks import ALONE, Ranks
-from flarekd.training.sampling import Pick, Strata, draw_pick, draw_place, is_forced, stratify
+from flarekd.training.sampling import Pick, Strata, Zyx, draw_pick, draw_place, is_forced, stratify
 
 Batch = tuple[Tensor, Tensor]
+Made = TypeVar("Made")
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Region:
+    """What was read for one sample, as it is stored.
+
+    Attributes:
+        hu: int16 (z, y, x), what of the region lies inside the scan.
+        labels: uint8, of the same shape.
+        inside: Where that lies in the region.
+        shape: Of the region (z, y, x).
+        draw: How it is going to be augmented.
+    """
+
+    hu: Tensor
+    labels: Tensor
+    inside: tuple[slice, slice, slice]
+    shape: Zyx
+    draw: augment.Draw
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Makes the batch of any iteration.
+    """Makes the batch of any iteration: reads it, which is the processor's work, and augments it.
 
     Attributes:
         cases: The training store.
@@ -39,6 +63,7 @@ class Batches:
         seed: Of the run; a batch depends on it and the iteration alone, so a resumed run sees the
             same ones.
         ranks: This process among those that train together; each makes its part of one large batch.
+        device: Where batches are normalised, augmented, and found.
         skipped: Case to how many samples were drawn anew because it could not be read.
     """
 
@@ -47,29 +72,47 @@ class Batches:
     statistics: IntensityStatistics
     seed: int
     ranks: Ranks = ALONE
+    device: torch.device = CPU
     skipped: dict[str, int] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __call__(self, iteration: int) -> Batch:
-        """The batch of `iteration`.
+        """The batch of `iteration`, read and augmented."""
+        return self.augment(self.read(iteration))
+
+    def read(self, iteration: int) -> list[Region]:
+        """Read what the batch of `iteration` is made from; for a GPU, into pinned memory."""
+        first = self.ranks.rank * self.settings.batch
+        return [self._read_sample(iteration, first + i) for i in range(self.settings.batch)]
+
+    def augment(self, raw: Sequence[Region]) -> Batch:
+        """Normalise and augment what was read, on the device.
+
+        Args:
+            raw: From `read`.
 
         Returns:
             float32 (n, 1, z, y, x) and int64 (n, z, y, x); without the z axis where the patch has
             one slice.
         """
-        first = self.ranks.rank * self.settings.batch
-        samples = [self._sample(iteration, first + i) for i in range(self.settings.batch)]
-        images = torch.stack([image for image, _ in samples]).unsqueeze(1)
-        labels = torch.stack([labels for _, labels in samples]).long()
+        draws = [region.draw for region in raw]
+        regions = [self._normalize(region) for region in raw]
+        images, labels = augment.apply(
+            [image for image, _ in regions],
+            [ids for _, ids in regions],
+            draws,
+            self.settings.patch,
+        )
+        images, target = images.unsqueeze(1), labels.long()
         if self.settings.patch[0] == 1:
-            return images.squeeze(2), labels.squeeze(1)
-        return images, labels
+            return images.squeeze(2), target.squeeze(1)
+        return images, target
 
     @cached_property
     def _strata(self) -> Strata:
         return stratify(self.cases) if self.settings.lesions else ()
 
-    def _sample(self, iteration: int, index: int) -> Batch:
+    def _read_sample(self, iteration: int, index: int) -> Region:
         generator = np.random.default_rng([self.seed, iteration, index])
         unreadable: set[int] = set()
         while True:
@@ -82,34 +125,30 @@ class Batches:
                 without=unreadable,
             )
             try:
-                image, labels, draw = self._crop(generator, pick, index)
+                return self._crop(generator, pick, index)
             except (InputError, OSError, ValueError, RuntimeError) as error:
                 unreadable.add(pick.case)
                 self._pass_over(self.cases[pick.case].case, error, len(unreadable))
-                continue
-            return augment.apply(image, labels, draw, self.settings.patch)
 
     def _is_forced(self, index: int) -> bool:
         whole = self.ranks.size * self.settings.batch
         return is_forced(index, whole, self.settings.foreground)
 
-    def _crop(
-        self, generator: np.random.Generator, pick: Pick, index: int
-    ) -> tuple[Tensor, Tensor, augment.Draw]:
-        """Image, labels and what is to be done to them."""
+    def _crop(self, generator: np.random.Generator, pick: Pick, index: int) -> Region:
         case, settings = self.cases[pick.case], self.settings
         start = draw_place(generator, case, pick, settings, forced=self._is_forced(index))
         draw = augment.sample(generator, settings.augmentation)
-        size = settings.oversize if draw.is_spatial else settings.patch
-        if not draw.is_spatial:
+        shape = settings.oversize
+        if not draw.is_spatial:  # then nothing but the patch in the middle is needed
             z, y, x = (
                 first + (outer - inner) // 2
-                for first, outer, inner in zip(
-                    start, settings.oversize, settings.patch, strict=True
-                )
+                for first, outer, inner in zip(start, shape, settings.patch, strict=True)
             )
-            start = (z, y, x)
-        return *self._read(case, start, size), draw
+            start, shape = (z, y, x), settings.patch
+        hu, labels, inside = _read(case, start, shape)
+        if self.device.type == "cuda":
+            hu, labels = hu.pin_memory(), labels.pin_memory()
+        return Region(hu, labels, inside, shape, draw)
 
     def _pass_over(self, case: str, error: Exception, unreadable: int) -> None:
         """Count a case that cannot be read, or stop where that is not wanted or none is left."""
@@ -121,38 +160,53 @@ class Batches:
         with self._lock:
             self.skipped[case] = self.skipped.get(case, 0) + 1
 
-    def _read(
-        self, case: StoredCase, start: tuple[int, int, int], size: tuple[int, int, int]
-    ) -> Batch:
-        inside, target = [], []
-        for first, length, limit in zip(start, size, case.shape_zyx, strict=True):
-            low = max(first, 0)
-            high = max(min(first + length, limit), low)
-            inside.append(slice(low, high))
-            target.append(slice(low - first, high - first))
-        image = np.zeros(size, np.float32)  # 0 is the mean after normalisation
-        labels = np.zeros(size, np.uint8)
-        if all(part.start < part.stop for part in inside):
-            hu, ids = case.read((inside[0], inside[1], inside[2]))
-            image[tuple(target)] = self.statistics.normalize(hu)
-            labels[tuple(target)] = ids
-        return torch.from_numpy(image), torch.from_numpy(labels)
+    def _normalize(self, region: Region) -> Batch:
+        """The whole region, float32 and uint8 (z, y, x), on the device; outside the scan it is 0.
+
+        0 is the mean after normalisation, and the background.
+        """
+        image = torch.zeros(region.shape, device=self.device)
+        labels = torch.zeros(region.shape, dtype=torch.uint8, device=self.device)
+        labels[region.inside].copy_(region.labels, non_blocking=True)
+        hu = image[region.inside].copy_(region.hu.to(self.device, non_blocking=True))
+        hu.clamp_(self.statistics.lower, self.statistics.upper)
+        hu.sub_(self.statistics.mean).div_(self.statistics.sd)
+        return image, labels
+
+
+def _read(
+    case: StoredCase, start: Zyx, shape: Zyx
+) -> tuple[Tensor, Tensor, tuple[slice, slice, slice]]:
+    """Image and labels of what lies inside the case, and where in the region that is."""
+    source, target = [], []
+    for first, length, limit in zip(start, shape, case.shape_zyx, strict=True):
+        low = max(first, 0)
+        high = max(min(first + length, limit), low)
+        source.append(slice(low, high))
+        target.append(slice(low - first, high - first))
+    if any(part.start == part.stop for part in source):
+        nothing = torch.empty(0, 0, 0)
+        empty = slice(0, 0)
+        return nothing.short(), nothing.byte(), (empty, empty, empty)
+    hu, labels = case.read((source[0], source[1], source[2]))
+    inside = (target[0], target[1], target[2])
+    return torch.from_numpy(hu), torch.from_numpy(labels), inside
 
 
 def ahead(
-    make: Callable[[int], Batch], start: int, stop: int, threads: int
-) -> Iterator[tuple[Batch, float]]:
-    """Yield the batches of iterations `start` to `stop`, made ahead in threads.
+    make: Callable[[int], Made], start: int, stop: int, threads: int
+) -> Iterator[tuple[Made, float]]:
+    """Yield what `make` makes of iterations `start` to `stop`, ahead in threads.
 
     Threads, not processes: decompression and tensor work release the interpreter lock, nothing
     passes through /dev/shm, and an error in one is raised here.
 
     Yields:
-        A batch, and the seconds that the caller waited for it.
+        What was made, and the seconds that the caller waited for it.
     """
     depth = 2 * threads
     with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
-        waiting: deque[Future[Batch]] = deque()
+        waiting: deque[Future[Made]] = deque()
         following = start
         try:
             for _ in range(start, stop):

@@ -60,7 +60,7 @@ def train(plan: Plan, prepared: Prepared, place: Place, resume: Resume) -> Mappi
     statistics = intensity_statistics(training, settings.window)
     course = _Course(plan, prepared, place, trainer, statistics, take_fingerprint(training))
     _begin(course, goes_on)
-    batches = Batches(training, settings, statistics, plan.seed, ranks=place.ranks)
+    batches = Batches(training, settings, statistics, plan.seed, place.ranks, place.device)
     weights = _run(course, batches, _validation(course, held_out))
     if first:
         records = read_log(place.folder / LOG)
@@ -151,7 +151,9 @@ def _validation(course: _Course, held_out: Sequence[StoredCase]) -> Validation |
     if not held_out or not (settings.validation or settings.volumes_every):
         return None
     seed = plan.seed + VALIDATION_SEED
-    batches = Batches(held_out, still(settings), course.statistics, seed)
+    batches = Batches(
+        held_out, still(settings), course.statistics, seed, device=course.place.device
+    )
     return Validation(
         batches, held_out, course.statistics, plan.segment, settings, len(plan.labels),
         course.place.ranks,
