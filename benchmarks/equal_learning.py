@@ -35,14 +35,15 @@ from flarekd.imaging.resampling import resample, target_shape
 from flarekd.imaging.store import StoredCase
 from flarekd.inference.accumulate import Network
 from flarekd.inference.slabs import labels_from_logits
-from flarekd.labels import NAMES
+from flarekd.labels import NAMES, TUMOR
 from flarekd.metrics import score_case, summarize
 from flarekd.protocol import Optimizer, Student
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
 from flarekd.training.batches import Batches
+from flarekd.training.fingerprint import intensity_statistics
 from flarekd.training.loop import Trainer, make_optimizer
-from flarekd.training.prepare import Grid, intensity_statistics
+from flarekd.training.prepare import Grid
 from flarekd.training.schedule import poly_lr, warmup
 
 CASES, COHORT_SEED = 80, 11
@@ -108,9 +109,13 @@ def train_nnunet(settings: Student, seed: int) -> Network:
 def score(
     network: Network, settings: Student, statistics_: IntensityStatistics, cohort: Path
 ) -> dict[str, Any]:
-    """Mean scores over the held-out phantoms, at native resolution (protocol flare23)."""
+    """Mean scores over the held-out phantoms, at native resolution (protocol flare23).
+
+    The tumour's mean is that of the cases that have one: elsewhere finding nothing would score 1,
+    and a network that has learned nothing of tumours would do best.
+    """
     references = list_scans(cohort / "labelsVal")
-    records = []
+    records, tumors = [], []
     for case, path in list_scans(cohort / "imagesVal").items():
         volume, reference = read_volume(path), read_labels(references[case])
         spacing = volume.geometry.spacing_zyx
@@ -118,8 +123,11 @@ def score(
         tensor = torch.from_numpy(statistics_.normalize(hu))
         logits = predict_logits(network, tensor, settings.patch, step=settings.step).logits
         labels = labels_from_logits(logits, volume.array.shape)
-        records += score_case(labels, reference.array, spacing, "flare23")
-    return summarize(records)
+        scores = score_case(labels, reference.array, spacing, "flare23")
+        records += scores
+        if (reference.array == TUMOR).any():
+            tumors += [score for score in scores if score.label == TUMOR]
+    return summarize(records) | {"tumor": summarize(tumors)["tumor"]}
 
 
 def worker(arguments: argparse.Namespace) -> None:

@@ -29,8 +29,9 @@ from flarekd.memory import keep_freed_memory
 from flarekd.protocol import Student
 from flarekd.student.network import StudentUNet
 from flarekd.training.batches import Batches
+from flarekd.training.fingerprint import intensity_statistics
 from flarekd.training.loop import Trainer
-from flarekd.training.prepare import Grid, intensity_statistics
+from flarekd.training.prepare import Grid
 
 CASES, COHORT_SEED = 12, 5
 EPOCHS = 20

@@ -252,10 +252,11 @@ class Trainer:
             self.class_weights,
             self.ranks.total_with_gradient,
         )
-        self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]  # torch's gap
         with torch.no_grad():
             # the background's logit is beaten somewhere: cheaper than an arg max of all classes
             foreground = (outputs[0][:, 1:].amax(1) > outputs[0][:, 0]).sum()
+        del outputs  # the way back needs the memory more
+        self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]  # torch's gap
         return loss.detach(), dice, foreground
 
     def _update_average(self) -> None:
