@@ -85,7 +85,7 @@ def train_flarekd(
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(network, settings, folder, seed, "benchmark", torch.device("cpu"))
     batches = Batches(cases, settings, statistics_, seed)
-    network.load_state_dict(trainer.train(batches, lambda *_: None, lambda: None))
+    network.load_state_dict(trainer.train(batches, lambda *_: None, lambda _: None))
     return network.eval()
 
 

@@ -62,7 +62,7 @@ def train(settings: Student, out: Path) -> list[int]:
     trainer = Trainer(network, settings, out, 0, "benchmark", torch.device("cpu"))
     batches = Batches(cases, settings, intensity_statistics(cases), 0)
     kib: list[int] = []
-    trainer.train(batches, lambda *_: kib.append(resident_kib()), lambda: None)
+    trainer.train(batches, lambda *_: kib.append(resident_kib()), lambda _: None)
     return kib
 
 

@@ -102,7 +102,7 @@ def flarekd_steps(
     trainer = Trainer(network, settings, folder, 0, "benchmark", torch.device("cpu"))
     marks = [time.monotonic()]
     batches = Batches(data[0], settings, data[1], 0)
-    trainer.train(batches, lambda *_: marks.append(time.monotonic()), lambda: None)
+    trainer.train(batches, lambda *_: marks.append(time.monotonic()), lambda _: None)
     return [after - before for before, after in zip(marks, marks[1:], strict=False)]
 
 

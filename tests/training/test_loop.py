@@ -125,6 +125,34 @@ def test_a_resumed_teacher_draws_the_same_dropout(tmp_path, cases):
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
 
+def test_accumulated_batches_step_by_the_mean_of_their_gradients(tmp_path, cases):
+    changes = {"ema": 0.0, "clip": 1e6, "name": "sgd", "momentum": 0.0, "warmup": 0}
+    optimizer = STUDENT.optimizer.model_copy(update=changes)
+    settings = STUDENT.model_copy(
+        update={"optimizer": optimizer, "accumulate": 3, "epochs": 1, "iterations": 1}
+    )
+    make = Batches(cases, settings, STATISTICS, 5)
+    trainer = Trainer(student(), settings, tmp_path, 5, "identity", torch.device("cpu"))
+    trainer.train(make, lambda *_: None, lambda _: None)
+    other = Trainer(student(), settings, tmp_path, 5, "identity", torch.device("cpu"))
+    other.network.train()
+    losses = [float(other._backward(make(index), 1)[0]) for index in range(3)]
+    grads = {name: p.grad / 3 for name, p in trainer.network.named_parameters()}
+    mean = {name: p.grad / 3 for name, p in other.network.named_parameters()}
+    for name, grad in grads.items():
+        torch.testing.assert_close(3 * grad, mean[name], rtol=1e-4, atol=1e-6, msg=name)
+    assert read_log(tmp_path / LOG)[0]["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_a_resumed_run_of_accumulated_batches_equals_an_undisturbed_one(tmp_path, cases):
+    settings = STUDENT.model_copy(update={"accumulate": 2})
+    whole = train(tmp_path / "whole", cases, settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", cases, settings, stop=6)
+    resumed = train(tmp_path / "cut", cases, settings, resume=True)
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
 def test_the_log_states_what_a_person_wants_to_know(tmp_path, cases):
     train(tmp_path / "run", cases, STUDENT)
     lines = (tmp_path / "run" / LOG).read_text(encoding="utf-8").splitlines()

@@ -106,7 +106,7 @@ class Run:
         write_labels(paths[1], LabelMap(labels, GEOMETRY))
         return Source(case, *paths)
 
-    def train(self, how, resume="never"):
+    def train(self, how, resume="never", tensorboard=False):
         def draw(records, path):
             self.pictures.append([record["epoch"] for record in records])
             path.write_text("a picture")
@@ -114,8 +114,9 @@ class Run:
         self.screen = Screen()
         device = torch.device("cpu")
         return run(
-            how, self.sources, self.folder, device, resume=resume, screen=self.screen, draw=draw
-        )
+            how, self.sources, self.folder, device, resume=resume, screen=self.screen, draw=draw,
+            tensorboard=tensorboard,
+        )  # fmt: skip
 
     def state(self):
         """What lies in the run folder, and since when."""
@@ -204,6 +205,23 @@ def test_other_settings_train_anew_and_say_that_the_checkpoint_is_not_used(sessi
     assert (first.training["iterations"], second.training["iterations"]) == (4, 2)
     assert [record["iteration"] for record in read_log(session.folder / LOG)] == [2]
     assert (session.folder / "config.yaml").read_text() == "changes: [('epochs', 1)]\n"
+
+
+def test_a_held_out_case_judges_each_epoch_and_the_best_model_is_kept(session):
+    path = session.train(plan(fold=0, validation=2, volumes_every=1), tensorboard=True)
+    records = read_log(session.folder / LOG)
+    for record in records:
+        assert len(record["validation_dsc"]) == len(record["volumes_dsc"]) == 2
+    card, best = read_card(path), read_card(session.folder / "model-best.safetensors")
+    assert card.training["cases"] == best.training["cases"] == 1
+    assert card.training["volumes_dsc"] == records[-1]["volumes_dsc"]
+    kept = [record for record in records if record["iteration"] == best.training["iterations"]]
+    assert best.training["validation_dsc"] == kept[0]["validation_dsc"]
+    assert list((session.folder / "tensorboard").glob("events.*"))
+    other = read_weights(session.train(plan(fold=1, validation=2)))
+    whole = read_weights(session.train(plan(fold=4)))  # a fold without a case holds nothing out
+    assert not all(torch.equal(value, whole[name]) for name, value in other.items())
+    assert not (session.folder / "model-best.safetensors").exists()
 
 
 def test_another_label_trains_anew(session):

@@ -98,7 +98,7 @@ class Epoch:
     ) -> dict[str, Any]:
         """The epoch as one JSON-like record, over all ranks.
 
-        ``dsc`` is soft, a class, over the epoch's batches.
+        ``dsc`` is soft, a class, over the epoch's batches; ``foreground`` counts voxels.
         """
         self.flush()
         elapsed_s = max(time.monotonic() - self._began, 1e-9)
@@ -111,7 +111,7 @@ class Epoch:
             "lr": lr,
             "loss": loss / count,
             "dsc": [round(value / count, 4) for value in dice],
-            "foreground": round(foreground / count),
+            "foreground": round(foreground * ranks.size),
             "seconds": round(elapsed_s, 2),
             "iterations_per_s": round(self._new / elapsed_s, 3),
             "data_wait_share": round(self.waited_s / elapsed_s, 4),
