@@ -15,6 +15,7 @@ from flarekd.errors import InputError
 from flarekd.imaging.files import list_scans
 from flarekd.labels import NAMES
 from flarekd.memory import keep_freed_memory
+from flarekd.protocol import Student
 from flarekd.report.curves import draw_curves
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
@@ -23,6 +24,7 @@ from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.resume import Resume
 from flarekd.training.session import run
+from flarekd.training.validation import Segment
 
 
 def train_student(
@@ -63,13 +65,6 @@ def train_student(
             "run `flarekd fuse`",
         )
     student = settings.student
-
-    def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
-        half = volume.device.type == "cuda"
-        found = predict_logits(network, volume, student.patch, step=student.step, half=half)
-        labels: NDArray[np.uint8] = found.logits.max(0).indices.to(torch.uint8).numpy()
-        return labels
-
     plan = Plan(
         role="student",
         network={
@@ -80,7 +75,7 @@ def train_student(
         build=StudentUNet,
         settings=student,
         grid=Grid(student.spacing, student.patch, tumor_only=False),
-        segment=segment,
+        segment=_segmenter(student),
         labels=NAMES,
         label_ids=tuple(range(len(NAMES))),
         inference={"step": student.step, "windows": student.windows},
@@ -99,3 +94,15 @@ def train_student(
         draw=draw_curves,
         tensorboard=tensorboard,
     )
+
+
+def _segmenter(student: Student) -> Segment:
+    """Labels of whole volumes, for validation: the windows of inference."""
+
+    def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
+        half = volume.device.type == "cuda"
+        found = predict_logits(network, volume, student.patch, step=student.step, half=half)
+        labels: NDArray[np.uint8] = found.logits.max(0).indices.to(torch.uint8).numpy()
+        return labels
+
+    return segment

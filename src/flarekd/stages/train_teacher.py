@@ -13,6 +13,7 @@ from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
 from flarekd.labels import NAMES, TUMOR
 from flarekd.memory import keep_freed_memory
+from flarekd.protocol import Teacher
 from flarekd.report.curves import draw_curves
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
@@ -21,6 +22,7 @@ from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.resume import Resume
 from flarekd.training.session import run
+from flarekd.training.validation import Segment
 
 
 def train_teacher(
@@ -57,20 +59,13 @@ def train_teacher(
         )
     sources = [Source(case.case, case.image, case.label) for case in cases if case.label]
     teacher = settings.teacher
-
-    def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
-        probe = Probe(teacher.probe, teacher.min_foreground)
-        shape, half = volume.shape[1:], volume.device.type == "cuda"
-        found = segment_slices(network, volume, teacher.patch[1:], shape, probe=probe, half=half)
-        return found.labels
-
     plan = Plan(
         role="teacher",
         network={"classes": 2, "channels": teacher.channels, "attention": teacher.attention},
         build=TeacherUNet,
         settings=teacher,
         grid=Grid((0.0, *teacher.spacing), teacher.patch, tumor_only=True),
-        segment=segment,
+        segment=_segmenter(teacher),
         labels=(NAMES[0], NAMES[TUMOR]),
         label_ids=(0, TUMOR),
         inference={"probe": teacher.probe, "min_foreground": teacher.min_foreground},
@@ -88,3 +83,15 @@ def train_teacher(
         draw=draw_curves,
         tensorboard=tensorboard,
     )
+
+
+def _segmenter(teacher: Teacher) -> Segment:
+    """Labels of whole volumes, for validation: the windows of inference."""
+
+    def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
+        probe = Probe(teacher.probe, teacher.min_foreground)
+        shape, half = volume.shape[1:], volume.device.type == "cuda"
+        found = segment_slices(network, volume, teacher.patch[1:], shape, probe=probe, half=half)
+        return found.labels
+
+    return segment
