@@ -93,7 +93,7 @@ def train_nnunet(settings: Student, seed: int) -> Network:
     """nnU-Net's training steps with the settings' optimizer and schedule."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002, TID251 (nnU-Net draws from numpy's global generator)
-    trainer = nnunet.make_trainer(settings, len(NAMES))
+    trainer = nnunet.make_trainer(settings, len(NAMES), torch.device("cpu"))
     optimizer = settings.optimizer
     trainer.optimizer = make_optimizer(trainer.network, optimizer)
     for iteration in range(settings.epochs * settings.iterations):

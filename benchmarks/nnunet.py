@@ -158,7 +158,7 @@ def write_dataset(
         )
 
 
-def make_trainer(settings: Student | Teacher, classes: int) -> Any:
+def make_trainer(settings: Student | Teacher, classes: int, device: torch.device) -> Any:
     """nnU-Net's trainer, initialised and with its loader running.
 
     Its PlainConvUNet gives the topmost decoder stage the kernel of the topmost encoder stage and
@@ -184,7 +184,7 @@ def make_trainer(settings: Student | Teacher, classes: int) -> Any:
     }
     plan = plans(settings) | {"continue_training": False}
     name = NAMES[axes(settings)]
-    trainer = SameShape(plan, name, "all", dataset, torch.device("cpu"))
+    trainer = SameShape(plan, name, "all", dataset, device)
     trainer.initialize()
     trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
     trainer.network.train()

@@ -22,6 +22,9 @@ that does nothing else::
     python -m benchmarks.training_step --network plain      # 9 minutes
     python -m benchmarks.training_step --network teacher --rounds 1 --steps 5    # 4 minutes
 
+On a GPU the same commands with ``--device cuda --rounds 5 --steps 50`` also tell the peak of GPU
+memory that torch took, and of flarekd's time the share spent waiting for data.
+
 Prints and writes (``<out>/<network>.json`` and ``.md``) least, median and most seconds a step, peak
 memory of the training process, and the ratio of medians.
 """
@@ -50,7 +53,7 @@ from flarekd.student.network import StudentUNet
 from flarekd.teacher.network import TeacherUNet
 from flarekd.training.batches import Batches
 from flarekd.training.fingerprint import intensity_statistics
-from flarekd.training.loop import Trainer
+from flarekd.training.loop import LOG, Trainer, read_log
 from flarekd.training.prepare import Grid
 
 NETWORKS = ("student", "plain", "teacher")
@@ -87,7 +90,9 @@ def flarekd_steps(
     data: tuple[list[StoredCase], IntensityStatistics],
     classes: int,
     steps: int,
+    *,
     folder: Path,
+    device: torch.device,
 ) -> list[float]:
     """Seconds of each step of flarekd's loop, the first one included."""
     keep_freed_memory()
@@ -99,22 +104,31 @@ def flarekd_steps(
         network = TeacherUNet(classes, settings.channels, settings.attention)
     settings = settings.model_copy(update={"epochs": 1, "iterations": steps})
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(network, settings, folder, 0, "benchmark", torch.device("cpu"))
-    marks = [time.monotonic()]
-    batches = Batches(data[0], settings, data[1], 0)
-    trainer.train(batches, lambda *_: marks.append(time.monotonic()), lambda _: None)
+    trainer = Trainer(network.to(device), settings, folder, 0, "benchmark", device)
+    marks = [now(device)]
+    batches = Batches(data[0], settings, data[1], 0, device=device)
+    trainer.train(batches, lambda *_: marks.append(now(device)), lambda _: None)
     return [after - before for before, after in zip(marks, marks[1:], strict=False)]
 
 
-def nnunet_steps(settings: Student | Teacher, classes: int, steps: int) -> list[float]:
+def now(device: torch.device) -> float:
+    """The time, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
+
+
+def nnunet_steps(
+    settings: Student | Teacher, classes: int, steps: int, device: torch.device
+) -> list[float]:
     """Seconds of each of nnU-Net's steps, the first one included."""
     torch.manual_seed(0)
-    trainer = nnunet.make_trainer(settings, classes)
+    trainer = nnunet.make_trainer(settings, classes, device)
     trainer.lr_scheduler.step(0)
-    marks = [time.monotonic()]
+    marks = [now(device)]
     for _ in range(steps):
         trainer.train_step(next(trainer.dataloader_train))
-        marks.append(time.monotonic())
+        marks.append(now(device))
     nnunet.stop_loaders(trainer)
     return [after - before for before, after in zip(marks, marks[1:], strict=False)]
 
@@ -123,15 +137,22 @@ def worker(arguments: argparse.Namespace) -> None:
     """One process of one side; its last line is JSON."""
     name, out = arguments.network, arguments.out
     settings = settings_of(name, arguments.set)
-    steps = 1 + arguments.steps
+    steps, device = 1 + arguments.steps, torch.device(arguments.device)
+    told: dict[str, Any] = {}
     if arguments.worker == "flarekd":
         data = load_data(name, settings, out, arguments.preset)
-        seconds = flarekd_steps(settings, data, classes_of(name), steps, out / "run")
+        seconds = flarekd_steps(
+            settings, data, classes_of(name), steps, folder=out / "run", device=device
+        )
+        told["data_wait_share"] = read_log(out / "run" / LOG)[-1]["data_wait_share"]
     else:
-        seconds = nnunet_steps(settings, classes_of(name), steps)
+        seconds = nnunet_steps(settings, classes_of(name), steps, device)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    threads = torch.get_num_threads()
-    print(json.dumps({"seconds": seconds[1:], "peak_mib": peak_mib, "threads": threads}))
+    if device.type == "cuda":
+        told["gpu"] = torch.cuda.get_device_name(device)
+        told["peak_gpu_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+    told |= {"seconds": seconds[1:], "peak_mib": peak_mib, "threads": torch.get_num_threads()}
+    print(json.dumps(told))
 
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:
@@ -146,6 +167,10 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
         ratio = f"{medians[side] / min(peers):.2f}" if peers else "–"
         peak = max(run["peak_mib"] for run in found)
         lines.append(f"| {side} | {len(seconds)} | {spread} | {peak:.0f} | {ratio} |")
+    for side, found in runs.items():
+        for name in ("gpu", "peak_gpu_mib", "data_wait_share"):
+            values = sorted({run[name] for run in found if name in run})
+            lines += [f"\n{side}: {name} {', '.join(map(str, values))}"] if values else []
     return "\n".join(lines) + "\n"
 
 
@@ -163,6 +188,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1], help="nnU-Net's")
     parser.add_argument("--preset", choices=("full", "quick"), default="full", help="phantoms")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for a trial")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--worker", choices=("flarekd", "nnunet"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -176,7 +202,7 @@ def main() -> None:
         nnunet.write_dataset(cases, statistics_, out, settings, classes_of(name))
         sides |= {f"nnU-Net, {n} workers": ("nnunet", n) for n in arguments.workers}
     words = ["--network", name, "--out", str(out), "--steps", str(arguments.steps)]
-    words += ["--preset", arguments.preset, "--set", *arguments.set]
+    words += ["--device", arguments.device, "--preset", arguments.preset, "--set", *arguments.set]
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for _ in range(arguments.rounds):
         for side, (program, workers) in sides.items():
