@@ -167,6 +167,9 @@ class Teacher(Training):
         attention: Which blocks the decoder is made of.
         probe: Which window of a slice decides whether the others run.
         min_foreground: Tumour pixels τ the first window must hold for the others to run.
+        threshold: Probability above which a voxel is tumour; 0.5 is the paper's arg max.
+        min_ml: Tumours smaller than this, in 3D, are left out of the pseudo-label; the paper keeps
+            all.
     """
 
     spacing: tuple[float, float]
@@ -174,6 +177,8 @@ class Teacher(Training):
     attention: Literal["published", "equations", "none"] = "published"
     probe: Literal["top-left", "center"] = "top-left"
     min_foreground: Positive = 1
+    threshold: float = Field(0.5, gt=0, lt=1)
+    min_ml: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _fits_network(self) -> Teacher:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
+from scipy import ndimage
 
 from flarekd import __version__
 from flarekd.cohort import Case, format_cohort
@@ -16,7 +17,7 @@ from flarekd.imaging.files import read_labels, read_volume, write_labels, write_
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.inference.predictor import load
 from flarekd.modelfile import ModelCard, file_hash, save_model
-from flarekd.stages.pseudo_tumor import pseudo_tumor
+from flarekd.stages.pseudo_tumor import pseudo_tumor, without_small
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
 
@@ -27,7 +28,7 @@ GEOMETRY = Geometry(
 VOXEL_ML = 0.75 * 1.25 * 3.0 / 1000
 
 
-def teacher(path, seed=1, min_foreground=1):
+def teacher(path, seed=1, min_foreground=1, **inference):
     """A teacher with random weights."""
     torch.manual_seed(seed)
     arguments = {"classes": 2, "channels": (2, 2, 4, 4), "attention": "published"}
@@ -40,7 +41,7 @@ def teacher(path, seed=1, min_foreground=1):
         spacing=(0.0, 1.0, 1.0),
         patch=(1, 16, 16),
         intensity=(-200.0, 300.0, 50.0, 100.0),
-        inference={"probe": "top-left", "min_foreground": min_foreground},
+        inference={"probe": "top-left", "min_foreground": min_foreground, **inference},
     )
     save_model(path, weights, card)
     return path
@@ -139,6 +140,38 @@ def test_where_the_probe_finds_too_little_the_other_windows_are_not_run(cohort):
     cohort.run()
     (record,) = cohort.report()["cases"]
     assert (record["windows_run"], record["windows_total"]) == (12, 48)  # 16×16 hold no 257 pixels
+
+
+def test_small_components_are_left_out_of_a_mask_and_counted():
+    mask = np.zeros((3, 6, 6), np.uint8)
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = 1  # of one piece by their corners
+    mask[0, 5, 0:2] = 1
+    mask[2, 5, 5] = 1
+    kept, dropped = without_small(mask, 3)
+    assert kept.dtype == np.uint8
+    assert np.argwhere(kept).tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    assert dropped == 2
+    for least in (0, 1):
+        kept, dropped = without_small(mask, least)
+        np.testing.assert_array_equal(kept, mask)
+        assert dropped == 0
+    assert without_small(np.zeros((2, 3, 3), np.uint8), 5)[1] == 0
+
+
+def test_the_teachers_card_says_how_sure_and_how_large_a_tumour_must_be(cohort):
+    cohort.add("plain")
+    cohort.run("all")
+    whole = read_labels(cohort.path / "all" / "plain.nii.gz").array > 0
+    least = 40 * VOXEL_ML
+    teacher(cohort.model, threshold=0.6, min_ml=least)
+    cohort.run("some")
+    some = read_labels(cohort.path / "some" / "plain.nii.gz").array > 0
+    assert 0 < some.sum() < whole.sum()
+    assert not (some & ~whole).any()
+    components, _ = ndimage.label(some, np.ones((3, 3, 3)))
+    assert np.bincount(components.ravel())[1:].min() >= 40
+    report = json.loads((cohort.path / "some" / "report.json").read_text())
+    assert report["cases"][0]["dropped"] > 0
 
 
 def test_a_second_run_labels_nothing_and_reports_all(cohort):

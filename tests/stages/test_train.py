@@ -158,12 +158,18 @@ def test_a_training_leaves_configuration_log_curves_checkpoint_and_model(cohort,
 def test_the_teachers_card_is_what_pseudo_tumor_needs(cohort):
     cohort.add("case_a", {1, 14})
     path = cohort.train(
-        "teacher", "teacher.epochs=0", "teacher.probe=center", "teacher.min_foreground=3"
+        "teacher",
+        "teacher.epochs=0",
+        "teacher.probe=center",
+        "teacher.min_foreground=3",
+        "teacher.threshold=0.9",
+        "teacher.min_ml=2",
     )
     card = read_card(path)
     assert (card.role, card.labels, card.label_ids) == ("teacher", ("background", "tumor"), (0, 14))
     assert (card.spacing, card.patch) == ((0.0, 1.25, 0.75), (1, 32, 32))
-    assert card.inference == {"probe": "center", "min_foreground": 3}
+    expected = {"probe": "center", "min_foreground": 3, "threshold": 0.9, "min_ml": 2.0}
+    assert card.inference == expected
     assert card.network["channels"] == [2, 2, 4, 4]
     TeacherUNet(**card.network).load_state_dict(read_weights(path))
 

@@ -100,11 +100,9 @@ def test_first_windows_of_several_slices_are_one_batch_and_then_the_rest():
     volume = blob((6, 24, 24), 1, 4, 4)
     volume[2] = volume[1]
     network = Threshold()
-    done: list[tuple[int, int]] = []
-    segment_slices(network, volume, PATCH, (24, 24), batch=4, on_slices=lambda *a: done.append(a))
+    segment_slices(network, volume, PATCH, (24, 24), batch=4)
     # four first windows, six others of two slices, two first windows
     assert network.batches == [4, 4, 2, 2]
-    assert done == [(4, 6), (6, 6)]
 
 
 def test_the_batch_size_changes_nothing():
@@ -142,3 +140,19 @@ def test_wrong_shapes_and_training_mode_are_refused():
         segment_slices(Threshold(), torch.zeros(4, 4), PATCH, (4, 4))
     with pytest.raises(ValueError, match="training mode"):
         segment_slices(Threshold().train(), torch.zeros(1, 4, 4), PATCH, (4, 4))
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+def test_a_voxel_is_tumour_where_its_interpolated_probability_exceeds_the_threshold(threshold):
+    class Logistic(Threshold):
+        def forward(self, windows):
+            return torch.cat((torch.zeros_like(windows), windows), dim=1)
+
+    volume = torch.from_numpy(np.random.default_rng(1).normal(0, 2, (3, 16, 16))).float()
+    found = segment_slices(Logistic(), volume, PATCH, (24, 20), threshold=threshold).labels
+    probability = torch.nn.functional.interpolate(
+        volume[:, None].sigmoid(), (24, 20), mode="bilinear", align_corners=False
+    )[:, 0]
+    sure = (probability - threshold).abs() > 1e-5
+    np.testing.assert_array_equal(found[sure], (probability > threshold)[sure].numpy())
+    assert 0 < found.mean() < 1

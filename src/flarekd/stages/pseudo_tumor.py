@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from flarekd import __version__, console, device
 from flarekd.cohort import Case, read_cohort
@@ -84,14 +86,34 @@ def _label(teacher: Predictor, case: Case, target: Path) -> dict[str, Any]:
         teacher.card.patch[1:],
         volume.array.shape[1:],
         probe=Probe(settings["probe"], settings["min_foreground"]),
+        threshold=settings.get("threshold", 0.5),
         batch=SLICES,
         half=teacher.device.type == "cuda",
     )
-    labels = np.asarray(teacher.card.label_ids, np.uint8)[found.labels]
-    write_labels(target, LabelMap(labels, volume.geometry))
     voxel_ml = float(np.prod(volume.geometry.spacing_xyz)) / 1000
+    tumors, dropped = without_small(found.labels, settings.get("min_ml", 0.0) / voxel_ml)
+    labels = np.asarray(teacher.card.label_ids, np.uint8)[tumors]
+    write_labels(target, LabelMap(labels, volume.geometry))
     return {
         "tumor_ml": round(float((labels > 0).sum()) * voxel_ml, 3),
+        "dropped": dropped,
         "windows_run": found.windows_run,
         "windows_total": found.windows_total,
     }
+
+
+def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
+    """Leave out the components of a mask that have too few voxels.
+
+    Args:
+        mask: uint8 (z, y, x), 0 or 1; voxels that share a corner are of one component.
+        least_voxels: Smaller components go.
+
+    Returns:
+        A new mask, and how many components were left out.
+    """
+    components, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    keeps = sizes >= least_voxels
+    keeps[0] = False
+    return keeps[components].astype(np.uint8), count - int(keeps.sum())

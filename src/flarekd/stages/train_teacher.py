@@ -68,7 +68,7 @@ def train_teacher(
         segment=_segmenter(teacher),
         labels=(NAMES[0], NAMES[TUMOR]),
         label_ids=(0, TUMOR),
-        inference={"probe": teacher.probe, "min_foreground": teacher.min_foreground},
+        inference=teacher.model_dump(include={"probe", "min_foreground", "threshold", "min_ml"}),
         seed=settings.seed,
         config=config.dump(settings),
         initial=initial,
@@ -91,7 +91,14 @@ def _segmenter(teacher: Teacher) -> Segment:
     def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
         probe = Probe(teacher.probe, teacher.min_foreground)
         shape, half = volume.shape[1:], volume.device.type == "cuda"
-        found = segment_slices(network, volume, teacher.patch[1:], shape, probe=probe, half=half)
-        return found.labels
+        return segment_slices(
+            network,
+            volume,
+            teacher.patch[1:],
+            shape,
+            probe=probe,
+            threshold=teacher.threshold,
+            half=half,
+        ).labels
 
     return segment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,9 +67,9 @@ def segment_slices(
     shape_yx: Sequence[int],
     *,
     probe: Probe | None = None,
+    threshold: float = 0.5,
     batch: int = 4,
     half: bool = False,
-    on_slices: Callable[[int, int], None] | None = None,
 ) -> SliceLabels:
     """Label a volume slice by slice at the in-plane size it had before it was resampled.
 
@@ -82,9 +82,10 @@ def segment_slices(
         patch_yx: Window size.
         shape_yx: In-plane size of the labels.
         probe: The window that decides; None for the paper's.
+        threshold: Probability above which a pixel is tumour rather than background; 0.5 is the
+            arg max.
         batch: Slices a group and windows a forward pass.
         half: fp16 on CUDA.
-        on_slices: Called with (done, total) slices.
 
     Returns:
         Class of every voxel, uint8 (z, *shape_yx), and counts of windows.
@@ -98,12 +99,12 @@ def segment_slices(
     for group in predict_slices(network, volume, patch_yx, probe=probe, batch=batch, half=half):
         count = len(group.probability)
         done = group.start + count
+        # p > t and (1 - p)·t / (1 - t) < p are the same, and the latter is an arg max
+        group.probability[:, 0] *= threshold / (1 - threshold)
         labels[group.start : done] = labels_from_logits(
             group.probability.transpose(0, 1), (count, *shape_yx)
         )
         run, total = run + group.windows_run, total + group.windows_total
-        if on_slices is not None:
-            on_slices(done, len(labels))
     return SliceLabels(labels, run, total)
 
 

@@ -25,8 +25,8 @@ from flarekd.training.resume import Resume
 from flarekd.training.screen import Screen, Silence
 
 NOT_LEARNED = {
-    "checkpoint_minutes", "collapse_epoch", "compile", "epochs", "min_foreground",
-    "on_unreadable", "probe", "step", "validation", "volumes_every", "windows",
+    "checkpoint_minutes", "collapse_epoch", "compile", "epochs", "min_foreground", "min_ml",
+    "on_unreadable", "probe", "step", "threshold", "validation", "volumes_every", "windows",
 }  # fmt: skip
 """Settings that do not make another training of it: a run may go on when they change, though more
 epochs must be asked for."""
