@@ -26,6 +26,7 @@ STUDENT = QUICK.student.model_copy(
         "patch": (8, 16, 16),
         "oversize": (8, 20, 20),
         "foreground": 0.33,
+        "lesions": 0.0,
         "checkpoint_minutes": 0.0,
     }
 )
