@@ -221,7 +221,8 @@ def test_a_test_scan_that_fails_scores_zero_and_the_others_are_scored(folders):
 
 def test_the_fusion_of_the_configuration_is_the_one_used(folders):
     # with this seed the untrained teacher takes a third of the scan for tumour
-    run(folders, "seed=2", "fusion=simple", *NO_TEST)
+    every = ("teacher.threshold=0.5", "teacher.min_ml=0")
+    run(folders, "seed=2", "fusion=simple", *every, *NO_TEST)
     names = ("labelsTr", "run/tumor", "organPseudo", "run/fused")
     partial, tumor, organs, fused = (
         read_labels(folders / name / "organs.nii.gz").array for name in names

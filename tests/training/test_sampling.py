@@ -149,7 +149,7 @@ def test_where_there_is_no_lesion_a_forced_patch_is_an_ordinary_one():
 @pytest.mark.parametrize("patch", [(8, 16, 16), (1, 16, 16)])
 def test_without_lesion_sampling_the_draws_are_the_same_as_ever(forced, patch):
     settings = STUDENT.model_copy(
-        update={"patch": patch, "oversize": (patch[0], 20, 20), "class_weights": ()}
+        update={"patch": patch, "oversize": (patch[0], 20, 20), "class_weights": (), "lesions": 0.0}
     )
     cases = [Fake((40, 60, 80), {1: [(3, 4, n), (30, 40, 50)], 2: [(9, 9, 9)]}) for n in range(5)]
     for seed in range(50):
