@@ -79,7 +79,7 @@ Extend = Annotated[
     bool, typer.Option("--extend", help="Continue, for more epochs than it was begun with.")
 ]
 TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write event files too (flarekd[track]).")
+    bool, typer.Option("--tensorboard", help="Write event files too (extra 'track').")
 ]
 Init = Annotated[
     Path | None, typer.Option("--init", help="Model file to start from; what fits is taken.")
