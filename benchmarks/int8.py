@@ -1,11 +1,11 @@
-"""What int8 costs: DSC of a model's runtimes, and of its exported int8 network, on held-out scans.
+r"""What int8 costs: DSC of a model's runtimes, and of its exported int8 network, on held-out scans.
 
 Every case is segmented by each runtime with the model's own windows and scored by the corrected
 protocol. Seconds are those of the network's windows, the ways in turn for each case.
 
 Run, from the repository's root, on what ``flarekd demo`` leaves::
 
-    flarekd export --model demo/student/model.safetensors --out demo/int8.onnx --int8 \\
+    flarekd export --model demo/student/model.safetensors --out demo/int8.onnx --int8 \
         --calibrate demo/cohort/imagesUnlabeled
     python -m benchmarks.int8 --demo demo
 """
@@ -67,9 +67,7 @@ def main() -> None:
             labels, took_s = segment(ready, volume)
             first = labels if first is None else first
             # a class that neither has says nothing of the network
-            row = [
-                dice(labels == i, truth == i) if (truth == i).any() else np.nan for i in ids
-            ]
+            row = [dice(labels == i, truth == i) if (truth == i).any() else np.nan for i in ids]
             scores[way] = np.vstack((scores[way], row))
             seconds[way].append(took_s)
             agree[way].append(float((labels == first).mean()))
