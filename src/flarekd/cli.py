@@ -241,6 +241,24 @@ def evaluate(
     stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def bench(
+    command: Annotated[
+        list[str], typer.Argument(help="Program and arguments; {run} is the number of the run.")
+    ],
+    out: Out = Path("flarekd-bench"),
+    interval: Annotated[float, typer.Option(min=0.01, help="Seconds between samples.")] = 0.1,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs; least, median, greatest.")] = 1,
+    gpu: Annotated[
+        int | None, typer.Option(min=0, help="Device by NVML's number; 0 if there is one.")
+    ] = None,
+) -> None:
+    """Measure any command as FLARE does: time, RAM, CPU, GPU memory. Ends as the command ends."""
+    from flarekd.stages.bench import bench as stage
+
+    raise typer.Exit(stage(command, out, interval, repeat, gpu))
+
+
 @app.command("import-nnunet")
 def import_nnunet(
     checkpoint: Annotated[Path, typer.Option(help="checkpoint_final.pth (v2) or *.model (v1).")],
