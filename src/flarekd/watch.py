@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -46,7 +48,7 @@ def watch(
     Raises:
         UsageError: If the command cannot be started.
     """
-    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    own_peak_mb = _own_peak_mb()
     machine_before_mb = _machine_mb()
     gpu_before_mb = gpu_mb() if gpu_mb else None
     strangers = set(psutil.pids())
@@ -68,13 +70,14 @@ def watch(
             raise
     if not samples:  # it ended before anybody looked
         samples.append(Sample(0.0, 0.0, machine_before_mb, 0.0, 0, gpu_before_mb))
+    peak_mb = child.usage.ru_maxrss * _MAXRSS_UNIT / MB
     return Run(
         tuple(samples),
         child.seconds,
         child.status,
         child.usage.ru_utime + child.usage.ru_stime,
         # Linux counts the memory that a process had before it became the command: ours
-        child.usage.ru_maxrss * _MAXRSS_UNIT / MB if child.usage.ru_maxrss > own_peak else None,
+        peak_mb if peak_mb > own_peak_mb else None,
         machine_before_mb,
         gpu_before_mb,
     )
@@ -174,6 +177,19 @@ class _Tree:
 def _machine_mb() -> float:
     memory = psutil.virtual_memory()
     return float(memory.total - memory.available) / MB
+
+
+def _own_peak_mb() -> float:
+    """The largest resident memory this process has had.
+
+    Not ru_maxrss where that can be helped: it holds the memory of whoever started us too.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024 / MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT / MB
 
 
 class _Kept:
