@@ -35,7 +35,14 @@ def blocks(language):
 def commands():
     """Every command of the README's shell blocks, as words, comments left out."""
     text = "".join(blocks("sh")).replace("\\\n", " ")
-    return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+    lines = [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+    # what follows a bare -- is a command too (bench)
+    return [part for words in lines for part in parted(words)]
+
+
+def parted(words):
+    at = words.index("--") if "--" in words else len(words)
+    return [part for part in (words[:at], words[at + 1 :]) if part]
 
 
 def verbs():
