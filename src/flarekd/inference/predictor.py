@@ -38,8 +38,12 @@ class Predictor:
         own = volume.geometry.spacing_zyx
         z, y, x = (wanted or have for wanted, have in zip(self.card.spacing, own, strict=True))
         shape = target_shape(volume.array.shape, own, (z, y, x))
-        hu = resample(volume.array, shape)
-        return torch.from_numpy(self.card.statistics.normalize(hu)).to(self.device)
+        statistics = self.card.statistics
+        if self.card.clip_first:
+            seen = resample(statistics.normalize(volume.array), shape)
+        else:
+            seen = statistics.normalize(resample(volume.array, shape))
+        return torch.from_numpy(seen).to(self.device)
 
     @property
     def air(self) -> float:
