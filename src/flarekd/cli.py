@@ -270,6 +270,24 @@ def evaluate(
     stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
 
 
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", help="File to write: *.onnx or *.xml (OpenVINO).")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="onnx or openvino; by the file's suffix.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit weights; needs --calibrate.")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
+    ] = None,
+) -> None:
+    """Write a model's network for other programs, checked against torch."""
+    from flarekd.stages.export import export as stage
+
+    stage(model, out, form=form, int8=int8, calibrate=calibrate)
+
+
 @app.command("import-nnunet")
 def import_nnunet(
     checkpoint: Annotated[Path, typer.Option(help="checkpoint_final.pth (v2) or *.model (v1).")],
