@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,23 @@ from typer.core import TyperGroup
 
 from flarekd import __version__
 from flarekd.errors import FlarekdError
+from flarekd.options import (
+    Cohort,
+    ConfigFile,
+    Device,
+    Extend,
+    FusionStrategy,
+    Init,
+    Jobs,
+    Model,
+    Out,
+    Preset,
+    Protocol,
+    Resume,
+    Seed,
+    Settings,
+    TensorBoard,
+)
 
 
 class _Verbs(TyperGroup):
@@ -41,51 +57,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Preset(str, enum.Enum):
-    """Size of the phantoms and of the networks."""
-
-    quick = "quick"
-    full = "full"
-
-
-class FusionStrategy(str, enum.Enum):
-    """How labels are fused."""
-
-    paper = "paper"
-    simple = "simple"
-
-
-class Protocol(str, enum.Enum):
-    """How labels are scored."""
-
-    flare23 = "flare23"
-    corrected = "corrected"
-
-
-Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
-Cohort = Annotated[Path, typer.Option(help="cohort.csv, as group-data makes it.")]
-Model = Annotated[Path, typer.Option(help="Model file (*.safetensors).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file; the paper's protocol where left out.")
-]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a setting: section.key=value. Repeatable.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")]
-Extend = Annotated[
-    bool, typer.Option("--extend", help="Continue, for more epochs than it was begun with.")
-]
-TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write event files too (extra 'track').")
-]
-Init = Annotated[
-    Path | None, typer.Option("--init", help="Model file to start from; what fits is taken.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,54 @@
+"""The options that several verbs share, and the words they may be given."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Preset(str, enum.Enum):
+    """Size of the phantoms and of the networks."""
+
+    quick = "quick"
+    full = "full"
+
+
+class FusionStrategy(str, enum.Enum):
+    """How labels are fused."""
+
+    paper = "paper"
+    simple = "simple"
+
+
+class Protocol(str, enum.Enum):
+    """How labels are scored."""
+
+    flare23 = "flare23"
+    corrected = "corrected"
+
+
+Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
+Cohort = Annotated[Path, typer.Option(help="cohort.csv, as group-data makes it.")]
+Model = Annotated[Path, typer.Option(help="Model file (*.safetensors).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file; the paper's protocol where left out.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: section.key=value. Repeatable.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")]
+Extend = Annotated[
+    bool, typer.Option("--extend", help="Continue, for more epochs than it was begun with.")
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files too (extra 'track').")
+]
+Init = Annotated[
+    Path | None, typer.Option("--init", help="Model file to start from; what fits is taken.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
