@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ __all__ = ["__version__", "segment"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import: only who segments pays
     if name == "segment":
-        from flarekd.student.segment import segment
-
-        return segment
+        # torch takes seconds to import: only who segments pays
+        return import_module("flarekd.student.segment").segment
     raise AttributeError(f"module 'flarekd' has no attribute {name!r}")

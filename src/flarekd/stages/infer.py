@@ -20,7 +20,7 @@ from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import Ledger, stamp
 from flarekd.parallel import Behind, Outcome, read_ahead
 from flarekd.student.budget import Budget
-from flarekd.student.segment import Prepared, Segmentation, Settings, Student
+from flarekd.student.segment import Prepared, Segmentation, Student, WindowSettings
 from flarekd.training import ranks
 
 FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
@@ -40,7 +40,7 @@ class Options:
 
     device: str = "auto"
     runtime: Runtime = "auto"
-    settings: Settings = field(default_factory=Settings)
+    settings: WindowSettings = field(default_factory=WindowSettings)
     max_memory_gb: float | None = None
 
 
@@ -225,7 +225,8 @@ def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> d
     """What report.json says of a case."""
     card, geometry = student.predictor.card, found.labels.geometry
     # slice by slice: bincount makes eight bytes of each voxel
-    counts = sum(np.bincount(plane.ravel(), minlength=256) for plane in found.labels.array)
+    planes = [np.bincount(plane.ravel(), minlength=256) for plane in found.labels.array]
+    counts = np.sum(planes, axis=0)
     voxel_ml = float(np.prod(geometry.spacing_xyz)) / 1000
     return {
         "input": str(path),

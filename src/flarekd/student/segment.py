@@ -18,7 +18,8 @@ from flarekd.imaging.files import read_volume
 from flarekd.imaging.intensity import not_ct_reason
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.inference import predictor
-from flarekd.inference.predictor import Predictor, Runtime
+from flarekd.inference.predictor import Predictor
+from flarekd.inference.runtimes import Runtime
 from flarekd.inference.slabs import Method, labels_from_logits
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import SkipRules, predict_logits
@@ -27,7 +28,7 @@ Windows = Literal["full", "efficient"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class WindowSettings:
     """How a scan is looked at; None leaves it to the model file.
 
     Attributes:
@@ -81,9 +82,9 @@ class Student:
 
     Attributes:
         predictor: Its network and card.
-        windows: See `Settings`.
-        step: See `Settings`.
-        method: See `Settings`.
+        windows: See `WindowSettings`.
+        step: See `WindowSettings`.
+        method: See `WindowSettings`.
     """
 
     predictor: Predictor
@@ -98,7 +99,7 @@ class Student:
         *,
         device: torch.device,
         runtime: Runtime = "auto",
-        settings: Settings | None = None,
+        settings: WindowSettings | None = None,
     ) -> Student:
         """Read a model file and make its network ready.
 
@@ -113,7 +114,7 @@ class Student:
             UsageError: If the runtime is not there.
         """
         loaded = predictor.load(model, "student", StudentUNet, device, runtime)
-        asked = settings or Settings()
+        asked = settings or WindowSettings()
         own = loaded.card.inference
         windows: Windows = "efficient" if own.get("windows") == "efficient" else "full"
         return cls(
