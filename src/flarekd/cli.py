@@ -17,15 +17,23 @@ from flarekd.options import (
     Extend,
     FusionStrategy,
     Init,
+    Interpolation,
     Jobs,
+    Labels,
+    MaxMemory,
     Model,
     Out,
     Preset,
     Protocol,
     Resume,
+    Runtime,
+    RuntimeName,
+    Scans,
     Seed,
     Settings,
+    Step,
     TensorBoard,
+    Windows,
 )
 
 
@@ -213,15 +221,23 @@ def train_student(
 
 @app.command()
 def infer(
-    inputs: Annotated[list[Path], typer.Argument(help="Scans, DICOM folders, or folders of them.")],
+    inputs: Scans,
     model: Model,
     out: Out,
     device: Device = "auto",
+    runtime: Runtime = RuntimeName.auto,
+    max_memory: MaxMemory = None,
+    windows: Windows = None,
+    step: Step = None,
+    labels: Labels = Interpolation.linear,
 ) -> None:
     """Segment scans; each label map lies exactly on its scan."""
+    from flarekd.stages.infer import Options
     from flarekd.stages.infer import infer as stage
+    from flarekd.student.segment import WindowSettings
 
-    stage(inputs, model, out, device)
+    how = WindowSettings(windows.value if windows else None, step, labels.value)
+    stage(inputs, model, out, Options(device, runtime.value, how, max_memory))
 
 
 @app.command()
@@ -257,6 +273,24 @@ def bench(
     from flarekd.stages.bench import bench as stage
 
     raise typer.Exit(stage(command, out, interval, repeat, gpu))
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", help="File to write: *.onnx or *.xml (OpenVINO).")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="onnx or openvino; by the file's suffix.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit weights; needs --calibrate.")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
+    ] = None,
+) -> None:
+    """Write a model's network for other programs, checked against torch."""
+    from flarekd.stages.export import export as stage
+
+    stage(model, out, form=form, int8=int8, calibrate=calibrate)
 
 
 @app.command("import-nnunet")

@@ -30,6 +30,29 @@ class Protocol(str, enum.Enum):
     corrected = "corrected"
 
 
+class RuntimeName(str, enum.Enum):
+    """What runs a network."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+    onnx = "onnx"
+
+
+class WindowsName(str, enum.Enum):
+    """Which windows of a scan are run."""
+
+    full = "full"
+    efficient = "efficient"
+
+
+class Interpolation(str, enum.Enum):
+    """How logits become labels at native resolution."""
+
+    linear = "linear"
+    nearest = "nearest"
+
+
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Cohort = Annotated[Path, typer.Option(help="cohort.csv, as group-data makes it.")]
 Model = Annotated[Path, typer.Option(help="Model file (*.safetensors).")]
@@ -52,3 +75,15 @@ Init = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
+Scans = Annotated[list[Path], typer.Argument(help="Scans, DICOM folders, or folders of them.")]
+Runtime = Annotated[RuntimeName, typer.Option(help="What runs the network.")]
+MaxMemory = Annotated[float | None, typer.Option(min=0.1, help="GB of main memory to keep to.")]
+Windows = Annotated[
+    WindowsName | None, typer.Option(help="Run all, or leave out what cannot hold anything.")
+]
+Step = Annotated[
+    float | None, typer.Option(min=0.05, max=1, help="Windows apart, as a share of the patch.")
+]
+Labels = Annotated[
+    Interpolation, typer.Option(help="How labels come to the scan's own resolution.")
+]
