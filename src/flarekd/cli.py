@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from flarekd import __version__
-from flarekd.errors import FlarekdError
+from flarekd.failures import Verbs
 from flarekd.options import (
     Cohort,
     ConfigFile,
@@ -22,7 +21,10 @@ from flarekd.options import (
     Labels,
     MaxMemory,
     Model,
+    Orientation,
     Out,
+    OutputNames,
+    Plans,
     Preset,
     Protocol,
     Resume,
@@ -36,28 +38,9 @@ from flarekd.options import (
     Windows,
 )
 
-
-class _Verbs(TyperGroup):
-    """The one place where a failure becomes a message and an exit status."""
-
-    def invoke(self, ctx: Any) -> Any:  # typer brought click before, now its own copy
-        try:
-            return super().invoke(ctx)
-        except FlarekdError as error:
-            from flarekd import console
-
-            console.error(str(error))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            from flarekd import console
-
-            console.error("interrupted · run the same command again to go on")
-            raise typer.Exit(130) from None
-
-
 app = typer.Typer(
     name="flarekd",
-    cls=_Verbs,
+    cls=Verbs,
     help="Abdominal CT: from partly labelled scans to a small model for 13 organs and tumours.\n\n"
     "Research software, not a medical device.",
     no_args_is_help=True,
@@ -297,18 +280,9 @@ def export(
 def import_nnunet(
     checkpoint: Annotated[Path, typer.Option(help="checkpoint_final.pth (v2) or *.model (v1).")],
     out: Annotated[Path, typer.Option("--out", help="Model file to write (*.safetensors).")],
-    plans: Annotated[
-        Path | None,
-        typer.Option(help="plans.json (v2), *.model.pkl or plans.pkl (v1); looked for nearby."),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Names of the outputs beside the background: liver,spleen,tumor"),
-    ] = None,
-    orientation: Annotated[
-        str | None,
-        typer.Option(help="Where x, y, z of its training arrays run to; LPS where left out."),
-    ] = None,
+    plans: Plans = None,
+    labels: OutputNames = None,
+    orientation: Orientation = None,
 ) -> None:
     """Turn a plain U-Net of nnU-Net v1 or v2 into a model file; no code in it is run."""
     from flarekd.stages.import_nnunet import import_nnunet as stage

@@ -87,3 +87,15 @@ Step = Annotated[
 Labels = Annotated[
     Interpolation, typer.Option(help="How labels come to the scan's own resolution.")
 ]
+Plans = Annotated[
+    Path | None,
+    typer.Option(help="plans.json (v2), *.model.pkl or plans.pkl (v1); looked for nearby."),
+]
+OutputNames = Annotated[
+    str | None,
+    typer.Option(help="Names of the outputs beside the background: liver,spleen,tumor"),
+]
+Orientation = Annotated[
+    str | None,
+    typer.Option(help="Where x, y, z of its training arrays run to; LPS where left out."),
+]
