@@ -86,6 +86,8 @@ class Sums:
     foreground_ml: float = 0.0
     dsc: list[float] = field(default_factory=list)
     truth_dsc: list[float] = field(default_factory=list)
+    right_ml: float = 0.0
+    truth_ml: float = 0.0
 
 
 def main() -> None:
@@ -163,6 +165,9 @@ def measure(
             if real is not None:
                 wanted = set(network.card.label_ids) - {0}
                 sums[name].truth_dsc += _truth_dsc(found.labels, real, wanted)
+                there = np.isin(real, list(wanted))
+                sums[name].right_ml += float((there & (found.labels == real)).sum()) * voxel_ml
+                sums[name].truth_ml += float(there.sum()) * voxel_ml
             facts = f"{found.run} of {reference.total} windows"
             facts += f", {int((found.labels != reference.labels).sum())} voxels differ"
             console.info(f"{title} · {Path(case).name} {tuple(tensor.shape)} · {name}: {facts}")
@@ -211,13 +216,14 @@ def _print(title: str, sums: dict[str, Sums]) -> None:
                 f"{s.lost_ml:.1f} of {s.foreground_ml:.0f}",
                 f"{s.gained_ml:.1f}",
                 f"{np.mean(s.truth_dsc):.4f}" if s.truth_dsc else "–",
+                f"{s.right_ml:.1f} of {s.truth_ml:.0f}",
             )
         )
     console.table(
         f"{title} ({len(next(iter(sums.values())).dsc)} scans)",
         (
             "mode", "windows run", "saved", "labels equal", "foreground DSC mean / least",
-            "lost ml", "gained ml", "DSC to truth",
+            "lost ml", "gained ml", "DSC to truth", "right ml",
         ),
         rows,
     )  # fmt: skip
