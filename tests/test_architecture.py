@@ -95,6 +95,20 @@ def test_help_is_quick():
     assert min(took_s) < 1.5
 
 
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        # a scan can be read while torch is still being loaded
+        ("flarekd.imaging.files", {"torch", "scipy", "SimpleITK", "matplotlib", "pydicom"}),
+        ("flarekd.stages.infer", {"scipy", "SimpleITK", "matplotlib", "pydicom", "yaml"}),
+    ],
+)
+def test_inference_starts_without_what_it_does_not_need(module, unwanted):
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert not unwanted & set(done.stdout.split())
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=shown)
 def test_every_configuration_loads_and_survives_being_written_resolved(path, tmp_path):
     settings = config.load(path)

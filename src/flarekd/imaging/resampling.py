@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -89,6 +88,8 @@ def resample_labels(array: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]
     """
     if array.shape == tuple(shape):
         return np.array(array, order="C")
+    from scipy import ndimage  # inference resamples no labels and starts without it
+
     result = torch.zeros(tuple(shape), dtype=torch.uint8)
     labels = np.ascontiguousarray(array)
     boxes = [
