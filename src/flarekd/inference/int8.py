@@ -53,6 +53,7 @@ def quantise(graph: bytes, windows: Iterable[Tensor]) -> bytes:
                 activation_type=quantization.QuantType.QInt8,
                 weight_type=quantization.QuantType.QInt8,
                 per_channel=True,
+                reduce_range=True,
                 op_types_to_quantize=QUANTISED,
             )
         finally:
