@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 BACKGROUND = 0
@@ -75,3 +76,8 @@ def color_of(label: int, name: str) -> tuple[int, int, int]:
     rgb = colorsys.hsv_to_rgb(label * 0.618034 % 1.0, 0.55, 0.9)
     red, green, blue = (round(255 * channel) for channel in rgb)
     return red, green, blue
+
+
+def tumor_of(names: Mapping[int, str]) -> int | None:
+    """The id that is called tumor, None where none is: other models use 14 for something else."""
+    return next((label for label, name in names.items() if name == "tumor"), None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flarekd.imaging.volume import LabelMap, Volume
-from flarekd.labels import TUMOR, color_of
+from flarekd.labels import color_of, tumor_of
 from flarekd.report.canvas import new_figure, save_png
 from flarekd.report.slices import (
     PANEL_INCH,
@@ -66,7 +66,8 @@ def write_preview(
         message = f"the scan is {volume.array.shape}, its labels {labels.array.shape} (z, y, x)"
         raise ValueError(message)
     boxes = {label: box for label, box in boxes_of(labels.array).items() if label in names}
-    point = focus(labels.array, boxes)
+    tumor = tumor_of(names)
+    point = focus(labels.array, boxes, tumor)
     panels = _worth_seeing(views(point, labels.array.shape, labels.geometry.spacing_zyx))
     colors = {label: unit_color(color_of(label, name)) for label, name in sorted(names.items())}
     columns = max(1, math.ceil(len(boxes) / MOST_LEGEND_ROWS))
@@ -85,7 +86,15 @@ def write_preview(
     )
     for column, view in enumerate(panels):
         axes = figure.add_subplot(grid[0, column])
-        draw_panel(axes, view, volume, labels.array, colors=colors, organ_fill=ORGAN_FILL)
+        draw_panel(
+            axes,
+            view,
+            volume,
+            labels.array,
+            colors=colors,
+            organ_fill=ORGAN_FILL,
+            tumor=tumor,
+        )
         caption(axes, _place(view, labels.array.shape), view)
     _legend(figure, _texts(labels, boxes, names, statistics), colors, sum(widths) / total, columns)
     title = _title(path, int(total * LETTERS_AN_INCH))
@@ -121,7 +130,7 @@ def _texts(
         ml = entry.volume_ml if entry else voxel_ml * np.count_nonzero(labels.array[box] == label)
         least = "≥ " if entry and entry.cut_off else ""
         texts[label] = f"{readable(names[label])}  {least}{_ml(ml)}"
-        if statistics and statistics.tumors and label == TUMOR:
+        if statistics and statistics.tumors and label == tumor_of(names):
             longest = max(tumor.diameter_mm for tumor in statistics.tumors)
             count = len(statistics.tumors)
             parts = "1 part" if count == 1 else f"{count} parts"

@@ -84,19 +84,19 @@ def views(point: Point, shape: tuple[int, ...], spacing_zyx: tuple[float, ...]) 
     ]
 
 
-def focus(labels: Array, boxes: Boxes | None = None, tumor: int = TUMOR) -> Point:
+def focus(labels: Array, boxes: Boxes | None = None, tumor: int | None = TUMOR) -> Point:
     """The voxel to cut through: in the largest tumour, else where most organs are to be seen.
 
     Args:
         labels: uint8 (z, y, x).
         boxes: As ``boxes_of`` gives them; found here where they are left out.
-        tumor: The id of the tumour.
+        tumor: The id of the tumour, None where there is no such class.
 
     Returns:
         Indices z, y, x; the middle where there is no label at all.
     """
     boxes = boxes_of(labels) if boxes is None else boxes
-    if tumor in boxes:
+    if tumor is not None and tumor in boxes:
         box = boxes[tumor]
         parts, count = ndimage.label(labels[box] == tumor)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
@@ -135,6 +135,7 @@ def draw_panel(
     *,
     colors: Mapping[int, Color],
     organ_fill: float = 0.0,
+    tumor: int | None = TUMOR,
 ) -> None:
     """Draw the grey slice and the outlines of every class on it, in millimetres.
 
@@ -145,6 +146,7 @@ def draw_panel(
         labels: uint8 (z, y, x).
         colors: Id to RGB, 0..1, of the classes to draw.
         organ_fill: How opaque the inside of the organs is, 0..1; that of the tumour is 0.35.
+        tumor: The id of the tumour, drawn bolder.
     """
     plane = view.cut(labels)
     extent = (0.0, view.across_mm, view.up_mm, 0.0)
@@ -166,10 +168,10 @@ def draw_panel(
         mask = (padded == label).astype(np.float32)
         if not mask.any():
             continue
-        fill = 0.35 if label == TUMOR else organ_fill
+        fill = 0.35 if label == tumor else organ_fill
         if fill:
             axes.contourf(across, down, mask, levels=[0.5, 1.5], colors=[color], alpha=fill)
-        width = 1.4 if label == TUMOR else 1.0
+        width = 1.4 if label == tumor else 1.0
         axes.contour(across, down, mask, levels=[0.5], colors=[color], linewidths=width)
     axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
     axes.set_axis_off()
