@@ -155,12 +155,12 @@ def test_an_affine_places_the_centroid_in_the_patient(labels, hu):
     assert tumor.centroid_mm == pytest.approx((-7.0, 24.0, 322.5))
 
 
-def test_another_id_can_be_the_tumor(labels, hu):
+def test_the_name_says_which_id_is_the_tumor(labels, hu):
     labels[5, 5, 5] = 2
     labels[6, 5, 5] = 14
-    statistics = measure(labels, hu, SPACING, {1: "liver", 2: "tumor"}, tumor=2)
+    statistics = measure(labels, hu, SPACING, {1: "liver", 2: "tumor"})
     assert [tumor.voxels for tumor in statistics.tumors] == [1]
-    assert measure(labels, hu, SPACING, {1: "liver", 2: "right_kidney"}).tumors == ()
+    assert measure(labels, hu, SPACING, {2: "right_kidney", 14: "rib"}).tumors == ()
 
 
 def test_what_does_not_belong_together_is_refused(labels, hu):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from flarekd.components import Component, find_components, grow, largest_diameter_mm
-from flarekd.labels import TUMOR
+from flarekd.labels import tumor_of
 
 PADDING_HU = -1500.0
 """Below this there is no tissue and no air, only what scanners write outside their circle."""
@@ -104,7 +104,6 @@ def measure(
     spacing_zyx: Triple,
     names: Mapping[int, str],
     *,
-    tumor: int = TUMOR,
     affine: NDArray[np.float64] | None = None,
 ) -> Statistics:
     """Measure every class of a label map, and every part of its tumour.
@@ -113,8 +112,8 @@ def measure(
         labels: uint8 (z, y, x), canonical.
         hu: The scan, int16 or float32 of the same shape.
         spacing_zyx: Millimetres.
-        names: Id to name of the classes to measure, background left out.
-        tumor: The id whose connected parts are the tumours.
+        names: Id to name of the classes to measure, background left out. The connected parts of
+            the one called tumor are the tumours.
         affine: 3×4, from an index (z, y, x) to the place in the patient, mm.
 
     Raises:
@@ -131,8 +130,9 @@ def measure(
         raise ValueError(message)
     scan = _Scan(labels, hu, spacing_zyx, names, affine)
     boxes: list[Box | None] = ndimage.find_objects(labels, max_label=max(names, default=1))
-    box = boxes[tumor - 1] if tumor in names else None
-    parts = find_components(labels, tumor, box) if box else []
+    tumor = tumor_of(names)
+    box = boxes[tumor - 1] if tumor else None
+    parts = find_components(labels, tumor, box) if tumor and box else []
     return Statistics(
         tuple(_measure_class(scan, label, boxes[label - 1]) for label in sorted(names)),
         tuple(_measure_tumor(scan, number, part) for number, part in enumerate(parts, start=1)),

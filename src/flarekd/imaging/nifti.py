@@ -61,18 +61,19 @@ def read(path: Path) -> tuple[NDArray[Any], Geometry]:
     return _scaled(stored, header), header.geometry
 
 
-def write(path: Path, stored: NDArray[Any], geometry: Geometry) -> None:
+def write(path: Path, stored: NDArray[Any], geometry: Geometry, extension: bytes = b"") -> None:
     """Write NIfTI-1, gzip-compressed where the name ends so; the same bytes for the same content.
 
     Args:
         path: Written straight away; ``atomic.replacing`` gives a name to write under.
         stored: (k, j, i), a dtype NIfTI knows.
         geometry: The grid to say in the header, as sform and qform both.
+        extension: As ``nifti_header.build`` takes it.
 
     Raises:
         ValueError: If the dtype or the size is beyond NIfTI-1.
     """
-    header = build(stored, geometry)
+    header = build(stored, geometry, extension)
     with path.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             with _gzip("wb", file) as packed:
