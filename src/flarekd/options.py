@@ -44,6 +44,8 @@ class WindowsName(str, enum.Enum):
 
     full = "full"
     efficient = "efficient"
+    body = "body"
+    paper = "paper"
 
 
 class Interpolation(str, enum.Enum):
@@ -79,7 +81,7 @@ Scans = Annotated[list[Path], typer.Argument(help="Scans, DICOM folders, or fold
 Runtime = Annotated[RuntimeName, typer.Option(help="What runs the network.")]
 MaxMemory = Annotated[float | None, typer.Option(min=0.1, help="GB of main memory to keep to.")]
 Windows = Annotated[
-    WindowsName | None, typer.Option(help="Run all, or leave out what cannot hold anything.")
+    WindowsName | None, typer.Option(help="Which to run (docs/inference.md); the model file says.")
 ]
 Step = Annotated[
     float | None, typer.Option(min=0.05, max=1, help="Windows apart, as a share of the patch.")

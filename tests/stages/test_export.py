@@ -131,8 +131,6 @@ def test_what_is_no_exported_network_is_refused(tmp_path, content):
 def test_the_example_of_the_docs_gives_flarekds_labels(tmp_path, monkeypatch):
     text = DOCS.read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-        r"^```python\n(.*?)^```", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )
     path = model(tmp_path)
     export(path, tmp_path / "student.onnx", form=None, int8=False, calibrate=None)
     volume = read_volume(scans(tmp_path / "scans", 1) / "case_0_0000.nii.gz")

@@ -22,9 +22,9 @@ from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.inference.slabs import Method, labels_from_logits
 from flarekd.student.network import StudentUNet
-from flarekd.student.windows import SkipRules, predict_logits
+from flarekd.student.windows import predict_logits, skip_rules
 
-Windows = Literal["full", "efficient"]
+Windows = Literal["full", "efficient", "body", "paper"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class WindowSettings:
     """How a scan is looked at; None leaves it to the model file.
 
     Attributes:
-        windows: ``efficient`` leaves out windows that cannot hold anything, ``full`` none.
+        windows: ``efficient`` leaves out windows that change no label, ``full`` none, ``body`` lays
+            the grid over the body only, ``paper`` has the paper's skip rules.
         step: Distance of neighbouring windows as a share of the patch, in (0, 1].
         method: How logits become labels at native resolution.
     """
@@ -116,7 +117,7 @@ class Student:
         loaded = predictor.load(model, "student", StudentUNet, device, runtime)
         asked = settings or WindowSettings()
         own = loaded.card.inference
-        windows: Windows = "efficient" if own.get("windows") == "efficient" else "full"
+        windows: Windows = own.get("windows", "full")
         return cls(
             loaded,
             asked.windows or windows,
@@ -148,7 +149,7 @@ class Student:
             scan.tensor,
             card.patch,
             step=self.step,
-            skip=SkipRules(air=self.predictor.air) if self.windows == "efficient" else None,
+            skip=skip_rules(self.windows, self.predictor.air),
             half=self.predictor.device.type == "cuda",
             on_window=on_window,
         )
