@@ -73,7 +73,16 @@ def test_runs_are_numbered_and_told_by_their_spread(tmp_path, capfd):
     assert {row["run"] for row in rows} == {"1", "2", "3"}
     shown = capfd.readouterr().out
     assert "median" in shown
-    assert "3 runs" in shown
+    assert "3 whole runs" in shown
+
+
+def test_a_run_that_failed_is_kept_out_of_the_spread(tmp_path, capfd):
+    script = "test {run} -lt 3 && exec sleep 0.{run}; exit 5"
+    assert bench(["sh", "-c", script], tmp_path, repeat=4) == 5
+    assert [run["status"] for run in facts(tmp_path)["runs"]] == [0, 0, 5]
+    told = capfd.readouterr()
+    assert "2 whole runs" in told.out
+    assert "run 3 ended with status 5" in told.err
 
 
 def test_a_command_that_is_not_there_is_wrong_usage_and_writes_nothing(tmp_path):

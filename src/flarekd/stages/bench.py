@@ -110,7 +110,9 @@ def _curve(runs: Sequence[Run]) -> str:
     return text.getvalue()
 
 
-def _show(title: str, summaries: Sequence[dict[str, Any]]) -> None:
+def _show(title: str, runs: Sequence[dict[str, Any]]) -> None:
+    # a run that failed says nothing of the others; alone it is shown all the same
+    summaries = [run for run in runs if run["status"] == 0] or runs
     rows = []
     for name, keys in _ROWS:
         values = [_at(summary, keys) for summary in summaries]
@@ -120,8 +122,8 @@ def _show(title: str, summaries: Sequence[dict[str, Any]]) -> None:
         numbers = efficiency.spread(known).values() if len(summaries) > 1 else known
         rows.append([name, *(f"{number:,.2f}" for number in numbers)])
     heads = ["min", "median", "max"] if len(summaries) > 1 else ["measured"]
-    runs = f" · {len(summaries)} runs" if len(summaries) > 1 else ""
-    console.table(title + runs, ["", *heads], rows)
+    count = f" · {len(summaries)} whole runs" if len(summaries) > 1 else ""
+    console.table(title + count, ["", *heads], rows)
 
 
 def _at(summary: dict[str, Any], keys: Sequence[str]) -> float | None:
