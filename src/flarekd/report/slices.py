@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from flarekd.components import find_components
 from flarekd.imaging.volume import Volume
 from flarekd.labels import TUMOR
 
@@ -97,14 +98,12 @@ def focus(labels: Array, boxes: Boxes | None = None, tumor: int | None = TUMOR) 
     """
     boxes = boxes_of(labels) if boxes is None else boxes
     if tumor is not None and tumor in boxes:
-        box = boxes[tumor]
-        parts, count = ndimage.label(labels[box] == tumor)
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-        mask = parts == int(np.argmax(sizes)) + 1
+        largest = find_components(labels, tumor, boxes[tumor])[0]
+        mask = largest.mask()
         # the widest slice along each axis: the middle of a crooked lesion may lie outside it
         z, y, x = (
-            int(np.argmax(mask.sum(axis=tuple({0, 1, 2} - {axis})))) + box[axis].start
-            for axis in range(3)
+            int(np.argmax(np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})))) + side.start
+            for axis, side in enumerate(largest.box)
         )
         return z, y, x
     if not boxes:
