@@ -10,11 +10,16 @@ import typer
 from flarekd import __version__
 from flarekd.failures import Verbs
 from flarekd.options import (
+    Calibrate,
     Cohort,
+    Command,
     ConfigFile,
     Device,
+    DicomSeg,
     Extend,
+    Form,
     FusionStrategy,
+    Gpu,
     Init,
     Interpolation,
     Jobs,
@@ -26,6 +31,7 @@ from flarekd.options import (
     OutputNames,
     Plans,
     Preset,
+    Preview,
     Protocol,
     Resume,
     Runtime,
@@ -33,6 +39,7 @@ from flarekd.options import (
     Scans,
     Seed,
     Settings,
+    Statistics,
     Step,
     TensorBoard,
     Windows,
@@ -213,14 +220,19 @@ def infer(
     windows: Windows = None,
     step: Step = None,
     labels: Labels = Interpolation.linear,
+    statistics: Statistics = False,
+    preview: Preview = False,
+    dicom_seg: DicomSeg = False,
 ) -> None:
     """Segment scans; each label map lies exactly on its scan."""
+    from flarekd.report.beside import Beside
     from flarekd.stages.infer import Options
     from flarekd.stages.infer import infer as stage
     from flarekd.student.segment import WindowSettings
 
     how = WindowSettings(windows.value if windows else None, step, labels.value)
-    stage(inputs, model, out, Options(device, runtime.value, how, max_memory))
+    beside = Beside(statistics, preview, dicom_seg)
+    stage(inputs, model, out, Options(device, runtime.value, how, max_memory, beside))
 
 
 @app.command()
@@ -242,15 +254,11 @@ def evaluate(
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def bench(
-    command: Annotated[
-        list[str], typer.Argument(help="Program and arguments; {run} is the number of the run.")
-    ],
+    command: Command,
     out: Out = Path("flarekd-bench"),
     interval: Annotated[float, typer.Option(min=0.01, help="Seconds between samples.")] = 0.1,
     repeat: Annotated[int, typer.Option(min=1, help="Runs; least, median, greatest.")] = 1,
-    gpu: Annotated[
-        int | None, typer.Option(min=0, help="Device by NVML's number; 0 if there is one.")
-    ] = None,
+    gpu: Gpu = None,
 ) -> None:
     """Measure any command as FLARE does: time, RAM, CPU, GPU memory. Ends as the command ends."""
     from flarekd.stages.bench import bench as stage
@@ -262,13 +270,9 @@ def bench(
 def export(
     model: Model,
     out: Annotated[Path, typer.Option("--out", help="File to write: *.onnx or *.xml (OpenVINO).")],
-    form: Annotated[
-        str | None, typer.Option("--format", help="onnx or openvino; by the file's suffix.")
-    ] = None,
+    form: Form = None,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit weights; needs --calibrate.")] = False,
-    calibrate: Annotated[
-        Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
-    ] = None,
+    calibrate: Calibrate = None,
 ) -> None:
     """Write a model's network for other programs, checked against torch."""
     from flarekd.stages.export import export as stage

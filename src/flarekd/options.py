@@ -101,3 +101,20 @@ Orientation = Annotated[
     str | None,
     typer.Option(help="Where x, y, z of its training arrays run to; LPS where left out."),
 ]
+Statistics = Annotated[
+    bool, typer.Option("--statistics", help="Volumes, mean HU and tumours as JSON and CSV.")
+]
+Preview = Annotated[bool, typer.Option("--preview", help="A picture of each scan.")]
+DicomSeg = Annotated[
+    bool, typer.Option("--dicom-seg", help="DICOM SEG too (extra 'dicom'; DICOM folders only).")
+]
+Command = Annotated[
+    list[str], typer.Argument(help="Program and arguments; {run} is the number of the run.")
+]
+Gpu = Annotated[int | None, typer.Option(min=0, help="Device by NVML's number; 0 if there is one.")]
+Form = Annotated[
+    str | None, typer.Option("--format", help="onnx or openvino; by the file's suffix.")
+]
+Calibrate = Annotated[
+    Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
+]

@@ -21,6 +21,7 @@ from flarekd.inference.predictor import load
 from flarekd.inference.slabs import labels_from_logits
 from flarekd.labels import NAMES
 from flarekd.modelfile import ModelCard, file_hash, save_model
+from flarekd.report.beside import Beside
 from flarekd.stages.infer import Options, find_scans, infer
 from flarekd.student.network import StudentUNet
 from flarekd.student.segment import WindowSettings
@@ -350,3 +351,32 @@ def test_processes_of_torchrun_share_the_scans(tmp_path, model):
     infer([tmp_path / "scans" / "c.nii.gz"], model, tmp_path / "alone", CPU)
     together, alone = (read_labels(tmp_path / f / "c.nii.gz") for f in ("out", "alone"))
     assert (together.array == alone.array).mean() > 0.9999
+
+
+def test_statistics_and_preview_lie_beside_the_mask_and_are_made_again_when_lost(tmp_path, model):
+    scan(tmp_path / "a_0000.nii.gz")
+    how = replace(CPU, beside=Beside(statistics=True, preview=True))
+    out = tmp_path / "out"
+    infer([tmp_path / "a_0000.nii.gz"], model, out, how)
+    told = json.loads((out / "a.statistics.json").read_text(encoding="utf-8"))
+    labels = read_labels(out / "a.nii.gz").array
+    voxel_ml = 0.75 * 1.25 * 3.0 / 1000
+    volumes = {row["name"]: row["volume_ml"] for row in told["classes"]}
+    for label, name in enumerate(NAMES[1:], 1):
+        assert volumes[name] == pytest.approx(
+            np.count_nonzero(labels == label) * voxel_ml, abs=1e-3
+        )
+    assert (out / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert "liver" in (out / "statistics.csv").read_text(encoding="utf-8")
+    assert "liver" in (out / "labels.txt").read_text(encoding="utf-8")
+    (out / "a.png").unlink()
+    infer([tmp_path / "a_0000.nii.gz"], model, out, how)
+    assert (out / "a.png").exists()
+
+
+def test_dicom_seg_is_refused_for_files_before_anything_is_done(tmp_path, model):
+    scan(tmp_path / "a.nii.gz")
+    how = replace(CPU, beside=Beside(dicom_seg=True))
+    with pytest.raises(InputError, match="DICOM SEG lies on a DICOM series"):
+        infer([tmp_path / "a.nii.gz"], model, tmp_path / "out", how)
+    assert not (tmp_path / "out").exists()

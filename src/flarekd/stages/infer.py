@@ -19,6 +19,7 @@ from flarekd.imaging.volume import Volume
 from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import Ledger, stamp
 from flarekd.parallel import Behind, Outcome, read_ahead
+from flarekd.report.beside import Beside
 from flarekd.student.budget import Budget
 from flarekd.student.segment import Prepared, Segmentation, Student, WindowSettings
 from flarekd.training import ranks
@@ -36,12 +37,14 @@ class Options:
         runtime: What runs the network.
         settings: What to do otherwise than the model file says.
         max_memory_gb: Bytes · 10⁻⁹ that the process may take; None for no limit.
+        beside: What to write beside each label map.
     """
 
     device: str = "auto"
     runtime: Runtime = "auto"
     settings: WindowSettings = field(default_factory=WindowSettings)
     max_memory_gb: float | None = None
+    beside: Beside = field(default_factory=Beside)
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,17 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
     for case, path in scans.items():
         if path.resolve() == (out / f"{case}.nii.gz").resolve():
             raise InputError(f"the label map would replace {str(path)!r}", "choose another --out")
+    options.beside.check(scans)
     with ranks.joined(device.choose(options.device)) as (crew, where):
         student = Student.load(
             model, device=where, runtime=options.runtime, settings=options.settings
         )
         mine = dict(list(scans.items())[crew.rank :: crew.size])
-        run = _Run(student, out)
+        run = _Run(student, out, options.beside)
         run.segment(mine, options.max_memory_gb)
         failed = {c: why for part in crew.gather(run.failed) for c, why in part.items()}
         if crew.is_first:
+            options.beside.finish(out, [case for case in scans if case not in failed], run.names)
             _finish(student, model, out, scans, failed)
 
 
@@ -125,9 +130,11 @@ def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
 class _Run:
     """One process's share of the scans, from files to label maps."""
 
-    def __init__(self, student: Student, out: Path) -> None:
+    def __init__(self, student: Student, out: Path, beside: Beside) -> None:
+        card = student.predictor.card
         self.failed: dict[str, str] = {}
-        self._student, self._out = student, out
+        self.names = dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
+        self._student, self._out, self._beside = student, out, beside
         self._ledger = Ledger(out / "done.jsonl")
 
     def segment(self, scans: dict[str, Path], max_memory_gb: float | None) -> None:
@@ -155,16 +162,18 @@ class _Run:
     def _todo(self, scans: dict[str, Path]) -> list[_Scan]:
         student = self._student
         how = [student.windows, student.step, student.method, student.predictor.runtime]
+        how += ["dicom-seg"] if self._beside.dicom_seg else []
         todo = []
         for case, path in scans.items():
             key = stamp(student.predictor.sha256, how, str(path), path)
-            if not self._ledger.is_done(case, key, self._target(case)):
+            outputs = [self._target(case), *self._beside.outputs(self._out, case)]
+            if not self._ledger.is_done(case, key, *outputs):
                 todo.append(_Scan(case, path, key))
         return todo
 
     def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
         """The scans that fit into the memory allowed, and whether they may overlap."""
-        budget = Budget.of(self._student, max_memory_gb, keeps_scan=False)
+        budget = Budget.of(self._student, max_memory_gb, keeps_scan=self._beside.needs_scan)
         refused = budget.refuse({scan.case: scan.path for scan in todo})
         for case, why in refused.items():
             self._fail(case, why)
@@ -192,7 +201,7 @@ class _Run:
             what = "does not look like CT in Hounsfield units"
             console.warn(f"{scan.path}: {what}: {prepared.not_ct}")
         prepared.seconds["read"] = seconds
-        return _Read(prepared, None)
+        return _Read(prepared, volume if self._beside.needs_scan else None)
 
     def _look(
         self, outcome: Outcome[_Scan, _Read], tell: Callable[[int, int], None]
@@ -207,16 +216,24 @@ class _Run:
         except FAILURES as error:
             self._fail(scan.case, str(error) or type(error).__name__)
             return lambda: None
-        return partial(self._write, scan, read.prepared.not_ct, found)
+        return partial(self._write, scan, read, found)
 
-    def _write(self, scan: _Scan, not_ct: str | None, found: Segmentation) -> None:
+    def _write(self, scan: _Scan, read: _Read, found: Segmentation) -> None:
         target = self._target(scan.case)
         try:
             began = time.monotonic()
-            write_labels(target, found.labels)
+            write_labels(target, found.labels, self.names)
+            self._beside.write(
+                self._out,
+                scan.case,
+                scan.path,
+                scan=read.volume,
+                labels=found.labels,
+                names=self.names,
+            )
             found.seconds["write"] = round(time.monotonic() - began, 3)
             facts = _facts(self._student, scan.path, target, found)
-            self._ledger.add(scan.case, scan.key, **facts, not_ct=not_ct)
+            self._ledger.add(scan.case, scan.key, **facts, not_ct=read.prepared.not_ct)
         except FAILURES as error:
             self._fail(scan.case, str(error) or type(error).__name__)
 
