@@ -12,7 +12,7 @@ SNAP, SLICER = "labels.txt", "labels.ctbl"
 
 
 def write_label_tables(folder: Path, names: Mapping[int, str]) -> None:
-    """Write ``labels.txt`` for ITK-SNAP and ``labels.ctbl`` for 3D Slicer.
+    """Write ``labels.txt`` for ITK-SNAP and ``labels.ctbl`` for 3D Slicer, where they differ.
 
     Args:
         folder: Beside the label maps.
@@ -33,5 +33,8 @@ def write_label_tables(folder: Path, names: Mapping[int, str]) -> None:
         snap.append(f'{label:5d} {red:5d} {green:4d} {blue:4d} {1:8d} {1:3d} {1:3d}    "{quoted}"')
         # columns are parted by white space, so a name must have none
         slicer.append(f"{label} {'_'.join(name.split())} {red} {green} {blue} 255")
-    write_text(folder / SNAP, "\n".join(snap) + "\n")
-    write_text(folder / SLICER, "\n".join(slicer) + "\n")
+    for path, lines in ((folder / SNAP, snap), (folder / SLICER, slicer)):
+        text = "\n".join(lines) + "\n"
+        # what is there and the same stays: a second run changes nothing
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
