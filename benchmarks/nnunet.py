@@ -161,13 +161,13 @@ def write_dataset(
 def make_trainer(settings: Student | Teacher, classes: int, device: torch.device) -> Any:
     """nnU-Net's trainer, initialised and with its loader running.
 
-    Its PlainConvUNet gives the topmost decoder stage the kernel of the topmost encoder stage and
-    every transposed convolution and head a bias. The published student comes from nnU-Net v1, which
-    does neither; the two are made alike, so that both sides compute the same and no more.
+    Its network is given the published shape (`peer_network`).
     """
     from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (  # noqa: E501 (its name)
         nnUNetTrainerNoMirroring,
     )
+
+    from benchmarks.peer_network import as_published
 
     class SameShape(nnUNetTrainerNoMirroring):
         @staticmethod
@@ -175,7 +175,7 @@ def make_trainer(settings: Student | Teacher, classes: int, device: torch.device
             plans_manager: Any, configuration_manager: Any, *inputs: int, **options: Any
         ) -> nn.Module:
             build = nnUNetTrainerNoMirroring.build_network_architecture
-            return _as_published(build(plans_manager, configuration_manager, *inputs, **options))
+            return as_published(build(plans_manager, configuration_manager, *inputs, **options))
 
     dataset = {
         "channel_names": {"0": "CT"},
@@ -196,28 +196,3 @@ def stop_loaders(trainer: Any) -> None:
     for loader in (trainer.dataloader_train, trainer.dataloader_val):
         if hasattr(loader, "_finish"):
             loader._finish()
-
-
-def _as_published(network: Any) -> nn.Module:
-    from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
-
-    encoder, decoder = network.encoder, network.decoder
-    for layer in [*decoder.transpconvs, *decoder.seg_layers]:
-        layer.bias = None
-    if encoder.conv_op is nn.Conv3d:
-        width = encoder.output_channels[0]
-        decoder.stages[-1] = StackedConvBlocks(
-            2,
-            encoder.conv_op,
-            2 * width,
-            width,
-            [3, 3, 3],
-            1,
-            encoder.conv_bias,
-            encoder.norm_op,
-            encoder.norm_op_kwargs,
-            nonlin=encoder.nonlin,
-            nonlin_kwargs=encoder.nonlin_kwargs,
-        )
-    network.apply(network.initialize)
-    return network

@@ -30,8 +30,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from flarekd import config
 
@@ -85,7 +85,8 @@ def measure(network: str, model: Path, runtime: str, windows: int) -> dict[str, 
             start = time.perf_counter()
             logits = ready.network(window)
             seconds.append(time.perf_counter() - start)
-    np.save(model.with_name(f"{runtime}.npy"), logits.argmax(1).byte().numpy())
+    labels = logits.argmax(1).byte().contiguous()
+    save_file({"labels": labels}, model.with_name(f"{runtime}.labels"))
     return {
         "load_s": loaded - began,
         "start_s": loaded - began + seconds[0],
@@ -138,7 +139,7 @@ def report(arguments: argparse.Namespace, model: Path) -> None:
             cold[runtime].append(_run(arguments, model, runtime))
             warm[runtime].append(_run(arguments, model, runtime))
             print(f"round {number}, {runtime}: {warm[runtime][-1]}", file=sys.stderr, flush=True)
-    reference = np.load(model.with_name("torch.npy"))
+    reference = load_file(model.with_name("torch.labels"))["labels"]
     print(
         "| runtime | window, s: min / median / max | to torch | start cold, s | start warm, s |",
         end="",
@@ -147,14 +148,14 @@ def report(arguments: argparse.Namespace, model: Path) -> None:
     medians = {name: statistics.median(r["window_s"] for r in warm[name]) for name in RUNTIMES}
     for name in RUNTIMES:
         windows = [r["window_s"] for r in warm[name]]
-        labels = np.load(model.with_name(f"{name}.npy"))
+        labels = load_file(model.with_name(f"{name}.labels"))["labels"]
         middle = {key: statistics.median(r[key] for r in warm[name]) for key in warm[name][0]}
         start = statistics.median(r["start_s"] for r in cold[name])
         print(
             f"| {name} | {min(windows):.2f} / {medians[name]:.2f} / {max(windows):.2f} | "
             f"{medians[name] / medians['torch']:.2f} | {start:.2f} | {middle['start_s']:.2f} | "
             f"{middle['peak_mib']:.0f} ({middle['before_mib']:.0f}) | "
-            f"{float((labels == reference).mean()):.4%} |"
+            f"{float((labels == reference).float().mean()):.4%} |"
         )
 
 

@@ -41,6 +41,7 @@ class ModelCard(BaseModel):
         orientation: Axes of the arrays it was trained on; of flarekd's own always ``LPS``.
         patch: Voxels (z, y, x).
         intensity: Clip limits, mean and standard deviation in HU.
+        clip_first: Intensities are clipped before resampling, as nnU-Net v2 does, not after it.
         fingerprint: What the cohort was like that it was trained on; empty where not known.
         inference: Settings of its windows.
         training: Summary of how it came about.
@@ -58,6 +59,7 @@ class ModelCard(BaseModel):
     orientation: Orientation = "LPS"
     patch: tuple[int, int, int]
     intensity: tuple[float, float, float, float]
+    clip_first: bool = False
     fingerprint: dict[str, Any] = {}
     inference: dict[str, Any] = {}
     training: dict[str, Any] = {}

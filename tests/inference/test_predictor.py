@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from flarekd.errors import InputError
 from flarekd.imaging.files import read_volume, write_labels, write_volume
 from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.inference import predictor
+from flarekd.inference.predictor import Predictor
+from flarekd.labels import NAMES
 from flarekd.modelfile import ModelCard, file_hash, save_model
 from flarekd.student.network import StudentUNet
 from flarekd.teacher.network import TeacherUNet
@@ -94,6 +97,29 @@ def test_the_network_sees_what_the_training_store_holds(tmp_path, role, geometry
     assert np.abs(seen - trained).max() <= 0.5 / INTENSITY[3] + 1e-5
     assert seen.min() == pytest.approx((INTENSITY[0] - INTENSITY[2]) / INTENSITY[3])
     assert seen.max() == pytest.approx((INTENSITY[1] - INTENSITY[2]) / INTENSITY[3])
+
+
+def test_scans_are_clipped_before_or_after_resampling_as_the_card_says(tmp_path):
+    geometry = Geometry((8, 4, 4), (1.0, 1.0, 1.0))
+    array = np.full(geometry.shape_zyx, 100, np.int16)
+    array[:, :, 4:] = -1000
+    # voxels of half the size about the border: three quarters of one side, a quarter of the other
+    mixed = np.array([-175, -725]), np.array([25, -125])
+    for clip_first, hu in zip((False, True), mixed, strict=True):
+        card = ModelCard(
+            role="student",
+            network={},
+            labels=NAMES,
+            label_ids=tuple(range(len(NAMES))),
+            spacing=(1.0, 1.0, 0.5),
+            patch=(8, 16, 16),
+            intensity=(-200.0, 300.0, 50.0, 100.0),
+            clip_first=clip_first,
+        )
+        ready = Predictor(nn.Identity(), card, torch.device("cpu"), "")
+        seen = ready.network_input(Volume(array, geometry))[2, 2, 7:9]
+        expected = (np.clip(hu, -200, 300) - 50) / 100
+        torch.testing.assert_close(seen, torch.tensor(expected, dtype=torch.float32))
 
 
 def test_a_training_batch_is_a_crop_of_what_the_network_sees_at_inference(tmp_path, quick_student):

@@ -70,7 +70,11 @@ def read_v2(folder, plans, **said):
 
 def test_plans_of_v2_are_read(tmp_path):
     assert read_v2(tmp_path, V2) == Plans(
-        (4.0, 1.2, 1.2), (32, 128, 192), FLARE22_STATISTICS, ("background", "liver", "tumor")
+        (4.0, 1.2, 1.2),
+        (32, 128, 192),
+        FLARE22_STATISTICS,
+        ("background", "liver", "tumor"),
+        clip_first=True,
     )
 
 

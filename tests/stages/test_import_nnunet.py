@@ -143,6 +143,7 @@ def test_a_checkpoint_of_v2_becomes_a_student_that_computes_the_same(tmp_path, c
     assert card.spacing == (4.0, 1.5, 1.5)
     assert card.patch == (8, 16, 16)
     assert card.intensity == (-110.0, 190.0, 40.0, 70.0)
+    assert card.clip_first
     assert card.orientation == "LPS"
     assert card.training == {"imported": checkpoint.name, "sha256": file_hash(checkpoint)}
     image = images(2, 1, 8, 16, 16)
@@ -157,6 +158,7 @@ def test_a_checkpoint_of_v1_becomes_a_student_that_computes_the_same(tmp_path, c
     card = read_card(tmp_path / "a.safetensors")
     assert card.labels == ("background", "spleen", "bladder")
     assert card.label_ids == (0, 1, 2)
+    assert not card.clip_first
     assert "names and ids are as it was trained" in " ".join(capsys.readouterr().err.split())
     image = images(2, 1, 8, 16, 16)
     assert_same(logits(tmp_path / "a.safetensors", "student", image), network(image)[0])

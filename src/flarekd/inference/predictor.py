@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flarekd.errors import InputError
 from flarekd.imaging.resampling import resample, target_shape
-from flarekd.imaging.volume import Volume
+from flarekd.imaging.volume import Geometry, Shape, Volume
 from flarekd.inference import exported
 from flarekd.inference.accumulate import Network
 from flarekd.inference.graph import kept, places, to_onnx
@@ -43,16 +43,23 @@ class Predictor:
     sha256: str
     runtime: str = "torch"
 
+    def grid(self, geometry: Geometry) -> Shape:
+        """Shape (z, y, x) of a scan at the network's spacing."""
+        own = geometry.spacing_zyx
+        z, y, x = (wanted or have for wanted, have in zip(self.card.spacing, own, strict=True))
+        return target_shape(geometry.shape_zyx, own, (z, y, x))
+
     def network_input(self, volume: Volume) -> Tensor:
         """The scan at the network's spacing, clipped and z-scored.
 
         Float32 (z, y, x) on the device.
         """
-        own = volume.geometry.spacing_zyx
-        z, y, x = (wanted or have for wanted, have in zip(self.card.spacing, own, strict=True))
-        shape = target_shape(volume.array.shape, own, (z, y, x))
-        hu = resample(volume.array, shape)
-        return torch.from_numpy(self.card.statistics.normalize(hu)).to(self.device)
+        shape, statistics = self.grid(volume.geometry), self.card.statistics
+        if self.card.clip_first:
+            seen = resample(statistics.normalize(volume.array), shape)
+        else:
+            seen = statistics.normalize(resample(volume.array, shape))
+        return torch.from_numpy(seen).to(self.device)
 
     @property
     def air(self) -> float:

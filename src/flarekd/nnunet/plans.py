@@ -33,6 +33,7 @@ class Plans:
         intensity: Clip limits, mean and standard deviation in HU.
         names: Name of each output, background first; empty where nothing says.
         orientation: Axes of its arrays where nnU-Net reoriented them itself, else None.
+        clip_first: Whether scans are clipped before they are resampled (v2) and not after it (v1).
     """
 
     spacing: tuple[float, float, float]
@@ -40,6 +41,7 @@ class Plans:
     intensity: IntensityStatistics
     names: tuple[str, ...] = ()
     orientation: Orientation | None = None
+    clip_first: bool = False
 
 
 def find_plans(checkpoint: Path) -> Path:
@@ -122,6 +124,7 @@ def _read_v2(plans: dict[str, Any], content: Mapping[str, Any]) -> Plans:
         intensity=_statistics(found, "std"),
         names=_names(said["dataset_json"]["labels"]),
         orientation="RAS" if reader == "NibabelIOWithReorient" else None,
+        clip_first=True,
     )
 
 

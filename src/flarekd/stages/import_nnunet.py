@@ -72,6 +72,7 @@ def import_nnunet(
             facts.intensity.mean,
             facts.intensity.sd,
         ),
+        clip_first=facts.clip_first,
         inference=INFERENCE[converted.role],
         training={"imported": checkpoint.name, "sha256": file_hash(checkpoint)},
     )
