@@ -8,11 +8,14 @@ Run, from the repository's root, on what ``flarekd demo`` leaves::
     flarekd export --model demo/student/model.safetensors --out demo/int8.onnx --int8 \
         --calibrate demo/cohort/imagesUnlabeled
     python -m benchmarks.int8 --demo demo
+
+    python -m benchmarks.int8 --windows 7    # seconds of the full-size student, random weights
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from pathlib import Path
 
@@ -22,7 +25,10 @@ import torch
 from flarekd.imaging.files import list_scans, read_labels, read_volume
 from flarekd.imaging.volume import Volume
 from flarekd.inference import predictor
+from flarekd.inference.graph import to_onnx
+from flarekd.inference.int8 import quantise
 from flarekd.inference.predictor import Predictor
+from flarekd.inference.runtimes import start
 from flarekd.inference.slabs import labels_from_logits
 from flarekd.metrics import dice
 from flarekd.student.network import StudentUNet
@@ -42,12 +48,40 @@ def segment(ready: Predictor, volume: Volume) -> tuple[np.ndarray, float]:
     return np.asarray(ready.card.label_ids, np.uint8)[outputs], took_s
 
 
+def full_size(windows: int) -> None:
+    """Seconds a window of the full-size student on two threads, the four ways in turn."""
+    torch.set_num_threads(2)
+    patch = (32, 128, 192)
+    graph = to_onnx(StudentUNet(15).eval())
+    graphs = {"float32": graph, "int8": quantise(graph, [torch.randn(1, 1, *patch)])}
+    ways = {
+        f"{name}, {runtime}": start(runtime, content, patch)
+        for name, content in graphs.items()
+        for runtime in ("openvino", "onnx")
+    }
+    window = torch.randn(1, 1, *patch)
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(1 + windows):
+        for way, network in ways.items():
+            began = time.perf_counter()
+            network(window)
+            seconds[way].append(time.perf_counter() - began)
+    for way, (_, *after) in seconds.items():  # the first one plans
+        print(f"| {way} | {min(after):.2f} / {statistics.median(after):.2f} / {max(after):.2f} |")
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--demo", type=Path, required=True, help="what flarekd demo left")
+    parser.add_argument("--demo", type=Path, help="what flarekd demo left")
+    parser.add_argument("--windows", type=int, help="measure the full-size student instead")
     parser.add_argument("--int8", type=Path, help="the exported int8 network; DEMO/int8.onnx")
     arguments = parser.parse_args()
+    if arguments.windows:
+        full_size(arguments.windows)
+        return
+    if arguments.demo is None:
+        parser.error("give --demo or --windows")
     model = arguments.demo / "student" / "model.safetensors"
     int8 = arguments.int8 or arguments.demo / "int8.onnx"
     asked = [(model, "torch"), (model, "openvino"), (int8, "openvino"), (int8, "onnx")]

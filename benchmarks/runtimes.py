@@ -7,7 +7,7 @@ process of its own; rounds alternate, so that a machine that slows down slows al
 - window: seconds a window, each process's median after its first;
 - start, cold: from the import of flarekd's loader, torch imported, to the end of the first window,
   with no graph kept; warm: with it;
-- peak: of the process's memory, warm, and what of it torch and the loader took before.
+- peak: of the process's memory, warm.
 
 Labels are compared with torch's once, on the same random window.
 
@@ -68,7 +68,6 @@ def make_model(network: str, folder: Path) -> Path:
 
 def measure(network: str, model: Path, runtime: str, windows: int) -> dict[str, Any]:
     """In this process: load, first window, `windows` more."""
-    before = _peak()
     began = time.perf_counter()
     from flarekd.inference.predictor import load, window_size
     from flarekd.student.network import StudentUNet
@@ -91,7 +90,6 @@ def measure(network: str, model: Path, runtime: str, windows: int) -> dict[str, 
         "load_s": loaded - began,
         "start_s": loaded - began + seconds[0],
         "window_s": statistics.median(seconds[1:]),
-        "before_mib": before,
         "peak_mib": _peak(),
     }
 
@@ -144,7 +142,7 @@ def report(arguments: argparse.Namespace, model: Path) -> None:
         "| runtime | window, s: min / median / max | to torch | start cold, s | start warm, s |",
         end="",
     )
-    print(" peak, MiB (before) | labels as torch's |\n|---|---|---|---|---|---|---|")
+    print(" peak, MiB | labels as torch's |\n|---|---|---|---|---|---|---|")
     medians = {name: statistics.median(r["window_s"] for r in warm[name]) for name in RUNTIMES}
     for name in RUNTIMES:
         windows = [r["window_s"] for r in warm[name]]
@@ -154,7 +152,7 @@ def report(arguments: argparse.Namespace, model: Path) -> None:
         print(
             f"| {name} | {min(windows):.2f} / {medians[name]:.2f} / {max(windows):.2f} | "
             f"{medians[name] / medians['torch']:.2f} | {start:.2f} | {middle['start_s']:.2f} | "
-            f"{middle['peak_mib']:.0f} ({middle['before_mib']:.0f}) | "
+            f"{middle['peak_mib']:.0f} | "
             f"{float((labels == reference).float().mean()):.4%} |"
         )
 
