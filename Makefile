@@ -26,7 +26,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs configs benchmarks README.md CHANGELOG.md
+	$(BIN)/codespell src tests docs configs benchmarks docker README.md CHANGELOG.md
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/shellcheck docker/predict.sh
 
 check: lint test
 

@@ -35,7 +35,14 @@ def blocks(language):
 def commands():
     """Every command of the README's shell blocks, as words, comments left out."""
     text = "".join(blocks("sh")).replace("\\\n", " ")
-    return [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+    lines = [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+    # what follows a bare -- is a command too (bench)
+    return [part for words in lines for part in parted(words)]
+
+
+def parted(words):
+    at = words.index("--") if "--" in words else len(words)
+    return [part for part in (words[:at], words[at + 1 :]) if part]
 
 
 def verbs():
@@ -86,6 +93,20 @@ def test_help_is_quick():
         if took_s[-1] < 1.5:
             break
     assert min(took_s) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        # a scan can be read while torch is still being loaded
+        ("flarekd.imaging.files", {"torch", "scipy", "SimpleITK", "matplotlib", "pydicom"}),
+        ("flarekd.stages.infer", {"scipy", "SimpleITK", "matplotlib", "pydicom", "yaml"}),
+    ],
+)
+def test_inference_starts_without_what_it_does_not_need(module, unwanted):
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert not unwanted & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=shown)

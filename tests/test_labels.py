@@ -1,6 +1,6 @@
 import pytest
 
-from flarekd.labels import GROUP_COUNTS, GROUPS, LABELS, NAMES, ORGANS, TUMOR
+from flarekd.labels import GROUP_COUNTS, GROUPS, LABELS, NAMES, ORGANS, TUMOR, color_of
 
 
 @pytest.mark.paper
@@ -29,3 +29,10 @@ def test_group_counts_are_table_1():
     assert missing[5] == {13}
     assert missing[6] == {9}
     assert missing[7] == set()
+
+
+def test_a_colour_goes_by_the_name_and_else_tells_ids_apart():
+    assert color_of(3, "liver") == LABELS[0].color
+    others = [color_of(label, "other") for label in range(1, 30)]
+    assert len(set(others)) == len(others)
+    assert all(0 <= channel <= 255 for color in others for channel in color)

@@ -1,7 +1,11 @@
+import gc
+import threading
+import weakref
+
 import pytest
 
 from flarekd.errors import InputError
-from flarekd.parallel import map_cases
+from flarekd.parallel import Behind, map_cases, read_ahead
 
 
 def work(item):
@@ -22,3 +26,81 @@ def test_a_bad_case_is_named_and_the_others_go_on(jobs):
 def test_a_bug_is_not_taken_for_a_bad_case(jobs):
     with pytest.raises(KeyError):
         list(map_cases(work, [1, 3], jobs))
+
+
+@pytest.mark.parametrize("is_ahead", [True, False])
+def test_reading_ahead_keeps_the_order_and_names_what_fails(is_ahead):
+    outcomes = list(read_ahead(work, [1, 2, 4], is_ahead=is_ahead))
+    assert [(o.item, o.result, o.error) for o in outcomes] == [
+        (1, 10, None),
+        (2, None, "two is broken · mend it"),
+        (4, 40, None),
+    ]
+    assert list(read_ahead(work, [], is_ahead=is_ahead)) == []
+
+
+def test_the_next_is_read_while_the_caller_works_and_the_one_after_is_not():
+    read = [threading.Event() for _ in range(4)]
+
+    def note(item):
+        read[item].set()
+        return item
+
+    outcomes = read_ahead(note, range(4))
+    assert read[0].wait(5)  # before anybody asks
+    next(outcomes)
+    assert read[1].wait(5)
+    assert not read[2].wait(0.05)
+    next(outcomes)
+    assert read[2].wait(5)
+    outcomes.close()
+
+
+def test_a_case_that_is_done_with_is_not_held_while_the_next_is_waited_for():
+    class Case:
+        pass
+
+    held = []
+
+    def make(_item):
+        case = Case()
+        held.append(weakref.ref(case))
+        return case
+
+    for count, outcome in enumerate(read_ahead(make, range(3))):
+        del outcome
+        gc.collect()
+        assert sum(ref() is not None for ref in held[:count]) == 0
+
+
+@pytest.mark.parametrize("is_behind", [True, False])
+def test_what_is_finished_behind_is_done_in_order_when_the_block_ends(is_behind):
+    done = []
+    with Behind(is_behind=is_behind) as writer:
+        for item in range(5):
+            writer.do(lambda item=item: done.append(item))
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_at_most_one_is_being_finished():
+    running, most, lock = 0, [0], threading.Lock()
+
+    def write():
+        nonlocal running
+        with lock:
+            running += 1
+            most[0] = max(most[0], running)
+        threading.Event().wait(0.02)
+        with lock:
+            running -= 1
+
+    with Behind() as writer:
+        for _ in range(4):
+            writer.do(write)
+    assert most == [1]
+
+
+@pytest.mark.parametrize("is_behind", [True, False])
+def test_a_bug_in_what_is_finished_behind_is_raised(is_behind):
+    with pytest.raises(KeyError), Behind(is_behind=is_behind) as writer:
+        writer.do(lambda: work(3))

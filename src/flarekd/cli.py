@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from flarekd import __version__
-from flarekd.errors import FlarekdError
-
-
-class _Verbs(TyperGroup):
-    """The one place where a failure becomes a message and an exit status."""
-
-    def invoke(self, ctx: Any) -> Any:  # typer brought click before, now its own copy
-        try:
-            return super().invoke(ctx)
-        except FlarekdError as error:
-            from flarekd import console
-
-            console.error(str(error))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            from flarekd import console
-
-            console.error("interrupted · run the same command again to go on")
-            raise typer.Exit(130) from None
-
+from flarekd.failures import Verbs
+from flarekd.options import (
+    Calibrate,
+    Cohort,
+    Command,
+    ConfigFile,
+    Device,
+    DicomSeg,
+    Extend,
+    Form,
+    FusionStrategy,
+    Gpu,
+    Init,
+    Interpolation,
+    Jobs,
+    Labels,
+    MaxMemory,
+    Model,
+    Orientation,
+    Out,
+    OutputNames,
+    Plans,
+    Preset,
+    Preview,
+    Protocol,
+    Resume,
+    Runtime,
+    RuntimeName,
+    Scans,
+    Seed,
+    Settings,
+    Statistics,
+    Step,
+    TensorBoard,
+    Windows,
+)
 
 app = typer.Typer(
     name="flarekd",
-    cls=_Verbs,
+    cls=Verbs,
     help="Abdominal CT: from partly labelled scans to a small model for 13 organs and tumours.\n\n"
     "Research software, not a medical device.",
     no_args_is_help=True,
@@ -41,51 +55,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Preset(str, enum.Enum):
-    """Size of the phantoms and of the networks."""
-
-    quick = "quick"
-    full = "full"
-
-
-class FusionStrategy(str, enum.Enum):
-    """How labels are fused."""
-
-    paper = "paper"
-    simple = "simple"
-
-
-class Protocol(str, enum.Enum):
-    """How labels are scored."""
-
-    flare23 = "flare23"
-    corrected = "corrected"
-
-
-Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
-Cohort = Annotated[Path, typer.Option(help="cohort.csv, as group-data makes it.")]
-Model = Annotated[Path, typer.Option(help="Model file (*.safetensors).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file; the paper's protocol where left out.")
-]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a setting: section.key=value. Repeatable.")
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")]
-Extend = Annotated[
-    bool, typer.Option("--extend", help="Continue, for more epochs than it was begun with.")
-]
-TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write event files too (extra 'track').")
-]
-Init = Annotated[
-    Path | None, typer.Option("--init", help="Model file to start from; what fits is taken.")
-]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -242,15 +211,28 @@ def train_student(
 
 @app.command()
 def infer(
-    inputs: Annotated[list[Path], typer.Argument(help="Scans, DICOM folders, or folders of them.")],
+    inputs: Scans,
     model: Model,
     out: Out,
     device: Device = "auto",
+    runtime: Runtime = RuntimeName.auto,
+    max_memory: MaxMemory = None,
+    windows: Windows = None,
+    step: Step = None,
+    labels: Labels = Interpolation.linear,
+    statistics: Statistics = False,
+    preview: Preview = False,
+    dicom_seg: DicomSeg = False,
 ) -> None:
     """Segment scans; each label map lies exactly on its scan."""
+    from flarekd.report.beside import Beside
+    from flarekd.stages.infer import Options
     from flarekd.stages.infer import infer as stage
+    from flarekd.student.segment import WindowSettings
 
-    stage(inputs, model, out, device)
+    how = WindowSettings(windows.value if windows else None, step, labels.value)
+    beside = Beside(statistics, preview, dicom_seg)
+    stage(inputs, model, out, Options(device, runtime.value, how, max_memory, beside))
 
 
 @app.command()
@@ -270,22 +252,41 @@ def evaluate(
     stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def bench(
+    command: Command,
+    out: Out = Path("flarekd-bench"),
+    interval: Annotated[float, typer.Option(min=0.01, help="Seconds between samples.")] = 0.1,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs; least, median, greatest.")] = 1,
+    gpu: Gpu = None,
+) -> None:
+    """Measure any command as FLARE does: time, RAM, CPU, GPU memory. Ends as the command ends."""
+    from flarekd.stages.bench import bench as stage
+
+    raise typer.Exit(stage(command, out, interval, repeat, gpu))
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", help="File to write: *.onnx or *.xml (OpenVINO).")],
+    form: Form = None,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit weights; needs --calibrate.")] = False,
+    calibrate: Calibrate = None,
+) -> None:
+    """Write a model's network for other programs, checked against torch."""
+    from flarekd.stages.export import export as stage
+
+    stage(model, out, form=form, int8=int8, calibrate=calibrate)
+
+
 @app.command("import-nnunet")
 def import_nnunet(
     checkpoint: Annotated[Path, typer.Option(help="checkpoint_final.pth (v2) or *.model (v1).")],
     out: Annotated[Path, typer.Option("--out", help="Model file to write (*.safetensors).")],
-    plans: Annotated[
-        Path | None,
-        typer.Option(help="plans.json (v2), *.model.pkl or plans.pkl (v1); looked for nearby."),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Names of the outputs beside the background: liver,spleen,tumor"),
-    ] = None,
-    orientation: Annotated[
-        str | None,
-        typer.Option(help="Where x, y, z of its training arrays run to; LPS where left out."),
-    ] = None,
+    plans: Plans = None,
+    labels: OutputNames = None,
+    orientation: Orientation = None,
 ) -> None:
     """Turn a plain U-Net of nnU-Net v1 or v2 into a model file; no code in it is run."""
     from flarekd.stages.import_nnunet import import_nnunet as stage

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 BACKGROUND = 0
@@ -60,3 +62,22 @@ GROUPS: dict[int, frozenset[int]] = {
 
 GROUP_COUNTS: dict[int, int] = {1: 888, 2: 6, 3: 447, 4: 609, 5: 4, 6: 24, 7: 222}
 """Table 1: cases in each group of the 2,200 partially labelled FLARE 2023 cases."""
+
+
+def color_of(label: int, name: str) -> tuple[int, int, int]:
+    """RGB for pictures and tables, 0..255: ours for our names, else one that tells ids apart.
+
+    Models with classes of their own use our ids for other things, so the name decides.
+    """
+    for ours in LABELS:
+        if ours.name == name:
+            return ours.color
+    # hues a golden angle apart: neighbouring ids differ most
+    rgb = colorsys.hsv_to_rgb(label * 0.618034 % 1.0, 0.55, 0.9)
+    red, green, blue = (round(255 * channel) for channel in rgb)
+    return red, green, blue
+
+
+def tumor_of(names: Mapping[int, str]) -> int | None:
+    """The id that is called tumor, None where none is: other models use 14 for something else."""
+    return next((label for label, name in names.items() if name == "tumor"), None)

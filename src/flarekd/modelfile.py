@@ -92,6 +92,15 @@ def read_card(path: Path) -> ModelCard:
         raise InputError(
             f"{str(path)!r} is not a model file: {error}", "give a *.safetensors that flarekd wrote"
         ) from error
+    return parse_card(text, path)
+
+
+def parse_card(text: str | None, path: Path) -> ModelCard:
+    """The card that stands in a file as JSON.
+
+    Raises:
+        InputError: If there is none, or none that this version knows; it names `path`.
+    """
     if text is None:
         raise InputError(
             f"{str(path)!r} carries no flarekd card", "give a model that flarekd wrote"

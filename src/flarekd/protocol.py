@@ -197,14 +197,15 @@ class Student(Training):
         channels: Features of each stage.
         strides: (z, y, x) between stages.
         step: Stride of inference windows over patch size.
-        windows: ``full`` visits every window, ``efficient`` skips by the rules of method.md §6.4.
+        windows: ``full`` visits every window, ``efficient`` those that may change a label, ``body``
+            lays them over the body only, ``paper`` skips by the rules of method.md §6.4.
     """
 
     spacing: tuple[float, float, float]
     channels: tuple[Positive, ...]
     strides: tuple[Zyx, ...]
     step: float = Field(0.5, gt=0, le=1)
-    windows: Literal["full", "efficient"] = "full"
+    windows: Literal["full", "efficient", "body", "paper"] = "full"
 
     @model_validator(mode="after")
     def _fits_network(self) -> Student:

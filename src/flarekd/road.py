@@ -14,7 +14,7 @@ from flarekd.stages.evaluate import evaluate
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.fusion_quality import fusion_quality
 from flarekd.stages.group_data import group_data
-from flarekd.stages.infer import infer
+from flarekd.stages.infer import Options, infer
 from flarekd.stages.phantom import make_phantoms
 from flarekd.stages.pseudo_tumor import pseudo_tumor
 from flarekd.stages.train_student import train_student
@@ -74,7 +74,7 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
     _teach_and_distil(out, settings, "auto", problems, truth=cohort / "truth")
     problems.tell()
     console.heading("Segmenting held-out scans")
-    infer([cohort / "imagesVal"], out / STUDENT, out / "predictions", "auto")
+    infer([cohort / "imagesVal"], out / STUDENT, out / "predictions")
     console.heading("Scoring against the complete truth")
     evaluate(
         out / "predictions",
@@ -115,7 +115,7 @@ def run(settings: config.Config, device: str) -> None:
         console.heading("Segmenting test scans")
         predictions = data.out / "predictions"
         with problems.of_cases():
-            infer([data.test_images], data.out / STUDENT, predictions, device)
+            infer([data.test_images], data.out / STUDENT, predictions, Options(device))
         if data.test_labels is not None:
             console.heading("Scoring")
             with problems.of_cases():

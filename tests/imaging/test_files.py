@@ -208,6 +208,37 @@ def test_a_gzip_file_whose_sum_is_wrong_is_refused(tmp_path, oblique, voxels):
         read_volume(path)
 
 
+def test_every_damaged_byte_of_a_gzip_file_is_noticed_or_harmless(tmp_path, oblique, voxels):
+    path = tmp_path / "a.nii.gz"
+    write_volume(path, Volume(voxels, oblique))
+    whole = path.read_bytes()
+    for place in range(10, len(whole)):  # before it the header: a time, a system, nothing checked
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=r"a\.nii\.gz"):
+            read_volume(path)
+
+
+def test_a_gzip_file_of_several_members_is_one_scan(tmp_path, oblique, voxels):
+    write_volume(tmp_path / "a.nii", Volume(voxels, oblique))
+    plain = (tmp_path / "a.nii").read_bytes()
+    members = [gzip.compress(plain[i : i + 500]) for i in range(0, len(plain), 500)]
+    path = tmp_path / "b.nii.gz"
+    path.write_bytes(b"".join(members))
+    np.testing.assert_array_equal(read_volume(path).array, voxels)
+    path.write_bytes(b"".join(members[:-1]))
+    with pytest.raises(InputError, match=r"b\.nii\.gz: the file is torn"):
+        read_volume(path)
+
+
+def test_a_gzip_file_is_read_by_others_and_names_no_file_and_no_time(tmp_path, oblique, voxels):
+    for name in ("a.nii", "a.nii.gz"):
+        write_volume(tmp_path / name, Volume(voxels, oblique))
+    packed = (tmp_path / "a.nii.gz").read_bytes()
+    assert gzip.decompress(packed) == (tmp_path / "a.nii").read_bytes()
+    # RFC 1952: magic, deflate, no optional fields, then four bytes of time
+    assert packed[:8] == b"\x1f\x8b\x08\x00" + bytes(4)
+
+
 def test_the_content_counts_where_the_name_forgets_gzip(tmp_path, oblique, voxels):
     write_volume(tmp_path / "a.nii", Volume(voxels, oblique))
     (tmp_path / "b.nii.gz").write_bytes((tmp_path / "a.nii").read_bytes())

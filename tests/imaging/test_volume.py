@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813 -- the name its users know
 
+from flarekd.imaging.orientation import to_canonical
 from flarekd.imaging.volume import Geometry, Volume
 
 
@@ -38,3 +40,21 @@ def test_another_size_or_place_is_a_mismatch_told_in_words(oblique):
 def test_an_array_of_another_shape_is_no_volume():
     with pytest.raises(ValueError, match=r"its geometry \(4, 3, 2\)"):
         Volume(np.zeros((2, 3, 4)), Geometry((2, 3, 4), (1.0, 1.0, 1.0)))
+
+
+def test_an_affine_leads_every_voxel_to_where_itk_sees_it(grid, orientations):
+    for order, signs in orientations:
+        geometry = grid(order, signs, (16.0, -9.0, 5.0))
+        image = sitk.Image(geometry.size_xyz, sitk.sitkInt32)
+        image.SetSpacing(geometry.spacing_xyz)
+        image.SetOrigin(geometry.origin_xyz)
+        image.SetDirection(geometry.direction)
+        stored = np.arange(5 * 6 * 7).reshape(geometry.size_xyz[::-1])
+        canonical = to_canonical(stored, geometry)
+        index = (5, 1, 3)
+        k, j, i = np.argwhere(stored == canonical[index])[0].tolist()
+        np.testing.assert_allclose(
+            geometry.affine_zyx() @ [*index, 1],
+            image.TransformIndexToPhysicalPoint((i, j, k)),
+            atol=1e-9,
+        )

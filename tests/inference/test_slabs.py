@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from flarekd.inference import slabs
 from flarekd.inference.slabs import labels_from_logits
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12))
@@ -43,6 +44,73 @@ def test_labels_equal_those_of_interpolating_everything(source, native, classes,
     values = whole(logits, native)
     chosen = values.gather(0, torch.from_numpy(labels).long()[None])[0]
     assert float((values.amax(0) - chosen).max()) < 1e-4
+
+
+@st.composite
+def blocky_logits(draw):
+    """Logits with wide uniform regions, borders anywhere and ties at corners, in small integers."""
+    source = draw(SHAPES)
+    classes = draw(st.integers(1, 5))
+    generator = np.random.default_rng(draw(st.integers(0, 999)))
+    logits = np.zeros((classes, *source), np.float32)
+    for _ in range(draw(st.integers(0, 3))):
+        corner = [generator.integers(0, size) for size in source]
+        box = tuple(slice(first, first + 1 + generator.integers(0, 9)) for first in corner)
+        logits[(generator.integers(classes), *box)] += generator.integers(-2, 5)
+    return torch.from_numpy(logits).to(draw(st.sampled_from([torch.float32, torch.float16])))
+
+
+@settings(max_examples=80, deadline=None)
+@given(blocky_logits(), SHAPES, st.sampled_from([0.0, 0.3, 2.0]))
+def test_skipping_uniform_cells_changes_no_label(logits, native, most_mixed):
+    # 2: every mixed voxel is picked; 0: slabs with one are resized whole
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slabs, "MOST_MIXED", most_mixed)
+        labels = labels_from_logits(logits, native)
+    values = whole(logits.float(), native)
+    chosen = values.gather(0, torch.from_numpy(labels).long()[None])[0]
+    assert float((values.amax(0) - chosen).max()) < 1e-5
+    clear = values.topk(min(2, len(logits)), 0).values
+    clear = ((clear[0] - clear[-1] > 1e-5) | (len(logits) == 1)).numpy()
+    np.testing.assert_array_equal(labels[clear], values.argmax(0).numpy()[clear])
+
+
+def test_every_corner_of_a_cell_makes_it_mixed():
+    for corner in np.ndindex(2, 2, 2):
+        logits = torch.zeros(2, 2, 2, 2)
+        logits[(1, *corner)] = 1.0
+        z, y, x = (4 * index for index in corner)
+        labels = labels_from_logits(logits, (5, 5, 5))
+        assert labels[z, y, x] == 1
+        assert labels[4 - z, 4 - y, 4 - x] == 0
+
+
+def test_classes_that_win_no_corner_can_win_between_them():
+    # 9 against 10 and 0 at the ends: in the middle 9 against 5 and 5
+    logits = torch.tensor([[10.0, 0.0], [9.0, 9.0], [0.0, 10.0]]).reshape(3, 1, 1, 2)
+    assert labels_from_logits(logits, (1, 1, 9)).ravel().tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_a_class_ruled_out_by_minus_infinity_never_wins():
+    logits = random_logits((4, 3, 5, 6))
+    logits[2] = -torch.inf
+    logits[3, :, 2:] = -torch.inf
+    for native in ((5, 9, 11), (3, 5, 6), (2, 2, 3)):
+        for most_mixed in (0.0, 2.0):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(slabs, "MOST_MIXED", most_mixed)
+                labels = labels_from_logits(logits, native)
+            expected = whole(logits.clamp(min=-1e30), native).argmax(0)
+            np.testing.assert_array_equal(labels, expected.numpy())
+
+
+@pytest.mark.parametrize("method", ["linear", "nearest"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_are_refused(method, bad):
+    logits = random_logits((3, 4, 5, 6))
+    logits[1, 2, 3, 4] = bad
+    with pytest.raises(ValueError, match="slice 2 hold NaN or infinity"):
+        labels_from_logits(logits, (8, 10, 12), method)
 
 
 @pytest.mark.parametrize("classes", [2, 15])

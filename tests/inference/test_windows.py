@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from flarekd.inference.windows import (
+    bounding_box,
     central_positions,
+    cover,
     extended_positions,
     gaussian,
     pad_to_patch,
@@ -138,3 +140,33 @@ def test_padding_is_on_both_sides_and_can_be_cut_off_again():
 def test_an_image_that_is_large_enough_is_not_copied():
     image = torch.zeros(4, 4)
     assert pad_to_patch(image, (4, 2))[0] is image
+
+
+@given(st.integers(1, 300), st.integers(1, 60), st.sampled_from([0.1, 0.5, 0.7, 1.0]))
+def test_covering_windows_leave_no_gap_and_are_the_fewest(size, patch, step):
+    starts = positions(size, patch, step)
+    chosen = [starts[i] for i in cover(starts, patch)]
+    assert chosen[0] == 0
+    assert chosen[-1] == starts[-1]
+    assert all(b - a <= patch for a, b in pairwise(chosen))
+    # greedy: no third window starts where the first one still reaches
+    assert all(c - a > patch for a, c in zip(chosen, chosen[2:], strict=False))
+
+
+@given(st.integers(0, 1000), st.integers(1, 9), st.integers(1, 9))
+def test_a_bounding_box_holds_the_mask_and_is_no_larger_than_need_be(seed, height, width):
+    rng = np.random.default_rng(seed)
+    mask = torch.from_numpy(rng.random((9, 9)) < rng.choice([0.0, 0.02, 0.2]))
+    box = bounding_box(mask, (height, width))
+    assert mask[box].sum() == mask.sum()
+    for axis, least in enumerate((height, width)):
+        where = mask.nonzero()[:, axis].tolist()
+        extent = max(where) - min(where) + 1 if where else 0
+        assert 0 <= box[axis].start < box[axis].stop <= 9
+        assert box[axis].stop - box[axis].start == max(least, extent)
+
+
+def test_a_small_mask_lies_in_the_middle_of_its_box():
+    mask = torch.zeros(20, dtype=torch.bool)
+    mask[10:12] = True
+    assert bounding_box(mask, (6,)) == (slice(8, 14),)

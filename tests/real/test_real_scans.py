@@ -10,6 +10,8 @@ import SimpleITK as sitk  # noqa: N813 -- the name its users know
 
 from flarekd.imaging.files import read_geometry, read_labels, read_volume, write_volume
 from flarekd.imaging.intensity import Histogram, foreground_sample, not_ct_reason, statistics
+from flarekd.labels import NAMES
+from flarekd.volumetry import measure
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SCANS = {
@@ -70,3 +72,16 @@ def test_organs_lie_on_their_scan_and_on_the_right_side():
     assert centre[6][2] < centre[5][2]
     found = statistics(Histogram.of(foreground_sample(image.array, organs.array)))
     assert 0 < found.mean < 80  # no contrast
+
+
+def test_the_organs_that_the_top_slice_cuts_are_flagged_and_no_others():
+    image = read_volume(DATA / "ct_abdomen_3mm/image.nii.gz")
+    organs = read_labels(DATA / "ct_abdomen_3mm/organs.nii.gz")
+    spacing = image.geometry.spacing_zyx
+    found = measure(organs.array, image.array, spacing, dict(enumerate(NAMES[1:], start=1)))
+    cut = {entry.name: entry.cut_off for entry in found.classes if entry.cut_off}
+    top = ("liver", "spleen", "stomach", "aorta", "ivc")
+    assert cut == dict.fromkeys(top, ("head",))
+    hu = {entry.name: entry.mean_hu for entry in found.classes}
+    assert 40 < hu["liver"] < 75  # no contrast
+    assert hu["gallbladder"] < 25

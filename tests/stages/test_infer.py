@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,10 +21,13 @@ from flarekd.inference.predictor import load
 from flarekd.inference.slabs import labels_from_logits
 from flarekd.labels import NAMES
 from flarekd.modelfile import ModelCard, file_hash, save_model
-from flarekd.stages.infer import find_scans, infer
+from flarekd.report.beside import Beside
+from flarekd.stages.infer import Options, find_scans, infer
 from flarekd.student.network import StudentUNet
+from flarekd.student.segment import WindowSettings
 from flarekd.student.windows import predict_logits
 
+CPU = Options(device="cpu", runtime="torch")
 COS, SIN = np.cos(0.28), np.sin(0.28)
 DIRECTION = (COS, SIN, 0, SIN, -COS, 0, 0, 0, 1)
 GEOMETRY = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), DIRECTION)
@@ -73,7 +79,7 @@ def times(out):
 
 def test_labels_are_what_the_network_says_at_the_scans_own_resolution(tmp_path, model):
     path = scan(tmp_path / "case_a_0000.nii.gz")
-    infer([path], model, tmp_path / "out", "cpu")
+    infer([path], model, tmp_path / "out", CPU)
     ready = load(model, "student", StudentUNet, torch.device("cpu"))
     volume = read_volume(path)
     found = predict_logits(ready.network, ready.network_input(volume), (8, 16, 16), step=0.5)
@@ -94,7 +100,7 @@ def test_the_same_patient_gets_the_same_labels_in_any_orientation(
     first = scan(tmp_path / "first.nii.gz", straight)
     turned = sitk.DICOMOrient(sitk.ReadImage(str(first)), orientation)
     sitk.WriteImage(turned, str(tmp_path / "second.nii.gz"))
-    infer([first, tmp_path / "second.nii.gz"], model, tmp_path / "out", "cpu")
+    infer([first, tmp_path / "second.nii.gz"], model, tmp_path / "out", CPU)
     expected, result = (
         sitk.ReadImage(str(tmp_path / "out" / name)) for name in ("first.nii.gz", "second.nii.gz")
     )
@@ -114,7 +120,7 @@ def test_names_are_those_of_the_scans_and_always_nifti(tmp_path, model):
     for name in ("a_0000.nii.gz", "b.mha", "c_0000.nrrd", "D.NII"):
         scan(folder / name)
     (folder / "notes.txt").write_text("nothing")
-    infer([folder], model, tmp_path / "out", "cpu")
+    infer([folder], model, tmp_path / "out", CPU)
     assert set(times(tmp_path / "out")) == {"D.nii.gz", "a.nii.gz", "b.nii.gz", "c.nii.gz"}
     assert [record["case"] for record in report(tmp_path / "out")["cases"]] == list("Dabc")
 
@@ -129,7 +135,7 @@ def test_files_and_folders_may_be_mixed(tmp_path):
 def test_two_scans_of_the_same_name_are_refused(tmp_path, model):
     inputs = [scan(tmp_path / folder / "a_0000.nii.gz") for folder in ("x", "y")]
     with pytest.raises(InputError, match=r"two scans are called 'a': .*x.* and .*y") as caught:
-        infer(inputs, model, tmp_path / "out", "cpu")
+        infer(inputs, model, tmp_path / "out", CPU)
     assert caught.value.exit_code == 3
     assert not (tmp_path / "out").exists()
 
@@ -137,32 +143,35 @@ def test_two_scans_of_the_same_name_are_refused(tmp_path, model):
 def test_an_input_that_is_not_there_or_empty_is_refused(tmp_path, model):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no scan in .*empty"):
-        infer([tmp_path / "empty"], model, tmp_path / "out", "cpu")
+        infer([tmp_path / "empty"], model, tmp_path / "out", CPU)
     with pytest.raises(InputError, match=r"no such file or folder: .*none"):
-        infer([tmp_path / "none"], model, tmp_path / "out", "cpu")
+        infer([tmp_path / "none"], model, tmp_path / "out", CPU)
 
 
 def test_a_scan_is_never_replaced_by_its_labels(tmp_path, model):
     path = scan(tmp_path / "scans" / "case_a.nii.gz")
     before = path.read_bytes()
     with pytest.raises(InputError, match=r"would replace .*case_a.* · choose another --out"):
-        infer([path], model, tmp_path / "scans", "cpu")
+        infer([path], model, tmp_path / "scans", CPU)
     assert path.read_bytes() == before
     # beside a scan named as FLARE names them there is no such danger
     other = scan(tmp_path / "flare" / "case_a_0000.nii.gz")
-    infer([other], model, tmp_path / "flare", "cpu")
+    infer([other], model, tmp_path / "flare", CPU)
     assert set(times(tmp_path / "flare")) == {"case_a_0000.nii.gz", "case_a.nii.gz"}
 
 
 def test_the_report_tells_model_scan_volumes_windows_and_seconds(tmp_path, model):
     path = scan(tmp_path / "case_a_0000.nii.gz")
-    infer([path], model, tmp_path / "out", "cpu")
+    infer([path], model, tmp_path / "out", CPU)
     told = report(tmp_path / "out")
     assert {key: told[key] for key in told if key != "cases"} == {
         "flarekd": __version__,
         "model": "student.safetensors",
         "model_sha256": file_hash(model),
         "device": "cpu",
+        "runtime": "torch",
+        "windows": "full",
+        "step": 0.5,
         "failed": {},
     }
     (record,) = told["cases"]
@@ -190,7 +199,7 @@ def test_a_scan_that_does_not_look_like_ct_is_told_and_segmented_all_the_same(
     array = np.abs(content()) + 1  # an MR: nothing is negative
     path = tmp_path / "mr_0000.nii.gz"
     write_volume(path, Volume(array, GEOMETRY))
-    infer([path, scan(tmp_path / "ct_0000.nii.gz")], model, tmp_path / "out", "cpu")
+    infer([path, scan(tmp_path / "ct_0000.nii.gz")], model, tmp_path / "out", CPU)
     records = {record["case"]: record for record in report(tmp_path / "out")["cases"]}
     assert "an MR, it seems: air and fat are negative in HU" in records["mr"]["not_ct"]
     assert records["ct"]["not_ct"] is None
@@ -205,7 +214,7 @@ def test_the_efficient_mode_of_the_card_skips_windows_of_air(tmp_path):
     geometry = Geometry((60, 24, 12), (0.75, 1.25, 3.0), GEOMETRY.origin_xyz, DIRECTION)
     path = tmp_path / "case_a.nii.gz"
     write_volume(path, Volume(np.full(geometry.shape_zyx, -1000, np.int16), geometry))
-    infer([path], model, tmp_path / "out", "cpu")
+    infer([path], model, tmp_path / "out", CPU)
     (record,) = report(tmp_path / "out")["cases"]
     assert record["windows_run"] == 0
     assert record["windows_total"] > 4
@@ -215,9 +224,9 @@ def test_the_efficient_mode_of_the_card_skips_windows_of_air(tmp_path):
 def test_a_second_run_segments_nothing_and_reports_all(tmp_path, model):
     for name in ("a", "b"):
         scan(tmp_path / "scans" / f"{name}.nii.gz")
-    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    infer([tmp_path / "scans"], model, tmp_path / "out", CPU)
     before, told = times(tmp_path / "out"), report(tmp_path / "out")
-    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    infer([tmp_path / "scans"], model, tmp_path / "out", CPU)
     assert times(tmp_path / "out") == before
     assert report(tmp_path / "out") == told
 
@@ -225,13 +234,13 @@ def test_a_second_run_segments_nothing_and_reports_all(tmp_path, model):
 def test_only_what_is_missing_or_changed_is_segmented_again(tmp_path, model):
     for name in ("a", "b", "c"):
         scan(tmp_path / "scans" / f"{name}.nii.gz")
-    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    infer([tmp_path / "scans"], model, tmp_path / "out", CPU)
     before = times(tmp_path / "out")
     time.sleep(0.01)
     (tmp_path / "out" / "a.nii.gz").unlink()
     array = np.full(GEOMETRY.shape_zyx, 40, np.int16)
     write_volume(tmp_path / "scans" / "b.nii.gz", Volume(array, GEOMETRY))
-    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    infer([tmp_path / "scans"], model, tmp_path / "out", CPU)
     after = times(tmp_path / "out")
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"a.nii.gz", "b.nii.gz"}
@@ -239,9 +248,9 @@ def test_only_what_is_missing_or_changed_is_segmented_again(tmp_path, model):
 
 def test_another_model_segments_anew(tmp_path, model):
     path = scan(tmp_path / "a.nii.gz")
-    infer([path], model, tmp_path / "out", "cpu")
+    infer([path], model, tmp_path / "out", CPU)
     before = read_labels(tmp_path / "out" / "a.nii.gz").array
-    infer([path], student(tmp_path / "other.safetensors", seed=1), tmp_path / "out", "cpu")
+    infer([path], student(tmp_path / "other.safetensors", seed=1), tmp_path / "out", CPU)
     assert (read_labels(tmp_path / "out" / "a.nii.gz").array != before).any()
     assert report(tmp_path / "out")["model"] == "other.safetensors"
 
@@ -255,10 +264,119 @@ def test_bad_scans_are_named_and_the_others_are_segmented(tmp_path, model):
     array[3, 4, 5] = np.nan
     write_volume(folder / "c.nii.gz", Volume(array, GEOMETRY))
     with pytest.raises(CasesFailedError, match="2 of 3 scans failed: b, c") as caught:
-        infer([folder], model, tmp_path / "out", "cpu")
+        infer([folder], model, tmp_path / "out", CPU)
     assert caught.value.exit_code == 4
     assert set(times(tmp_path / "out")) == {"a.nii.gz"}
     told = report(tmp_path / "out")
     assert [record["case"] for record in told["cases"]] == ["a"]
     assert "b.nii.gz" in told["failed"]["b"]
     assert "1 of 8,064 voxels are NaN" in told["failed"]["c"]
+
+
+def test_options_overrule_the_model_file_and_are_part_of_what_is_done(tmp_path, model):
+    path = scan(tmp_path / "a.nii.gz")
+    how = Options("cpu", "torch", WindowSettings(windows="efficient", step=1.0))
+    infer([path], model, tmp_path / "out", how)
+    told = report(tmp_path / "out")
+    assert (told["windows"], told["step"]) == ("efficient", 1.0)
+    before = times(tmp_path / "out")
+    infer([path], model, tmp_path / "out", how)
+    assert times(tmp_path / "out") == before
+    infer([path], model, tmp_path / "out", CPU)
+    assert times(tmp_path / "out") != before
+    assert report(tmp_path / "out")["step"] == 0.5
+
+
+def test_nearest_labels_are_those_of_the_networks_grid(tmp_path, model):
+    path = scan(tmp_path / "a.nii.gz")
+    infer(
+        [path], model, tmp_path / "out", Options("cpu", "torch", WindowSettings(method="nearest"))
+    )
+    volume = read_volume(path)
+    student = load(model, "student", StudentUNet, torch.device("cpu"))
+    logits = predict_logits(student.network, student.network_input(volume), (8, 16, 16)).logits
+    expected = labels_from_logits(logits, volume.array.shape, "nearest")
+    assert (read_labels(tmp_path / "out" / "a.nii.gz").array == expected).all()
+
+
+def test_many_scans_get_the_labels_each_gets_alone(tmp_path, model):
+    """Reading ahead and writing behind change nothing, and one bad scan stops nothing."""
+    rng = np.random.default_rng(1)
+    for index in range(5):
+        size = tuple(int(n) for n in rng.integers(10, 30, 3))
+        scan(tmp_path / "scans" / f"{index}.nii.gz", replace(GEOMETRY, size_xyz=size))
+    (tmp_path / "scans" / "2.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(CasesFailedError, match="1 of 5 scans failed: 2"):
+        infer([tmp_path / "scans"], model, tmp_path / "out", CPU)
+    for index in (0, 1, 3, 4):
+        infer([tmp_path / "scans" / f"{index}.nii.gz"], model, tmp_path / f"out{index}", CPU)
+        found, alone = (
+            read_labels(tmp_path / folder / f"{index}.nii.gz") for folder in ("out", f"out{index}")
+        )
+        assert (found.array == alone.array).all()
+        assert found.geometry == alone.geometry
+
+
+def test_a_scan_that_cannot_be_written_is_named_and_the_others_are(tmp_path, model):
+    for name in ("a", "b", "c"):
+        scan(tmp_path / "scans" / f"{name}.nii.gz")
+    (tmp_path / "out" / "b.nii.gz").mkdir(parents=True)
+    with pytest.raises(CasesFailedError, match="1 of 3 scans failed: b"):
+        infer([tmp_path / "scans"], model, tmp_path / "out", CPU)
+    assert {path.name for path in (tmp_path / "out").glob("*.nii.gz") if path.is_file()} == {
+        "a.nii.gz",
+        "c.nii.gz",
+    }
+
+
+def test_processes_of_torchrun_share_the_scans(tmp_path, model):
+    for name in ("a", "b", "c"):
+        scan(tmp_path / "scans" / f"{name}.nii.gz")
+    (tmp_path / "scans" / "d.nii.gz").write_bytes(b"no scan")
+    out = tmp_path / "out"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    verb = ["-m", "flarekd", "infer", tmp_path / "scans", "--model", model, "--out", out]
+    found = subprocess.run(
+        [*torchrun, *verb, "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode != 0, found.stderr
+    assert "1 of 4 scans failed: d" in found.stderr
+    told = report(out)
+    assert [record["case"] for record in told["cases"]] == ["a", "b", "c"]
+    assert set(told["failed"]) == {"d"}
+    infer([tmp_path / "scans" / "c.nii.gz"], model, tmp_path / "alone", CPU)
+    together, alone = (read_labels(tmp_path / f / "c.nii.gz") for f in ("out", "alone"))
+    assert (together.array == alone.array).mean() > 0.9999
+
+
+def test_statistics_and_preview_lie_beside_the_mask_and_are_made_again_when_lost(tmp_path, model):
+    scan(tmp_path / "a_0000.nii.gz")
+    how = replace(CPU, beside=Beside(statistics=True, preview=True))
+    out = tmp_path / "out"
+    infer([tmp_path / "a_0000.nii.gz"], model, out, how)
+    told = json.loads((out / "a.statistics.json").read_text(encoding="utf-8"))
+    labels = read_labels(out / "a.nii.gz").array
+    voxel_ml = 0.75 * 1.25 * 3.0 / 1000
+    volumes = {row["name"]: row["volume_ml"] for row in told["classes"]}
+    for label, name in enumerate(NAMES[1:], 1):
+        assert volumes[name] == pytest.approx(
+            np.count_nonzero(labels == label) * voxel_ml, abs=1e-3
+        )
+    assert (out / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert "liver" in (out / "statistics.csv").read_text(encoding="utf-8")
+    assert "liver" in (out / "labels.txt").read_text(encoding="utf-8")
+    (out / "a.png").unlink()
+    infer([tmp_path / "a_0000.nii.gz"], model, out, how)
+    assert (out / "a.png").exists()
+
+
+def test_dicom_seg_is_refused_for_files_before_anything_is_done(tmp_path, model):
+    scan(tmp_path / "a.nii.gz")
+    how = replace(CPU, beside=Beside(dicom_seg=True))
+    with pytest.raises(InputError, match="DICOM SEG lies on a DICOM series"):
+        infer([tmp_path / "a.nii.gz"], model, tmp_path / "out", how)
+    assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ import torch
 
 from flarekd.labels import NAMES
 from flarekd.modelfile import ModelCard, save_model
-from flarekd.stages.infer import infer
+from flarekd.stages.infer import Options, infer
 from flarekd.student.network import StudentUNet
 
 CODES = [
@@ -57,7 +57,7 @@ def test_all_48_orientations_of_a_patient_get_the_same_labels(tmp_path, windows)
         stored = sitk.DICOMOrient(image, code)
         sitk.WriteImage(stored, str(tmp_path / "scans" / f"{code}_0000.nii.gz"))
     model = student(tmp_path / "student.safetensors", windows)
-    infer([tmp_path / "scans"], model, tmp_path / "out", "cpu")
+    infer([tmp_path / "scans"], model, tmp_path / "out", Options("cpu", "torch"))
     turned = {}
     for code in CODES:
         labels = sitk.ReadImage(str(tmp_path / "out" / f"{code}.nii.gz"))

@@ -5,42 +5,38 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.student.pointwise import AIR, PATCH, TISSUE, Threshold, body, expected, labels
 
-from flarekd.student.windows import SkipRules, predict_logits
+from flarekd.student.windows import PaperRules, SkipRules, predict_logits, skip_rules
 
-PATCH = (8, 16, 16)
-AIR, TISSUE = -2.0, 0.0
-RULES = SkipRules(air=-1.0, empty_share=20 / (8 * 16 * 16))
+RULES = SkipRules(air=-1.0)
+BODY = SkipRules(air=-1.0, in_body=True)
 
 
-class Threshold(torch.nn.Module):
-    """Pointwise: class c where the intensity is about c, background below ½."""
+class Wide(torch.nn.Module):
+    """Sees 7 voxels wide, and zeros beyond a window: every window judges a voxel in its own way."""
 
-    def __init__(self, classes: int = 8) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
-        self.head = torch.nn.Conv3d(1, classes, 1)
-        ids = torch.arange(classes, dtype=torch.float32)
-        # -(v - c)² without its v² term, which all classes share
-        self.head.weight.data = (2 * ids).reshape(-1, 1, 1, 1, 1)
-        self.head.bias.data = -(ids**2)
-        self.starts: list[int] = []
+        generator = torch.Generator().manual_seed(seed)
+        self.conv = torch.nn.Conv3d(1, 4, 7, padding=3)
+        self.conv.weight.data = torch.randn(self.conv.weight.shape, generator=generator) / 10
+        self.conv.bias.data = torch.tensor([3.0, 0.0, 0.0, 0.0])
         self.eval()
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        self.starts.append(len(windows))
-        return self.head(windows)
+        return self.conv(windows)
 
 
-def body(shape: tuple[int, int, int]) -> torch.Tensor:
-    return torch.full(shape, TISSUE)
-
-
-def labels(logits: torch.Tensor) -> np.ndarray:
-    return logits.argmax(0).numpy()
-
-
-def expected(volume: torch.Tensor) -> np.ndarray:
-    return volume.clamp(min=0).round().numpy().astype(int)
+def patient(shape: tuple[int, int, int], seed: int, blobs: int = 3) -> torch.Tensor:
+    """Boxes of random tissue in air."""
+    rng = np.random.default_rng(seed)
+    volume = torch.full(shape, AIR)
+    for _ in range(blobs):
+        low = [int(rng.integers(0, n)) for n in shape]
+        place = tuple(slice(a, a + int(rng.integers(1, 14))) for a in low)
+        volume[place] = float(rng.integers(0, 8))
+    return volume
 
 
 @settings(max_examples=25, deadline=None)
@@ -66,149 +62,6 @@ def test_all_windows_means_the_regular_grid():
     assert (found.windows_run, found.windows_total) == (48, 48)
 
 
-@pytest.mark.parametrize("skip", [None, RULES])
-@pytest.mark.parametrize("shape", [(1, 30, 30), (3, 5, 7), (8, 16, 16), (20, 9, 40), (1, 1, 1)])
-def test_small_volumes_and_single_slices_keep_their_shape(shape, skip):
-    volume = body(shape)
-    volume[tuple(size // 2 for size in shape)] = 3
-    found = predict_logits(Threshold(), volume, PATCH, skip=skip)
-    assert found.logits.shape == (8, *shape)
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-
-
-@pytest.mark.parametrize("air", [-1.0, None])
-def test_an_empty_middle_skips_its_level_and_the_next_but_never_the_last(air):
-    # levels start at 0, 4, 8, 12, 16; 1 and 3 are skipped; the last never is
-    rules = SkipRules(air=air)
-    found = predict_logits(Threshold(), body((24, 32, 32)), PATCH, skip=rules)
-    assert found.windows_run == 3
-    assert found.windows_total == 5 * 3 * 3
-    assert not labels(found.logits).any()
-
-
-def test_a_level_is_not_skipped_where_windows_do_not_overlap():
-    found = predict_logits(Threshold(), body((24, 32, 32)), PATCH, step=1.0, skip=RULES)
-    assert found.windows_run == 3  # one a level: skipping one would leave slices unseen
-    assert found.windows_total == 3 * 2 * 2
-
-
-def test_an_organ_in_the_middle_runs_all_nine_windows_of_its_level():
-    volume = body((8, 32, 32))
-    volume[3:5, 14:18, 14:18] = 1
-    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
-    assert found.windows_run == 9
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-
-
-@pytest.mark.paper
-def test_a_tube_in_the_middle_runs_the_middle_alone():
-    volume = body((8, 32, 32))
-    volume[3:5, 14:18, 14:18] = 5
-    volume[3:5, 18:20, 14:18] = 6
-    assert predict_logits(Threshold(), volume, PATCH, skip=RULES).windows_run == 1
-
-
-@pytest.mark.paper
-def test_a_tube_that_touches_the_front_row_runs_the_window_in_front():
-    volume = body((8, 32, 32))
-    volume[3:5, 8:18, 14:18] = 5
-    # the middle window is y 8..24; the one in front, y 0..16, touches nothing new
-    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
-    assert found.windows_run == 2
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-
-
-def test_foreground_outside_the_central_region_is_found():
-    volume = torch.full((8, 64, 64), AIR)
-    volume[:, 4:60, 4:60] = TISSUE
-    volume[2:6, 5:8, 50:58] = 7
-    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-    assert found.windows_run < found.windows_total
-
-
-def test_two_arms_beside_an_empty_middle_are_both_found():
-    volume = torch.full((16, 32, 48), AIR)
-    volume[:, 10:20, 2:6] = 1
-    volume[:, 10:20, 42:46] = 2
-    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-
-
-def test_a_patient_beside_the_middle_is_found():
-    volume = torch.full((8, 32, 32), AIR)
-    volume[:, 1:7, 1:7] = 4
-    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-    assert found.windows_run == 1
-
-
-def test_a_blob_at_the_border_of_a_window_makes_its_neighbour_run():
-    volume = body((8, 32, 32))
-    # five voxels: the middle window (x 8..24) is empty by the rule, yet they go on across its face
-    volume[4, 16, 20:25] = 1
-    without = predict_logits(
-        Threshold(), volume, PATCH, skip=SkipRules(RULES.air, RULES.empty_share, face_above=99)
-    )
-    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
-    assert (without.windows_run, found.windows_run) == (1, 2)
-    assert labels(without.logits).sum() == 4
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-
-
-def test_a_chain_is_followed_from_window_to_window_through_a_skipped_level_and_back():
-    volume = body((24, 32, 32))
-    volume[:, 16, 16] = 1  # one voxel wide, in z: empty everywhere, but across every face
-    volume[2, 16, 16:31] = 1
-    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-
-
-def test_nothing_but_air_runs_nothing_and_is_background():
-    done: list[tuple[int, int]] = []
-    found = predict_logits(
-        Threshold(),
-        torch.full((10, 40, 20), AIR),
-        PATCH,
-        skip=RULES,
-        on_window=lambda *a: done.append(a),
-    )
-    assert found.windows_run == 0
-    assert found.logits.shape == (1, 10, 40, 20)
-    assert not labels(found.logits).any()
-    assert done[-1][0] == done[-1][1]
-
-
-def test_padding_is_not_taken_for_tissue():
-    # padding is 0, above the threshold of air, but nothing of the patient
-    found = predict_logits(Threshold(), torch.full((3, 10, 10), AIR), PATCH, skip=RULES)
-    assert found.windows_run == 0
-
-
-def test_skipped_areas_are_background_and_finite():
-    volume = torch.full((8, 64, 64), AIR)
-    volume[:, 24:40, 24:40] = 1
-    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
-    assert torch.isfinite(found.logits).all()
-    assert found.logits[:, 0, 0, 0].tolist() == [20.0] + 7 * [0.0]
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 5))
-def test_skipping_only_air_changes_no_label(seed, batch):
-    rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers(1, (24, 72, 72)))
-    volume = torch.full(shape, AIR)
-    for _ in range(3):
-        low = [int(rng.integers(0, n)) for n in shape]
-        place = tuple(slice(a, a + int(rng.integers(1, 12))) for a in low)
-        volume[place] = float(rng.integers(0, 8))
-    rules = SkipRules(air=-1.0, empty_share=0, tubes=frozenset())
-    found = predict_logits(Threshold(), volume, PATCH, skip=rules, batch=batch)
-    np.testing.assert_array_equal(labels(found.logits), expected(volume))
-
-
 def test_windows_are_run_in_batches_and_counted():
     network, done = Threshold(2), []
     found = predict_logits(
@@ -217,12 +70,6 @@ def test_windows_are_run_in_batches_and_counted():
     assert network.starts == [4, 4, 1]
     assert done == [(4, 9), (8, 9), (9, 9)]
     assert found.windows_run == 9
-
-
-@pytest.mark.paper
-def test_an_empty_window_has_fewer_than_1000_of_the_paper_s_786432_voxels():
-    assert SkipRules().empty_share * 32 * 128 * 192 == pytest.approx(1000)
-    assert SkipRules().tubes == {5, 6, 10}
 
 
 def test_wrong_shapes_and_training_mode_are_refused():
@@ -239,6 +86,164 @@ def test_half_precision_on_a_gpu_gives_the_labels_of_the_cpu():
     volume = body((16, 40, 40))
     volume[4:9, 12:30, 12:30] = 3
     network = Threshold().cuda()
-    found = predict_logits(network, volume.cuda(), PATCH, skip=RULES, half=True)
+    found = predict_logits(network, volume.cuda(), PATCH, skip=SkipRules(AIR + 1), half=True)
     assert found.logits.device.type == "cpu"
     np.testing.assert_array_equal(labels(found.logits), expected(volume))
+
+
+@pytest.mark.parametrize("skip", [None, RULES, BODY])
+@pytest.mark.parametrize("shape", [(1, 30, 30), (3, 5, 7), (8, 16, 16), (20, 9, 40), (1, 1, 1)])
+def test_small_volumes_and_single_slices_keep_their_shape(shape, skip):
+    volume = body(shape)
+    volume[tuple(size // 2 for size in shape)] = 3
+    found = predict_logits(Threshold(), volume, PATCH, skip=skip)
+    assert found.logits.shape == (8, *shape)
+    np.testing.assert_array_equal(labels(found.logits), expected(volume))
+    assert 1 <= found.windows_run <= found.windows_total
+
+
+shapes = st.tuples(st.integers(1, 24), st.integers(1, 72), st.integers(1, 72))
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, st.integers(0, 10_000), st.sampled_from([0.5, 0.75, 1.0]), st.integers(1, 5))
+def test_efficient_labels_equal_those_of_all_windows(shape, seed, step, batch):
+    volume = patient(shape, seed)
+    full = predict_logits(Threshold(), volume, PATCH, step=step)
+    for skip in (RULES, BODY):
+        found = predict_logits(Threshold(), volume, PATCH, step=step, skip=skip, batch=batch)
+        np.testing.assert_array_equal(labels(found.logits), labels(full.logits))
+        assert found.windows_run <= found.windows_total == full.windows_total
+
+
+@settings(max_examples=25, deadline=None)
+@given(shapes, st.integers(0, 10_000), st.sampled_from([0.3, 0.5, 0.75, 1.0]))
+def test_what_efficient_windows_call_foreground_has_the_logits_of_all_windows(shape, seed, step):
+    volume = patient(shape, seed, blobs=1) - AIR
+    full = predict_logits(Wide(seed), volume, PATCH, step=step).logits
+    found = predict_logits(Wide(seed), volume, PATCH, step=step, skip=SkipRules(), batch=3).logits
+    foreground = labels(found) > 0
+    torch.testing.assert_close(found[:, foreground], full[:, foreground], rtol=0, atol=1e-4)
+
+
+def test_a_network_of_context_saves_windows_and_loses_nothing():
+    volume = torch.zeros(40, 64, 64)
+    volume[12:20, 20:30, 20:30] = torch.rand(8, 10, 10, generator=torch.manual_seed(3)) * 8
+    full = predict_logits(Wide(1), volume, PATCH)
+    found = predict_logits(Wide(1), volume, PATCH, skip=SkipRules())
+    assert (labels(full.logits) > 0).any()
+    np.testing.assert_array_equal(labels(found.logits), labels(full.logits))
+    assert found.windows_run < full.windows_run / 2
+
+
+def test_body_without_an_organ_is_covered_once():
+    # step 0.5: z 0..4..32, y and x 0..8..48; every other one covers
+    found = predict_logits(Threshold(), body((40, 64, 64)), PATCH, skip=RULES)
+    assert (found.windows_run, found.windows_total) == (5 * 4 * 4, 9 * 7 * 7)
+    assert found.logits[:, 0, 0, 0].tolist() == Threshold().head.bias.tolist()
+
+
+def test_a_voxel_of_foreground_runs_all_windows_that_hold_it_and_no_other():
+    volume = body((24, 48, 48))
+    volume[13, 25, 25] = 1
+    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
+    # 3³ cover; the voxel lies in two windows an axis, of which one is among them
+    assert found.windows_run == 27 + 8 - 1
+    np.testing.assert_array_equal(labels(found.logits), expected(volume))
+
+
+def test_foreground_that_ends_at_a_window_s_border_runs_its_neighbour():
+    volume = body((8, 16, 48))
+    volume[4, 8, 15] = 1  # the last voxel of the window x 0..16; x 16..32 only touches it
+    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
+    assert (found.windows_run, found.windows_total) == (4, 5)
+    volume[4, 8, 15], volume[4, 8, 23] = 0, 1  # x 8..24 ends in it, x 24..40 touches it
+    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
+    assert found.windows_run == 5
+
+
+@pytest.mark.parametrize(
+    "organ",
+    [
+        (slice(2, 6), slice(5, 8), slice(50, 58)),  # off centre
+        (slice(0, 8), slice(60, 64), slice(60, 64)),  # in the last corner
+        (slice(0, 8), slice(0, 64), slice(30, 34)),  # larger than the paper's central region
+    ],
+)
+@pytest.mark.parametrize("skip", [RULES, BODY])
+def test_foreground_is_found_wherever_it_lies(organ, skip):
+    volume = body((8, 64, 64))
+    volume[organ] = 7
+    found = predict_logits(Threshold(), volume, PATCH, skip=skip)
+    np.testing.assert_array_equal(labels(found.logits), expected(volume))
+
+
+@pytest.mark.parametrize("skip", [RULES, BODY])
+def test_two_arms_up_beside_nothing_are_both_found(skip):
+    volume = torch.full((16, 32, 80), AIR)
+    volume[:, 10:20, 2:6] = 1
+    volume[:, 10:20, 74:78] = 2
+    found = predict_logits(Threshold(), volume, PATCH, skip=skip)
+    np.testing.assert_array_equal(labels(found.logits), expected(volume))
+    assert found.windows_run < found.windows_total
+
+
+def test_windows_of_air_are_not_run_and_are_background():
+    volume = torch.full((8, 64, 64), AIR)
+    volume[:, 4:12, 4:12] = 1
+    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
+    assert found.windows_run == 4  # 0 and 8 in y and in x
+    assert torch.isfinite(found.logits).all()
+    assert found.logits[:, 0, -1, -1].tolist() == [20.0] + 7 * [0.0]
+    np.testing.assert_array_equal(labels(found.logits), expected(volume))
+
+
+@pytest.mark.parametrize("skip", [RULES, BODY])
+def test_nothing_but_air_runs_nothing_and_is_background(skip):
+    done: list[tuple[int, int]] = []
+    volume = torch.full((10, 40, 20), AIR)
+    found = predict_logits(
+        Threshold(), volume, PATCH, skip=skip, on_window=lambda *a: done.append(a)
+    )
+    assert found.windows_run == 0
+    assert found.logits.shape == (1, 10, 40, 20)
+    assert not labels(found.logits).any()
+    assert done == [(found.windows_total, found.windows_total)]
+
+
+def test_padding_is_not_taken_for_tissue():
+    # padding is 0, above the threshold of air, but nothing of the patient
+    found = predict_logits(Threshold(), torch.full((3, 10, 10), AIR), PATCH, skip=RULES)
+    assert found.windows_run == 0
+
+
+def test_the_body_s_own_grid_is_laid_over_its_box():
+    volume = torch.full((8, 64, 64), AIR)
+    volume[:, 20:44, 12:28] = TISSUE
+    volume[2:6, 24:40, 14:26] = 3
+    found = predict_logits(Threshold(), volume, PATCH, skip=BODY)
+    # y 20..36 and 28..44, x 12..28; over the whole slice it were 7×7
+    assert (found.windows_run, found.windows_total) == (2, 49)
+    np.testing.assert_array_equal(labels(found.logits), expected(volume))
+
+
+@pytest.mark.parametrize("skip", [None, RULES, BODY, PaperRules(air=-1.0)])
+def test_progress_rises_to_the_total_and_no_window_is_run_twice(skip):
+    volume = patient((24, 60, 60), 5)
+    network, done = Threshold(), []
+    found = predict_logits(
+        network, volume, PATCH, skip=skip, batch=3, on_window=lambda *a: done.append(a)
+    )
+    assert sum(network.starts) == found.windows_run <= found.windows_total
+    assert max(network.starts) <= 3
+    assert done == sorted(set(done))
+    assert done[-1] == (found.windows_total, found.windows_total)
+
+
+def test_modes_are_called_as_in_model_files():
+    assert skip_rules("full", -1.0) is None
+    assert skip_rules("efficient", -1.0) == RULES
+    assert skip_rules("body", -1.0) == BODY
+    assert skip_rules("paper", -1.0) == PaperRules(air=-1.0)
+    with pytest.raises(ValueError, match="must be one of full, efficient, body, paper, not 'fast'"):
+        skip_rules("fast", None)

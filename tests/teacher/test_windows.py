@@ -110,6 +110,37 @@ def test_the_batch_size_changes_nothing():
     np.testing.assert_array_equal(labels(volume, batch=1), labels(volume, batch=5))
 
 
+class Wide(torch.nn.Module):
+    """Sees 7 pixels wide, and zeros beyond a window: every window judges a pixel in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.conv = torch.nn.Conv2d(1, 2, 7, padding=3)
+        self.conv.weight.data = torch.randn(self.conv.weight.shape, generator=generator) / 4
+        self.conv.bias.data = torch.tensor([4.0, 0.0])
+        self.eval()
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return self.conv(windows)
+
+
+@pytest.mark.parametrize("place", ["top-left", "center"])
+def test_slices_in_batches_have_the_probabilities_of_slices_one_by_one(place):
+    volume = torch.randn(7, 29, 41, generator=torch.Generator().manual_seed(1))
+    volume[::2] = 0  # the probe goes on in some slices only
+    ways = [
+        list(predict_slices(Wide(), volume, PATCH, probe=Probe(place), batch=n)) for n in (1, 3)
+    ]
+    one, three = (torch.cat([group.probability for group in way]) for way in ways)
+    torch.testing.assert_close(one, three, rtol=0, atol=1e-5)
+    assert torch.isfinite(one).all()
+    assert (one[1].argmax(0) > 0).any()
+    counts = [[sum(g.windows_run for g in way), sum(g.windows_total for g in way)] for way in ways]
+    assert counts[0] == counts[1]
+    assert counts[0][0] < counts[0][1]
+
+
 def test_probabilities_are_the_network_s_where_looked_at_and_background_elsewhere():
     volume = torch.zeros(2, 24, 24)
     volume[1] = torch.linspace(0, 1, 24)

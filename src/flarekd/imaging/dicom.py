@@ -69,13 +69,23 @@ def read(folder: Path) -> tuple[NDArray[Any], Geometry]:
     return np.stack([_plane(item.path) for item in slices]), geometry
 
 
+def read_stack(folder: Path) -> tuple[list[Path], Geometry]:
+    """The files of the one series of a folder, in stored order (k), and its grid.
+
+    Raises:
+        InputError: As ``read``.
+    """
+    slices = _stack(folder)
+    return [item.path for item in slices], _geometry(folder, slices)
+
+
 def read_geometry(folder: Path) -> Geometry:
     """The grid of the one series of a folder, from the headers only.
 
     Raises:
         InputError: As ``read``.
     """
-    return _geometry(folder, _stack(folder))
+    return read_stack(folder)[1]
 
 
 def _plane(path: Path) -> NDArray[Any]:

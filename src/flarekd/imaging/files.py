@@ -7,6 +7,7 @@ files (read only).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekd.errors import InputError
-from flarekd.imaging import nifti
+from flarekd.imaging import label_names, nifti
 from flarekd.imaging.atomic import replacing
 from flarekd.imaging.orientation import to_canonical, to_stored
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
@@ -97,26 +98,16 @@ def write_volume(path: Path, volume: Volume) -> None:
     Raises:
         InputError: If the ending is another, or the file cannot be written.
     """
-    suffix = _suffix(path)
-    if suffix not in {".nii.gz", ".nii", ".mha", ".nrrd"}:
-        what = f"{path}: cannot write {suffix or 'a name without an ending'}"
-        raise InputError(what, "name it .nii.gz, .nii, .mha or .nrrd")
-    stored = to_stored(volume.array, volume.geometry)
-    try:
-        with replacing(path) as temporary:
-            if suffix.startswith(".nii"):
-                nifti.write(temporary, stored, volume.geometry)
-            else:
-                from flarekd.imaging import itk
-
-                itk.write(temporary, stored, volume.geometry)
-    except OSError as error:
-        mend = "is there space on the disk, and may you write there?"
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}", mend) from error
+    _write(path, volume)
 
 
-def write_labels(path: Path, labels: LabelMap) -> None:
+def write_labels(path: Path, labels: LabelMap, names: Mapping[int, str] | None = None) -> None:
     """Write a label map on its own geometry as uint8, whole or not at all.
+
+    Args:
+        path: As ``write_volume``.
+        labels: Canonical.
+        names: Id to name; said in the header where the format is NIfTI (``label_names.py``).
 
     Raises:
         InputError: As ``write_volume``.
@@ -125,7 +116,26 @@ def write_labels(path: Path, labels: LabelMap) -> None:
     if labels.array.dtype != np.uint8:
         message = f"labels are {labels.array.dtype}, not uint8"
         raise ValueError(message)
-    write_volume(path, labels)
+    _write(path, labels, label_names.extension(names) if names else b"")
+
+
+def _write(path: Path, volume: Volume, extension: bytes = b"") -> None:
+    suffix = _suffix(path)
+    if suffix not in {".nii.gz", ".nii", ".mha", ".nrrd"}:
+        what = f"{path}: cannot write {suffix or 'a name without an ending'}"
+        raise InputError(what, "name it .nii.gz, .nii, .mha or .nrrd")
+    stored = to_stored(volume.array, volume.geometry)
+    try:
+        with replacing(path) as temporary:
+            if suffix.startswith(".nii"):
+                nifti.write(temporary, stored, volume.geometry, extension)
+            else:
+                from flarekd.imaging import itk
+
+                itk.write(temporary, stored, volume.geometry)
+    except OSError as error:
+        mend = "is there space on the disk, and may you write there?"
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}", mend) from error
 
 
 def case_id(path: Path) -> str:

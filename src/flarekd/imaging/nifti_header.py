@@ -196,12 +196,13 @@ def _quaternion(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     return vector[:3] * (-1.0 if vector[3] < 0 else 1.0)
 
 
-def build(stored: NDArray[Any], geometry: Geometry) -> bytes:
-    """The 352 bytes before the voxels of a NIfTI-1 file.
+def build(stored: NDArray[Any], geometry: Geometry, extension: bytes = b"") -> bytes:
+    """The bytes before the voxels of a NIfTI-1 file: 352, and an extension where there is one.
 
     Args:
         stored: (k, j, i), little-endian once written.
         geometry: The grid, said as sform and qform both.
+        extension: Whole, with its length and code; a multiple of 16 bytes.
 
     Raises:
         ValueError: If the dtype or the size is beyond NIfTI-1.
@@ -219,7 +220,7 @@ def build(stored: NDArray[Any], geometry: Geometry) -> bytes:
     fields["datatype"] = _CODES[stored.dtype]
     fields["bitpix"] = stored.dtype.itemsize * 8
     fields["pixdim"] = [qfac, *geometry.spacing_xyz, 0, 0, 0, 0]
-    fields["vox_offset"] = 352
+    fields["vox_offset"] = 352 + len(extension)
     fields["scl_slope"] = 1
     fields["xyzt_units"] = 2  # millimetres
     fields["qform_code"] = fields["sform_code"] = 1  # both: programs differ in which they read
@@ -228,4 +229,4 @@ def build(stored: NDArray[Any], geometry: Geometry) -> bytes:
     fields["srow"][:, :3] = rotation * geometry.spacing_xyz
     fields["srow"][:, 3] = origin
     fields["magic"] = b"n+1"
-    return header.tobytes() + b"\0\0\0\0"
+    return header.tobytes() + bytes([bool(extension), 0, 0, 0]) + extension

@@ -7,13 +7,12 @@ is continued.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,6 +40,8 @@ def target_shape(shape_zyx: Sequence[int], spacing_zyx: Triple, target_zyx: Trip
 def resample(array: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
     """Resample a scan to `shape`, trilinear with half-pixel centres (``align_corners=False``).
 
+    Slice by slice: of the scan, only the slices about a new one are ever float32.
+
     Args:
         array: Numbers (z, y, x), any dtype and memory order.
         shape: The shape wanted.
@@ -50,12 +51,25 @@ def resample(array: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
     """
     if array.shape == tuple(shape):
         return np.array(array, dtype=np.float32, order="C")
-    source = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    result = functional.interpolate(
-        source[None, None], size=tuple(shape), mode="trilinear", align_corners=False
-    )
-    numpy_result: NDArray[np.float32] = result[0, 0].numpy()
+    result = torch.empty(tuple(shape))
+    z = _Axis(slice(0, array.shape[0]), array.shape[0], shape[0])
+    planes: dict[int, Tensor] = {}
+    for new, (below, above, share) in enumerate(z.places()):
+        planes = {
+            old: planes[old] if old in planes else _resize(array[old], shape[1:])
+            for old in (below, above)
+        }
+        torch.lerp(planes[below], planes[above], share, out=result[new])
+    numpy_result: NDArray[np.float32] = result.numpy()
     return numpy_result
+
+
+def _resize(plane: NDArray[Any], shape_yx: tuple[int, int]) -> Tensor:
+    """Resample a slice (y, x) to float32 of another size."""
+    source = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))
+    if source.shape == shape_yx:
+        return source
+    return functional.interpolate(source[None, None], shape_yx, mode="bilinear")[0, 0]
 
 
 def resample_labels(array: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
@@ -74,6 +88,8 @@ def resample_labels(array: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]
     """
     if array.shape == tuple(shape):
         return np.array(array, order="C")
+    from scipy import ndimage  # inference resamples no labels and starts without it
+
     result = torch.zeros(tuple(shape), dtype=torch.uint8)
     labels = np.ascontiguousarray(array)
     boxes = [
@@ -132,6 +148,11 @@ class _Axis:
         self._below = below[self.target] - start
         self._above = above[self.target] - start
         self._weight = (position - below)[self.target].float()
+
+    def places(self) -> Iterator[tuple[int, int, float]]:
+        """For each output voxel the two input voxels about it and the share of the upper."""
+        below, above = (side + self.source.start for side in (self._below, self._above))
+        return zip(below.tolist(), above.tolist(), self._weight.tolist(), strict=True)
 
     def interpolate(self, array: Tensor, axis: int) -> Tensor:
         """Resample `array`, cut to `source` along `axis`, to `target` along it."""

@@ -77,6 +77,21 @@ class Geometry:
         corners: NDArray[np.float64] = np.asarray(self.origin_xyz) + steps @ cosines.T
         return corners
 
+    def affine_zyx(self) -> NDArray[np.float64]:
+        """From an index (z, y, x) of the canonical array to world coordinates x, y, z in mm (3×4).
+
+        The columns are the steps along z, y and x, and the place of voxel (0, 0, 0).
+        """
+        steps = np.asarray(self.direction).reshape(3, 3) * np.asarray(self.spacing_xyz)
+        place = np.asarray(self.origin_xyz, np.float64)
+        columns = []
+        for axis, is_flipped in zip(self.axes[::-1], self.flips[::-1], strict=True):
+            step = steps[:, axis]
+            if is_flipped:
+                place = place + (self.size_xyz[axis] - 1) * step
+            columns.append(-step if is_flipped else step)
+        return np.column_stack([*columns, place])
+
     def mismatch(self, other: Geometry) -> str | None:
         """Why `other` is not the same grid, or None where it is.
 

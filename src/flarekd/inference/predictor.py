@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 from flarekd.errors import InputError
 from flarekd.imaging.resampling import resample, target_shape
-from flarekd.imaging.volume import Volume
+from flarekd.imaging.volume import Geometry, Shape, Volume
+from flarekd.inference import exported
+from flarekd.inference.accumulate import Network
+from flarekd.inference.graph import kept, places, to_onnx
+from flarekd.inference.runtimes import Runtime, choose, start
 from flarekd.modelfile import ModelCard, Orientation, file_hash, read_card, read_weights
 
 CANONICAL: Orientation = "LPS"
@@ -23,22 +27,34 @@ AIR_HU = -300.0
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network on its device and what its model file says of it."""
+    """A network on its device and what its model file says of it.
 
-    network: nn.Module
+    Attributes:
+        network: A module in eval mode, or what another runtime made of it.
+        card: Of the model file.
+        device: Where windows go and logits come from.
+        sha256: Of the model file.
+        runtime: What runs the network: ``torch``, ``openvino`` or ``onnx``.
+    """
+
+    network: Network
     card: ModelCard
     device: torch.device
     sha256: str
+    runtime: str = "torch"
+
+    def grid(self, geometry: Geometry) -> Shape:
+        """Shape (z, y, x) of a scan at the network's spacing."""
+        own = geometry.spacing_zyx
+        z, y, x = (wanted or have for wanted, have in zip(self.card.spacing, own, strict=True))
+        return target_shape(geometry.shape_zyx, own, (z, y, x))
 
     def network_input(self, volume: Volume) -> Tensor:
         """The scan at the network's spacing, clipped and z-scored.
 
         Float32 (z, y, x) on the device.
         """
-        own = volume.geometry.spacing_zyx
-        z, y, x = (wanted or have for wanted, have in zip(self.card.spacing, own, strict=True))
-        shape = target_shape(volume.array.shape, own, (z, y, x))
-        statistics = self.card.statistics
+        shape, statistics = self.grid(volume.geometry), self.card.statistics
         if self.card.clip_first:
             seen = resample(statistics.normalize(volume.array), shape)
         else:
@@ -67,6 +83,7 @@ class Reoriented(nn.Module):
     def __init__(self, network: nn.Module, orientation: Orientation, axes: int) -> None:
         super().__init__()
         self.network = network
+        self.divisor = network.divisor
         self.flips = [-1 - axis for axis in range(axes) if orientation[axis] != CANONICAL[axis]]
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -80,21 +97,43 @@ def load(
     role: Literal["teacher", "student"],
     build: Callable[..., nn.Module],
     device: torch.device,
+    runtime: Runtime = "torch",
 ) -> Predictor:
-    """Read a model file and build its network.
+    """Read a model file and make its network ready to run.
 
     Args:
-        path: The model file.
+        path: The model file, or the ``.onnx`` that ``flarekd export`` made of one.
         role: What it must be.
         build: Makes the network from the card's arguments.
         device: Where it runs.
+        runtime: What runs it; ``auto`` as `runtimes.choose` says.
 
     Raises:
         InputError: If the file is not a model, of another role, or its weights do not fit its card.
+        UsageError: If the runtime is not installed, or cannot run this here.
     """
-    card = read_card(path)
+    is_graph = path.suffix == ".onnx"
+    chosen = choose(runtime, device, graph_only=is_graph)
+    card = exported.read_card(path) if is_graph else read_card(path)
     if card.role != role:
         raise InputError(f"{str(path)!r} is a {card.role}, a {role} is needed")
+    sha256 = file_hash(path)
+    network: Network
+    if chosen == "torch":
+        network = _restore(path, card, build).to(device)
+    else:
+        graph = path.read_bytes() if is_graph else _graph(path, sha256, card, build)
+        network = start(chosen, graph, window_size(card))
+    return Predictor(network, card, device, sha256, chosen)
+
+
+def window_size(card: ModelCard) -> tuple[int, ...]:
+    """Axes of the windows a network runs on: (z, y, x) of a student, (y, x) of a teacher."""
+    return card.patch if card.role == "student" else card.patch[1:]
+
+
+def _restore(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> nn.Module:
+    """The network of a model file, in eval mode on the CPU, windows and logits along LPS."""
     try:
         network = build(**card.network)
         network.load_state_dict(read_weights(path))
@@ -104,5 +143,10 @@ def load(
             f"the weights of {str(path)!r} do not fit its card: {first}", "the file is damaged"
         ) from error
     if card.orientation != CANONICAL:
-        network = Reoriented(network, card.orientation, 3 if role == "student" else 2)
-    return Predictor(network.to(device).eval(), card, device, file_hash(path))
+        network = Reoriented(network, card.orientation, len(window_size(card)))
+    return network.eval()
+
+
+def _graph(path: Path, sha256: str, card: ModelCard, build: Callable[..., nn.Module]) -> bytes:
+    """The kept graph of a model file, which spares building the network, or a new one."""
+    return kept(path, sha256, lambda: to_onnx(_restore(path, card, build)), places(path))

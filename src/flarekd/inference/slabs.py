@@ -1,21 +1,39 @@
-"""Logits to labels at native resolution, slice by slice: classes × native volume never exists."""
+"""Logits to labels at native resolution, slab by slab: classes × native volume never exists.
+
+Only voxels near a label border are interpolated. A trilinear mix is a convex combination: where the
+eight corners of a cell of the network's grid share their arg max, no other class can overtake it
+anywhere between them. That holds for ties too: the lowest of the classes that tie at a corner is
+above every lower one at all corners, and never below a higher one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 Method = Literal["linear", "nearest"]
 
+MOST_MIXED = 0.25
+"""Share of a slab's voxels in mixed cells above which all are interpolated: picking one costs about
+four times as much as a voxel of a plane that is resized whole."""
+
+_MOST_SLICES = 8
+"""Native slices done at once, so that memory does not depend on how thin they are."""
+
+_LOWEST = -1e30
+"""Stands for -inf between voxels, where 0 · -inf would be no number."""
+
 
 @torch.inference_mode()
 def labels_from_logits(
-    logits: torch.Tensor, shape_zyx: Sequence[int], method: Method = "linear"
+    logits: Tensor, shape_zyx: Sequence[int], method: Method = "linear"
 ) -> npt.NDArray[np.uint8]:
     """The most probable class of every native voxel.
 
@@ -24,10 +42,12 @@ def labels_from_logits(
     ``nearest`` takes the arg max at the network's resolution and the nearest voxel's label, as the
     paper did. Ties go to the lower id.
 
-    Beside the result it holds two source slices at native in-plane size and a few of one class.
+    Beside the result it holds at most two source slices at native in-plane size and a few of one
+    class.
 
     Args:
-        logits: Floating (C, z, y, x), on any device, contiguous or not; probabilities do as well.
+        logits: Floating (C, z, y, x), on any device, contiguous or not; probabilities do as well,
+            and -inf for a class that is ruled out.
         shape_zyx: Native size.
         method: ``linear`` or ``nearest``.
 
@@ -35,78 +55,166 @@ def labels_from_logits(
         uint8 of shape `shape_zyx`.
 
     Raises:
-        ValueError: If `logits` is not 4D, has more than 256 classes, or a size is not positive.
+        ValueError: If `logits` is not 4D, has more than 256 classes, a size is not positive, or a
+            voxel is NaN or infinite.
     """
     if logits.ndim != 4 or not 1 <= logits.shape[0] <= 256:
         raise ValueError(f"logits must be (C, z, y, x) with C ≤ 256, not {tuple(logits.shape)}")
     if len(shape_zyx) != 3 or min(*shape_zyx, *logits.shape) < 1:
         raise ValueError(f"cannot resize {tuple(logits.shape)} to {tuple(shape_zyx)}")
-    labels = np.empty(tuple(shape_zyx), np.uint8)
-    slices = _linear if method == "linear" else _nearest
-    for z, found in enumerate(slices(logits, (shape_zyx[0], shape_zyx[1], shape_zyx[2]))):
-        labels[z] = found.cpu().numpy()
-    return labels
+    labels = torch.empty(tuple(shape_zyx), dtype=torch.uint8)
+    fill = _linear if method == "linear" else _nearest
+    fill(logits, labels)
+    found: npt.NDArray[np.uint8] = labels.numpy()
+    return found
 
 
-def _linear(logits: torch.Tensor, shape: tuple[int, int, int]) -> Iterator[torch.Tensor]:
-    """Labels of each native slice: between two source slices that are resized once and kept."""
-    resized: dict[int, torch.Tensor] = {}
-    for z in range(shape[0]):
-        below, above, share = _between(z, shape[0], logits.shape[1])
-        resized = {i: s for i, s in resized.items() if i >= below}
-        for source in (below, above):
-            if source not in resized:
-                resized[source] = _resize(logits[:, source], shape[1:])
-        yield _arg_max_between(resized[below], resized[above], share)
-
-
-def _nearest(logits: torch.Tensor, shape: tuple[int, int, int]) -> Iterator[torch.Tensor]:
-    """Labels of each native slice: those of the nearest source slice, row and column."""
-    z_index, y_index, x_index = (
-        _nearest_index(native, source)
-        for native, source in zip(shape, logits.shape[1:], strict=True)
+def _nearest(logits: Tensor, labels: Tensor) -> None:
+    """Each native voxel: the label of the nearest source slice, row and column."""
+    z_index, rows, columns = (
+        _nearest_index(native, source).to(logits.device)
+        for native, source in zip(labels.shape, logits.shape[1:], strict=True)
     )
-    rows, columns = (torch.from_numpy(i).to(logits.device) for i in (y_index, x_index))
-    last, labels = -1, torch.empty(0)
-    for source in z_index.tolist():
+    last, plane = -1, torch.empty(0)
+    for z, source in enumerate(z_index.tolist()):
         if source != last:
-            found = _arg_max_between(logits[:, source], logits[:, source], 0.0)
-            last, labels = source, found[rows][:, columns]
-        yield labels
+            last, plane = source, _arg_max(logits, source)[rows][:, columns]
+        labels[z] = plane
 
 
-def _between(index: int, size: int, source_size: int) -> tuple[int, int, float]:
-    """The two source slices about a native one, and the share of the upper."""
-    position = max((index + 0.5) * source_size / size - 0.5, 0.0)
-    below = min(int(position), source_size - 1)
-    above = min(below + 1, source_size - 1)
-    share = position - below if above > below else 0.0
-    return below, (above if share > 0 else below), share
-
-
-def _nearest_index(size: int, source_size: int) -> npt.NDArray[np.int64]:
+def _nearest_index(size: int, source_size: int) -> Tensor:
     """The voxel whose centre is nearest, the upper of two: ``nearest-exact``, in integers."""
-    return (2 * np.arange(size, dtype=np.int64) + 1) * source_size // (2 * size)
+    return (2 * torch.arange(size) + 1) * source_size // (2 * size)
 
 
-def _resize(plane: torch.Tensor, shape_yx: tuple[int, int]) -> torch.Tensor:
-    """Resize (C, y, x) bilinearly in float32."""
-    plane = plane.float()
-    if tuple(plane.shape[1:]) == shape_yx:
-        return plane
-    return functional.interpolate(plane[None], shape_yx, mode="bilinear", align_corners=False)[0]
+@dataclass(frozen=True)
+class _Axis:
+    """For each native voxel of an axis: the source voxels about it and the share of the upper."""
+
+    below: Tensor
+    above: Tensor
+    share: Tensor
+
+    @staticmethod
+    def between(native: int, source: int, device: torch.device) -> _Axis:
+        # float64: in float32 the place of a far voxel is off by more than rounding
+        position = (torch.arange(native, dtype=torch.float64) + 0.5) * source / native - 0.5
+        position = position.clamp(0, source - 1)
+        below = position.floor().long()
+        above = (below + 1).clamp(max=source - 1)
+        share = (position - below).float()
+        return _Axis(below.to(device), above.to(device), share.to(device))
 
 
-def _arg_max_between(below: torch.Tensor, above: torch.Tensor, share: float) -> torch.Tensor:
-    """Arg max over C of the mix of two (C, y, x) planes, uint8 (y, x).
+def _linear(logits: Tensor, labels: Tensor) -> None:
+    """Each slab of native slices that lie between the same two source slices."""
+    z, y, x = (
+        _Axis.between(native, source, logits.device)
+        for native, source in zip(labels.shape, logits.shape[1:], strict=True)
+    )
+    cells = (y.below[:, None] * logits.shape[3] + x.below).flatten()
+    corners: dict[int, Tensor] = {}
+    resized: dict[int, Tensor] = {}
+    for first, last, below in _slabs(z.below.tolist()):
+        pair = (below, min(below + 1, logits.shape[1] - 1))
+        corners = {i: corners[i] if i in corners else _arg_max(logits, i) for i in pair}
+        low, high = corners[pair[0]], corners[pair[1]]
+        mixed = _is_mixed(low, high).flatten().index_select(0, cells).nonzero()[:, 0]
+        if len(mixed) <= MOST_MIXED * labels[0].numel():
+            resized = {}
+            slab = low.flatten().index_select(0, cells).repeat(last - first, 1)
+            if len(mixed):
+                low, high = (_pick(logits[:, i], mixed, y, x) for i in pair)
+                slab.index_copy_(1, mixed, _arg_max_between(low, high, z.share[first:last]))
+            labels[first:last] = slab.view(labels[first:last].shape)
+        else:
+            resized = {
+                i: resized[i] if i in resized else _resize(logits[:, i], labels.shape[1:])
+                for i in pair
+            }
+            for native in range(first, last):  # one by one: a class's plane stays in the cache
+                share = z.share[native : native + 1]
+                plane = _arg_max_between(resized[pair[0]], resized[pair[1]], share)
+                labels[native] = plane.view(labels[native].shape)
+
+
+def _slabs(below: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Runs (first, last, below) of at most `_MOST_SLICES` native slices above one source slice."""
+    first = 0
+    for native in range(1, len(below) + 1):
+        ends = native == len(below) or below[native] != below[first]
+        if ends or native - first == _MOST_SLICES:
+            yield first, native, below[first]
+            first = native
+
+
+def _arg_max(logits: Tensor, source: int) -> Tensor:
+    """Arg max over C of a source slice, uint8 (y, x).
 
     A running maximum, class by class: torch's own argmax across the first axis is several times
     slower, and planes of one class stay in the cache.
+
+    Raises:
+        ValueError: If the greatest logit of a voxel is NaN or infinite.
     """
-    labels = torch.zeros(below.shape[1:], dtype=torch.uint8, device=below.device)
-    best = torch.lerp(below[0], above[0], share) if share else below[0].clone()
-    for label in range(1, len(below)):
-        value = torch.lerp(below[label], above[label], share) if share else below[label]
-        labels.masked_fill_(value > best, label)
+    plane = logits[:, source]
+    best = plane[0].clone()
+    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+    for label, value in enumerate(plane[1:], 1):
+        _name_where(value > best, label, labels)
+        torch.maximum(best, value, out=best)  # hands NaN on
+    if not bool(best.isfinite().all()):
+        raise ValueError(f"the logits of slice {source} hold NaN or infinity")
+    return labels
+
+
+def _name_where(wins: Tensor, label: int, labels: Tensor) -> None:
+    """Give voxels a label that is above all they had: a maximum, 50 times a masked fill's speed."""
+    torch.maximum(labels, wins.view(torch.uint8) * label, out=labels)
+
+
+def _is_mixed(low: Tensor, high: Tensor) -> Tensor:
+    """Whether the corners of each cell differ, bool (y, x); the last row and column are cells too.
+
+    Cell (y, x) reaches to (y + 1, x + 1), in the last row and column to the border voxel itself.
+    """
+    mixed = low != high
+    mixed[:-1] |= (low[:-1] != low[1:]) | mixed[1:]
+    across = low[:, :-1] != low[:, 1:]
+    across[:-1] |= across[1:].clone()
+    mixed[:, :-1] |= across | mixed[:, 1:]
+    return mixed
+
+
+def _pick(plane: Tensor, places: Tensor, y: _Axis, x: _Axis) -> Tensor:
+    """The logits (C, y, x) interpolated at some native `places` (n,) of the plane: (C, n)."""
+    row, column = places // len(x.below), places % len(x.below)
+    flat = plane.reshape(len(plane), -1)
+    sides = []
+    for rows in (y.below[row], y.above[row]):
+        first, second = (
+            flat.index_select(1, rows * plane.shape[2] + columns).float().clamp_(min=_LOWEST)
+            for columns in (x.below[column], x.above[column])
+        )
+        sides.append(torch.lerp(first, second, x.share[column]))
+    return torch.lerp(sides[0], sides[1], y.share[row])
+
+
+def _resize(plane: Tensor, shape_yx: Sequence[int]) -> Tensor:
+    """Resize (C, y, x) bilinearly: float32 (C, y·x)."""
+    plane = plane.float().clamp(min=_LOWEST)
+    if plane.shape[1:] != shape_yx:
+        plane = functional.interpolate(plane[None], tuple(shape_yx), mode="bilinear")[0]
+    return plane.reshape(len(plane), -1)
+
+
+def _arg_max_between(low: Tensor, high: Tensor, share: Tensor) -> Tensor:
+    """Arg max over C of the mixes of (C, n) and (C, n) by each share (m,) of `high`: (m, n)."""
+    share = share[:, None]
+    best = torch.lerp(low[0], high[0], share)
+    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+    for label in range(1, len(low)):
+        value = torch.lerp(low[label], high[label], share)
+        _name_where(value > best, label, labels)
         torch.maximum(best, value, out=best)
     return labels

@@ -91,6 +91,46 @@ def extended_positions(size: int, patch: int, step: float = 0.5) -> tuple[list[i
     return before + central + after, list(range(len(before), len(before) + len(central)))
 
 
+def cover(starts: Sequence[int], patch: int) -> list[int]:
+    """The fewest windows of an axis that together reach every voxel that all of them reach.
+
+    Args:
+        starts: Ascending starts that leave no gap, as `positions` gives them.
+        patch: Length of a window.
+
+    Returns:
+        Ascending indices into `starts`, the first and the last among them.
+
+    >>> cover([0, 5, 10, 15, 20], 10)
+    [0, 2, 4]
+    """
+    chosen = [0]
+    while chosen[-1] < len(starts) - 1:
+        end = starts[chosen[-1]] + patch
+        chosen.append(max(i for i, start in enumerate(starts) if start <= end))
+    return chosen
+
+
+def bounding_box(mask: torch.Tensor, least: Sequence[int]) -> tuple[slice, ...]:
+    """The smallest box that holds a mask and is at least so large.
+
+    Args:
+        mask: bool, any number of axes.
+        least: Least size on each axis, at most that of `mask`.
+
+    Returns:
+        A slice an axis, within the mask; of size `least` where the mask is empty.
+    """
+    box: list[slice] = []
+    for axis, (size, want) in enumerate(zip(mask.shape, least, strict=True)):
+        line = mask.movedim(axis, 0).reshape(size, -1).any(1).nonzero()
+        first, stop = (int(line[0]), int(line[-1]) + 1) if len(line) else (0, 0)
+        # what is missing is taken from both sides, as far as there is something to take
+        start = max(0, min(first, first - (want - stop + first) // 2, size - want))
+        box.append(slice(start, max(stop, start + want)))
+    return tuple(box)
+
+
 def slice_positions(size: int, patch: int) -> list[int]:
     """Window starts of the teacher along one axis of a slice (method.md §6.3).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,5 +31,7 @@ def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # a case named in letters that the font lacks shows boxes: no reason for a line a letter
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(temporary, dpi=dots_per_inch, format="png", facecolor=figure.get_facecolor())

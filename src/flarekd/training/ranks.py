@@ -77,6 +77,14 @@ class Ranks:
         assert shared is not None  # the first rank passes a value
         return shared
 
+    def gather(self, value: Shared) -> list[Shared]:
+        """What every rank holds, in the order of the ranks, given to all."""
+        if self.size == 1:
+            return [value]
+        values: list[Shared | None] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return [found for found in values if found is not None]
+
     def total(self, tensor: Tensor) -> Tensor:
         """Sum over all ranks, without gradient."""
         if self.size == 1:

@@ -1,0 +1,181 @@
+"""Connected parts of a class, as runs of voxels: small in memory however far they are spread.
+
+A labelled array of a whole scan takes four bytes a voxel; metastases in liver and pelvis make it
+nearly that large. Runs along x take a few numbers each, and all that is asked of a part (its size,
+box, centroid, and the points between which it is longest) follows from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import cdist
+
+FEW_POINTS = 200
+"""So many points are compared with one another straight away; more are thinned to a hull first."""
+
+_ROWS_AT_ONCE = 512
+
+Triple = tuple[float, float, float]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One connected part.
+
+    Attributes:
+        runs: int64 (n, 4): z, y, first x, and the x after the last, in array order.
+    """
+
+    runs: Integers
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels it has."""
+        return int((self.runs[:, 3] - self.runs[:, 2]).sum())
+
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """The smallest box around it, in the array."""
+        z, y, start, _ = self.runs.min(axis=0).tolist()
+        last_z, last_y, _, stop = self.runs.max(axis=0).tolist()
+        return slice(z, last_z + 1), slice(y, last_y + 1), slice(start, stop)
+
+    @property
+    def centroid_zyx(self) -> Triple:
+        """Mean index of its voxels."""
+        z, y, start, stop = self.runs.T.astype(np.float64)
+        lengths = stop - start
+        middles = (z, y, (start + stop - 1) / 2)
+        mean_z, mean_y, mean_x = (float(np.average(place, weights=lengths)) for place in middles)
+        return mean_z, mean_y, mean_x
+
+    def mask(self) -> NDArray[np.bool_]:
+        """The component inside its box."""
+        z_side, y_side, x_side = self.box
+        depth, height = z_side.stop - z_side.start, y_side.stop - y_side.start
+        width = x_side.stop - x_side.start
+        z, y, start, stop = self.runs.T
+        row = ((z - z_side.start) * height + y - y_side.start) * (width + 1) - x_side.start
+        # +1 where a run begins and -1 behind its end: one more column, so that runs never touch
+        edges = np.zeros(depth * height * (width + 1), np.int8)
+        edges[row + start] = 1
+        edges[row + stop] = -1
+        filled = np.cumsum(edges, dtype=np.int8).view(np.bool_)
+        return filled.reshape(depth, height, width + 1)[..., :-1]
+
+    def ends(self) -> Integers:
+        """First and last voxel of every run, (m, 3) as z, y, x: its hull has no other corners."""
+        z, y, start, stop = self.runs.T
+        first, last = np.stack([z, y, start], axis=1), np.stack([z, y, stop - 1], axis=1)
+        return np.concatenate([first, last[stop - 1 > start]])
+
+
+def find_components(
+    labels: NDArray[np.uint8], label: int, box: tuple[slice, slice, slice]
+) -> list[Component]:
+    """Connected parts of a class, voxels that share a corner being connected (26 neighbours).
+
+    Args:
+        labels: Ids (z, y, x).
+        label: The class.
+        box: Where it lies; nothing outside is looked at.
+
+    Returns:
+        Largest first; those of one size in array order.
+    """
+    runs = _runs(labels, label, box)
+    first, second = _touching(runs, labels.shape)
+    links = coo_array((np.ones(first.size, bool), (first, second)), shape=(len(runs), len(runs)))
+    count, owner = connected_components(links, directed=False)
+    order = np.argsort(owner, kind="stable")
+    sizes = np.bincount(owner, minlength=count)
+    parts = [Component(part) for part in np.split(runs[order], np.cumsum(sizes)[:-1])]
+    return sorted(parts, key=lambda part: -part.voxels)
+
+
+def largest_diameter_mm(points: Integers, spacing_zyx: Triple) -> float:
+    """The largest distance between two points of a set (the maximum Feret diameter).
+
+    Args:
+        points: Indices (n, 3) as z, y, x, at least one.
+        spacing_zyx: Millimetres.
+
+    Returns:
+        Millimetres from centre to centre, so 0 for a single voxel.
+    """
+    corners = _corners(points) * np.asarray(spacing_zyx)
+    farthest = 0.0
+    for start in range(0, len(corners), _ROWS_AT_ONCE):
+        rows = corners[start : start + _ROWS_AT_ONCE]
+        farthest = max(farthest, float(cdist(rows, corners, "sqeuclidean").max()))
+    return float(np.sqrt(farthest))
+
+
+def grow(mask: NDArray[np.bool_], axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np.bool_]:
+    """Widen a mask (z, y, x) by one voxel along axes, corners included; never beyond the array."""
+    for axis in axes:
+        grown = mask.copy()
+        wide, narrow = np.moveaxis(grown, axis, 0), np.moveaxis(mask, axis, 0)
+        wide[1:] |= narrow[:-1]
+        wide[:-1] |= narrow[1:]
+        mask = grown
+    return mask
+
+
+def _runs(labels: NDArray[np.uint8], label: int, box: tuple[slice, slice, slice]) -> Integers:
+    """The runs of a class along x, int64 (n, 4), in array order."""
+    z_side, y_side, x_side = box
+    found = [np.zeros((0, 4), np.int64)]
+    for z in range(z_side.start, z_side.stop):
+        plane = np.pad(labels[z, y_side, x_side] == label, ((0, 0), (1, 1)))
+        rows, places = np.nonzero(plane[:, 1:] != plane[:, :-1])  # starts and stops in turn
+        y, start, stop = rows[::2] + y_side.start, places[::2], places[1::2]
+        found.append(
+            np.stack([np.full_like(y, z), y, start + x_side.start, stop + x_side.start], axis=1)
+        )
+    return np.concatenate(found)
+
+
+def _touching(runs: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integers]:
+    """Pairs of runs in neighbouring rows that share at least a corner."""
+    _, height, width = shape
+    z, y, start, stop = runs.T
+    # one number a place, rows far enough apart that nothing touches across an end
+    stride_y, stride_z = width + 3, (width + 3) * (height + 2)
+    row = z * stride_z + y * stride_y
+    starts, stops = row + start, row + stop
+    pairs = []
+    for step in (stride_y, stride_z - stride_y, stride_z, stride_z + stride_y):
+        # those of the other row that end at or behind our first voxel and begin at or before stop
+        lowest = np.searchsorted(stops, starts + step, side="left")
+        beyond = np.searchsorted(starts, stops + step, side="right")
+        counts = np.maximum(beyond - lowest, 0)
+        ours = np.repeat(np.arange(len(runs)), counts)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        pairs.append(np.stack([ours, np.repeat(lowest, counts) + within]))
+    first, second = np.concatenate(pairs, axis=1)
+    return first, second
+
+
+def _corners(points: Integers) -> NDArray[np.float64]:
+    """The corners of the convex hull of points, or the points themselves where they are few.
+
+    Flat sets are turned into their plane or line first, where the hull has an inside. Whole
+    numbers of voxels tell for certain whether a set is flat.
+    """
+    centred: NDArray[np.float64] = (points - points[0]).astype(np.float64)
+    if len(points) <= FEW_POINTS:
+        return centred
+    rank = int(np.linalg.matrix_rank(centred))
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    flat = centred @ axes[:rank].T
+    kept = [flat.argmin(), flat.argmax()] if rank == 1 else ConvexHull(flat).vertices
+    corners: NDArray[np.float64] = centred[np.asarray(kept)]
+    return corners

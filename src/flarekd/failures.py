@@ -1,0 +1,29 @@
+"""How a verb that fails ends: with a message and an exit status, never with a traceback of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from flarekd.errors import FlarekdError
+
+
+class Verbs(TyperGroup):
+    """The one place where a failure becomes a message and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:  # typer brought click before, now its own copy
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except FlarekdError as error:
+            from flarekd import console
+
+            console.error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            from flarekd import console
+
+            console.error("interrupted · run the same command again to go on")
+            raise typer.Exit(130) from None

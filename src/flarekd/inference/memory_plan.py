@@ -1,0 +1,68 @@
+"""How much memory segmenting will take, told beforehand from the scans' headers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from flarekd.imaging.volume import Shape
+
+VOXEL_READ = 6
+"""Bytes a native voxel while a scan is read: int16 as stored and turned, and what goes to float."""
+VOXEL_HELD = 2
+VOXEL_WRITTEN = 3
+"""Bytes a native voxel of labels: as found, turned back for the file, and packed."""
+GRID_INPUT = 4
+ALLOWANCE = 64 << 20
+"""For what has no formula: the pieces of labels in work, buffers, pictures."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one case takes beside what the process holds anyway.
+
+    Attributes:
+        reading: Until it is at the network's spacing.
+        waiting: From then on, while another case is segmented.
+        network: While it is segmented.
+        writing: While its labels are written.
+    """
+
+    reading: int
+    waiting: int
+    network: int
+    writing: int
+
+
+def need(native: Shape, grid: Shape, classes: int, *, keeps_scan: bool) -> Need:
+    """What a case takes.
+
+    Args:
+        native: Its shape.
+        grid: Its shape at the network's spacing, at least the patch.
+        classes: Outputs of the network; their sums and one weight are held at every grid voxel.
+        keeps_scan: Whether the scan is needed again beside its labels.
+    """
+    voxels, cells = prod(native), prod(grid)
+    held = VOXEL_HELD * voxels if keeps_scan else 0
+    logits = (classes + 1) * 4 * cells
+    return Need(
+        reading=VOXEL_READ * voxels + GRID_INPUT * cells,
+        waiting=held + GRID_INPUT * cells,
+        network=held + GRID_INPUT * cells + logits + voxels,
+        writing=held + VOXEL_WRITTEN * voxels,
+    )
+
+
+def alone(case: Need) -> int:
+    """Bytes at the peak where one case is finished before the next is begun."""
+    return max(case.reading, case.network, case.writing)
+
+
+def overlapped(cases: Sequence[Need]) -> int:
+    """Bytes at the peak where the next case is read and the last written meanwhile."""
+    if len(cases) == 1:
+        return alone(cases[0])
+    reading = max(max(case.reading, case.waiting) for case in cases)
+    return reading + max(c.network for c in cases) + max(c.writing for c in cases)

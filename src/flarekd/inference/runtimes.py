@@ -1,0 +1,139 @@
+"""What runs a network: torch, or on CPUs OpenVINO or ONNX Runtime (docs/runtimes.md)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flarekd.errors import UsageError
+from flarekd.inference.accumulate import Network
+from flarekd.inference.graph import INPUT
+
+Runtime = Literal["auto", "torch", "openvino", "onnx"]
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
+
+
+def is_installed(runtime: str) -> bool:
+    """Whether a runtime other than torch can be imported."""
+    return importlib.util.find_spec(MODULES[runtime]) is not None
+
+
+def choose(runtime: Runtime, device: torch.device, *, graph_only: bool = False) -> str:
+    """The runtime to take.
+
+    ``auto`` is OpenVINO on CPUs where it is installed, else torch: a window takes it half the time,
+    which from the second window on outweighs its start (docs/runtimes.md). ONNX Runtime is never
+    chosen where torch can run: it hardly gains on it.
+
+    Args:
+        runtime: What is asked for.
+        device: Where it shall run.
+        graph_only: The model is an exported graph, which torch cannot run.
+
+    Returns:
+        ``torch``, ``openvino`` or ``onnx``.
+
+    Raises:
+        UsageError: If what is asked for is not installed, does not run there, or cannot run that.
+    """
+    name = _preferred(device, graph_only) if runtime == "auto" else runtime
+    if name == "torch":
+        if graph_only:
+            raise UsageError(
+                "torch cannot run an exported graph", "use --runtime openvino, or the model file"
+            )
+        return name
+    if not is_installed(name):
+        raise UsageError(
+            f"runtime {name!r} asked for, {MODULES[name]!r} is not installed",
+            "pip install 'flarekd[cpu]', or use --runtime torch",
+        )
+    if device.type != "cpu":
+        raise UsageError(
+            f"runtime {name!r} runs on the CPU, not on {str(device)!r}",
+            "use --device cpu, or --runtime torch",
+        )
+    return name
+
+
+def _preferred(device: torch.device, graph_only: bool) -> str:
+    if graph_only:
+        return "openvino" if is_installed("openvino") else "onnx"
+    return "openvino" if device.type == "cpu" and is_installed("openvino") else "torch"
+
+
+def start(runtime: str, graph: bytes | Path, window: Sequence[int]) -> Network:
+    """Make a graph ready to run.
+
+    Windows are run one by one: on CPUs a batch takes as long as its windows, and more memory. As
+    many threads are used as torch has.
+
+    Args:
+        runtime: ``openvino`` or ``onnx``.
+        graph: As `graph.to_onnx` makes it, or a file of it; OpenVINO takes its own ``.xml`` too.
+        window: Size of a window, its 2 or 3 axes.
+
+    Returns:
+        Maps float32 (n, 1, *window) to (n, C, *window), on the CPU.
+    """
+    return _one_by_one(_openvino(graph, window) if runtime == "openvino" else _onnx(graph))
+
+
+def _one_by_one(run: Run) -> Network:
+    def network(windows: Tensor) -> Tensor:
+        given = windows.detach().contiguous().numpy()
+        logits = [torch.from_numpy(run(given[i : i + 1])) for i in range(len(given))]
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
+
+    return network
+
+
+def _openvino(graph: bytes | Path, window: Sequence[int]) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(graph)
+    # one fixed size: the plan for it is made at once, with the least memory
+    model.reshape([1, 1, *window])
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # where the processor has it, bf16 would be taken unasked, and labels would differ
+        "INFERENCE_PRECISION_HINT": "f32",
+        # two processes would be pinned to the same cores
+        "ENABLE_CPU_PINNING": False,
+    }
+    request = core.compile_model(model, "CPU", options).create_infer_request()
+
+    def run(window: NDArray[np.float32]) -> NDArray[np.float32]:
+        # the result is a copy: the request writes its next one over the last
+        logits: NDArray[np.float32] = request.infer([window], share_inputs=True)[0]
+        return logits
+
+    return run
+
+
+def _onnx(graph: bytes | Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # threads that wait by spinning would slow what comes between two windows
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def run(window: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = session.run(None, {INPUT: window})[0]
+        return logits
+
+    return run

@@ -1,0 +1,120 @@
+"""The options that several verbs share, and the words they may be given."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Preset(str, enum.Enum):
+    """Size of the phantoms and of the networks."""
+
+    quick = "quick"
+    full = "full"
+
+
+class FusionStrategy(str, enum.Enum):
+    """How labels are fused."""
+
+    paper = "paper"
+    simple = "simple"
+
+
+class Protocol(str, enum.Enum):
+    """How labels are scored."""
+
+    flare23 = "flare23"
+    corrected = "corrected"
+
+
+class RuntimeName(str, enum.Enum):
+    """What runs a network."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+    onnx = "onnx"
+
+
+class WindowsName(str, enum.Enum):
+    """Which windows of a scan are run."""
+
+    full = "full"
+    efficient = "efficient"
+    body = "body"
+    paper = "paper"
+
+
+class Interpolation(str, enum.Enum):
+    """How logits become labels at native resolution."""
+
+    linear = "linear"
+    nearest = "nearest"
+
+
+Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
+Cohort = Annotated[Path, typer.Option(help="cohort.csv, as group-data makes it.")]
+Model = Annotated[Path, typer.Option(help="Model file (*.safetensors).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file; the paper's protocol where left out.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: section.key=value. Repeatable.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")]
+Extend = Annotated[
+    bool, typer.Option("--extend", help="Continue, for more epochs than it was begun with.")
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files too (extra 'track').")
+]
+Init = Annotated[
+    Path | None, typer.Option("--init", help="Model file to start from; what fits is taken.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
+Scans = Annotated[list[Path], typer.Argument(help="Scans, DICOM folders, or folders of them.")]
+Runtime = Annotated[RuntimeName, typer.Option(help="What runs the network.")]
+MaxMemory = Annotated[float | None, typer.Option(min=0.1, help="GB of main memory to keep to.")]
+Windows = Annotated[
+    WindowsName | None, typer.Option(help="Which to run (docs/inference.md); the model file says.")
+]
+Step = Annotated[
+    float | None, typer.Option(min=0.05, max=1, help="Windows apart, as a share of the patch.")
+]
+Labels = Annotated[
+    Interpolation, typer.Option(help="How labels come to the scan's own resolution.")
+]
+Plans = Annotated[
+    Path | None,
+    typer.Option(help="plans.json (v2), *.model.pkl or plans.pkl (v1); looked for nearby."),
+]
+OutputNames = Annotated[
+    str | None,
+    typer.Option(help="Names of the outputs beside the background: liver,spleen,tumor"),
+]
+Orientation = Annotated[
+    str | None,
+    typer.Option(help="Where x, y, z of its training arrays run to; LPS where left out."),
+]
+Statistics = Annotated[
+    bool, typer.Option("--statistics", help="Volumes, mean HU and tumours as JSON and CSV.")
+]
+Preview = Annotated[bool, typer.Option("--preview", help="A picture of each scan.")]
+DicomSeg = Annotated[
+    bool, typer.Option("--dicom-seg", help="DICOM SEG too (extra 'dicom'; DICOM folders only).")
+]
+Command = Annotated[
+    list[str], typer.Argument(help="Program and arguments; {run} is the number of the run.")
+]
+Gpu = Annotated[int | None, typer.Option(min=0, help="Device by NVML's number; 0 if there is one.")]
+Form = Annotated[
+    str | None, typer.Option("--format", help="onnx or openvino; by the file's suffix.")
+]
+Calibrate = Annotated[
+    Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
+]

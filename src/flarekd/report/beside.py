@@ -1,0 +1,105 @@
+"""What people want beside the mask: numbers, a picture, a DICOM SEG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flarekd.errors import InputError
+from flarekd.imaging.volume import LabelMap, Volume
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What to write beside each label map.
+
+    Attributes:
+        statistics: Volumes, mean HU and tumours, ``<case>.statistics.json`` and two tables.
+        preview: ``<case>.png``.
+        dicom_seg: ``<case>.seg.dcm``, for scans that are DICOM folders.
+    """
+
+    statistics: bool = False
+    preview: bool = False
+    dicom_seg: bool = False
+
+    @property
+    def needs_scan(self) -> bool:
+        """Whether the scan is needed once its labels are there."""
+        return self.statistics or self.preview
+
+    def outputs(self, out: Path, case: str) -> list[Path]:
+        """The files that a finished case always has; of nothing found there is no DICOM SEG."""
+        asked = {f"{case}.statistics.json": self.statistics, f"{case}.png": self.preview}
+        return [out / name for name, is_asked in asked.items() if is_asked]
+
+    def check(self, scans: Mapping[str, Path]) -> None:
+        """Say before any work is done what cannot be written.
+
+        Raises:
+            UsageError: If highdicom is needed and not installed.
+            InputError: If a scan is no DICOM folder and DICOM SEG is asked for.
+        """
+        if not self.dicom_seg:
+            return
+        from flarekd.imaging.dicom_seg import require_highdicom
+
+        require_highdicom()
+        others = [path for path in scans.values() if not path.is_dir()]
+        if others:
+            raise InputError(
+                f"DICOM SEG lies on a DICOM series, {others[0]} is a file",
+                "give the DICOM folder, or leave out --dicom-seg",
+            )
+
+    def write(
+        self,
+        out: Path,
+        case: str,
+        source: Path,
+        *,
+        scan: Volume | None,
+        labels: LabelMap,
+        names: Mapping[int, str],
+    ) -> None:
+        """Write the files of a case.
+
+        Args:
+            out: Folder of the label maps.
+            case: Its id.
+            source: What the scan was read from.
+            scan: Itself, where `needs_scan`.
+            labels: On the scan's grid.
+            names: Id to name, background left out.
+        """
+        statistics = None
+        if scan is not None and self.needs_scan:
+            from flarekd.volumetry import measure
+
+            geometry = labels.geometry
+            statistics = measure(
+                labels.array, scan.array, geometry.spacing_zyx, names, affine=geometry.affine_zyx()
+            )
+        if statistics is not None and self.statistics:
+            from flarekd.report.statistics import write_statistics
+
+            write_statistics(out, case, statistics)
+        if scan is not None and self.preview:
+            from flarekd.report.preview import write_preview
+
+            write_preview(out / f"{case}.png", scan, labels, names, statistics)
+        if self.dicom_seg:
+            from flarekd.imaging.dicom_seg import write_seg
+
+            write_seg(out / f"{case}.seg.dcm", source, labels, names)
+
+    def finish(self, out: Path, cases: Sequence[str], names: Mapping[int, str]) -> None:
+        """Write what a run has once: label tables, and the tables of statistics."""
+        from flarekd.report.label_table import write_label_tables
+
+        write_label_tables(out, names)
+        if self.statistics:
+            from flarekd.report.statistics import write_tables
+
+            write_tables(out, cases)

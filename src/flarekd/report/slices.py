@@ -1,0 +1,202 @@
+"""Slices that matter through a scan, drawn with the labels on them: what all pictures share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from flarekd.components import find_components
+from flarekd.imaging.volume import Volume
+from flarekd.labels import TUMOR
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WINDOW_HU = (-160.0, 240.0)
+"""The abdomen window: width 400, level 40."""
+
+PANEL_INCH = 3.6
+
+SIDES = {0: "RLAP", 1: "RLHF", 2: "APHF"}
+"""What lies on the viewer's left and right, above and below, by the axis a view looks along."""
+
+Array = NDArray[Any]
+Point = tuple[int, int, int]
+Boxes = Mapping[int, tuple[slice, slice, slice]]
+Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """One slice through the volume.
+
+    Attributes:
+        name: For the panel's title.
+        axis: The canonical axis (0 z, 1 y, 2 x) it is perpendicular to.
+        index: Its slice.
+        across_mm: Width of the picture.
+        up_mm: Height of the picture.
+    """
+
+    name: str
+    axis: int
+    index: int
+    across_mm: float
+    up_mm: float
+
+    @property
+    def proportion(self) -> float:
+        """Width over height of the panel; very flat and very tall scans are letterboxed."""
+        return min(max(self.across_mm / self.up_mm, 0.55), 2.2)
+
+    def cut(self, array: Array) -> Array:
+        """The slice with its top row first: anterior up where it is axial, else the head up.
+
+        Columns run to the patient's left (the patient's right is on the viewer's left), and to
+        the back in a sagittal one.
+        """
+        plane: Array = np.take(array, self.index, axis=self.axis)
+        return plane if self.axis == 0 else plane[::-1]
+
+
+def boxes_of(labels: Array) -> Boxes:
+    """Where each class lies in a label map (z, y, x), by id; those that it does not hold left out.
+
+    >>> boxes_of(np.array([[[0, 2]]], np.uint8))
+    {2: (slice(0, 1, None), slice(0, 1, None), slice(1, 2, None))}
+    """
+    boxes = ndimage.find_objects(labels)
+    return {label: box for label, box in enumerate(boxes, start=1) if box is not None}
+
+
+def views(point: Point, shape: tuple[int, ...], spacing_zyx: tuple[float, ...]) -> list[View]:
+    """The axial, coronal and sagittal slices through a voxel."""
+    size_z, size_y, size_x = (n * step for n, step in zip(shape, spacing_zyx, strict=True))
+    z, y, x = point
+    return [
+        View("axial", 0, z, size_x, size_y),
+        View("coronal", 1, y, size_x, size_z),
+        View("sagittal", 2, x, size_y, size_z),
+    ]
+
+
+def focus(labels: Array, boxes: Boxes | None = None, tumor: int | None = TUMOR) -> Point:
+    """The voxel to cut through: in the largest tumour, else where most organs are to be seen.
+
+    Args:
+        labels: uint8 (z, y, x).
+        boxes: As ``boxes_of`` gives them; found here where they are left out.
+        tumor: The id of the tumour, None where there is no such class.
+
+    Returns:
+        Indices z, y, x; the middle where there is no label at all.
+    """
+    boxes = boxes_of(labels) if boxes is None else boxes
+    if tumor is not None and tumor in boxes:
+        largest = find_components(labels, tumor, boxes[tumor])[0]
+        mask = largest.mask()
+        # the widest slice along each axis: the middle of a crooked lesion may lie outside it
+        z, y, x = (
+            int(np.argmax(np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})))) + side.start
+            for axis, side in enumerate(largest.box)
+        )
+        return z, y, x
+    if not boxes:
+        z, y, x = (n // 2 for n in labels.shape)
+        return z, y, x
+    z, y, x = (int(np.argmax(richness(labels, boxes, axis))) for axis in range(3))
+    return z, y, x
+
+
+def richness(labels: Array, boxes: Boxes, axis: int) -> NDArray[np.float64]:
+    """How much each slice along an axis shows: its number of classes, then its labelled area."""
+    others = tuple({0, 1, 2} - {axis})
+    classes: NDArray[np.float64] = np.zeros(labels.shape[axis])
+    area: NDArray[np.float64] = np.zeros_like(classes)
+    for label, box in boxes.items():
+        count = np.count_nonzero(labels[box] == label, axis=others)
+        classes[box[axis]] += count > 0
+        area[box[axis]] += count
+    classes += area / (area.max() + 1)
+    return classes
+
+
+def draw_panel(
+    axes: Axes,
+    view: View,
+    image: Volume | None,
+    labels: Array,
+    *,
+    colors: Mapping[int, Color],
+    organ_fill: float = 0.0,
+    tumor: int | None = TUMOR,
+) -> None:
+    """Draw the grey slice and the outlines of every class on it, in millimetres.
+
+    Args:
+        axes: Where to draw.
+        view: Which slice.
+        image: The CT in HU, in the abdomen window; None draws the labels on black.
+        labels: uint8 (z, y, x).
+        colors: Id to RGB, 0..1, of the classes to draw.
+        organ_fill: How opaque the inside of the organs is, 0..1; that of the tumour is 0.35.
+        tumor: The id of the tumour, drawn bolder.
+    """
+    plane = view.cut(labels)
+    extent = (0.0, view.across_mm, view.up_mm, 0.0)
+    grey = np.full(plane.shape, WINDOW_HU[0]) if image is None else view.cut(image.array)
+    axes.imshow(
+        grey,
+        cmap="gray",
+        vmin=WINDOW_HU[0],
+        vmax=WINDOW_HU[1],
+        extent=extent,
+        interpolation="bilinear",
+    )
+    rows, columns = plane.shape
+    # the middles of voxels, and one beyond on each side, so that an outline closes at the border
+    across = (np.arange(-1, columns + 1) + 0.5) * view.across_mm / columns
+    down = (np.arange(-1, rows + 1) + 0.5) * view.up_mm / rows
+    padded = np.pad(plane, 1)
+    for label, color in colors.items():
+        mask = (padded == label).astype(np.float32)
+        if not mask.any():
+            continue
+        fill = 0.35 if label == tumor else organ_fill
+        if fill:
+            axes.contourf(across, down, mask, levels=[0.5, 1.5], colors=[color], alpha=fill)
+        width = 1.4 if label == tumor else 1.0
+        axes.contour(across, down, mask, levels=[0.5], colors=[color], linewidths=width)
+    axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+    axes.set_axis_off()
+
+
+def caption(axes: Axes, text: str, view: View) -> None:
+    """Write a panel's title into its corner, and R/L, A/P, H/F at its sides."""
+    style: dict[str, Any] = {"transform": axes.transAxes, "color": "white"}
+    style["bbox"] = {"facecolor": "black", "alpha": 0.5, "pad": 1.5, "linewidth": 0}
+    axes.text(0.015, 0.985, text, fontsize=9, va="top", ha="left", **style)
+    places = (
+        (0.015, 0.5, "left", "center"),
+        (0.985, 0.5, "right", "center"),
+        (0.5, 0.985, "center", "top"),
+        (0.5, 0.015, "center", "bottom"),
+    )
+    for side, (x, y, ha, va) in zip(SIDES[view.axis], places, strict=True):
+        axes.text(x, y, side, fontsize=8, ha=ha, va=va, alpha=0.8, **style)
+
+
+def readable(name: str) -> str:
+    """A class name as people write it."""
+    return {"ivc": "IVC", "tumor": "tumour"}.get(name, name.replace("_", " "))
+
+
+def unit_color(rgb: tuple[int, int, int]) -> Color:
+    """RGB of 0..255 as matplotlib takes it, 0..1."""
+    red, green, blue = (channel / 255 for channel in rgb)
+    return red, green, blue

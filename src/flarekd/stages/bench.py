@@ -1,0 +1,133 @@
+"""bench: a command → what it took, as FLARE measures it: bench.csv, bench.json, bench.png."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from flarekd import __version__, console, efficiency
+from flarekd.efficiency import Run
+from flarekd.errors import UsageError
+from flarekd.gpu_memory import GpuMemory
+from flarekd.imaging.atomic import write_json, write_text
+from flarekd.report.usage import draw_usage
+from flarekd.watch import watch
+
+_ROWS = (
+    ("time, s", ("seconds",)),
+    ("  above 15 s", ("seconds_over",)),
+    ("peak RAM, MB", ("ram", "peak_mb")),
+    ("RAM area, MB·s", ("ram", "area_mb_s")),
+    ("CPU, mean % of one core", ("cpu", "mean_percent")),
+    ("peak GPU memory, MB", ("gpu", "peak_mb")),
+    ("  above 4096 MB", ("gpu", "peak_over_mb")),
+    ("GPU memory area, MB·s", ("gpu", "area_mb_s")),
+    ("  above 4096 MB", ("gpu", "area_over_mb_s")),
+)
+"""What the table shows, and where a summary has it."""
+
+
+def bench(
+    command: Sequence[str],
+    out: Path,
+    interval_s: float = 0.1,
+    repeat: int = 1,
+    gpu_index: int | None = None,
+) -> int:
+    """Run a command, once or several times, and write what it took.
+
+    Args:
+        command: Program and arguments; ``{run}`` in an argument becomes the number of the run,
+            from 1.
+        out: Gets bench.csv, bench.json and bench.png.
+        interval_s: Nominal time between samples.
+        repeat: Runs; the first that fails is the last.
+        gpu_index: The device whose memory is sampled; None is device 0 if there is one.
+
+    Returns:
+        The exit status of the last run, as a shell gives it.
+
+    Raises:
+        UsageError: If there is no such command, or no such GPU.
+    """
+    gpu = _open_gpu(gpu_index)
+    started = datetime.now(timezone.utc)
+    runs: list[Run] = []
+    for number in range(1, repeat + 1):
+        words = [word.replace("{run}", str(number)) for word in command]
+        runs.append(watch(words, interval_s, gpu.used_mb if gpu else None))
+        if runs[-1].status:
+            break
+    summaries = [efficiency.summary(run, interval_s) for run in runs]
+    write_text(out / "bench.csv", _curve(runs))
+    facts = {
+        "flarekd": __version__,
+        "command": list(command),
+        "started": started.isoformat(timespec="seconds"),
+        "interval_s": interval_s,
+        "gpu": {"index": gpu_index or 0, "name": gpu.name} if gpu else None,
+        "allowed": {"seconds": efficiency.SECONDS_ALLOWED, "gpu_mb": efficiency.GPU_MB_ALLOWED},
+        "runs": summaries,
+    }
+    write_json(out / "bench.json", facts)
+    draw_usage(runs, out / "bench.png")
+    _show(shlex.join(command), summaries)
+    status = runs[-1].status
+    if status:
+        console.warn(f"run {len(runs)} ended with status {status}: its numbers are not a whole run")
+    console.info(f"{out}: bench.csv, bench.json, bench.png")
+    return status
+
+
+def _open_gpu(index: int | None) -> GpuMemory | None:
+    """The device; None where there is none and nobody asked for one, which is said."""
+    try:
+        return GpuMemory(index or 0)
+    except UsageError as error:
+        if index is not None:
+            raise
+        console.info(f"without GPU memory: {error.what}")
+        return None
+
+
+def _curve(runs: Sequence[Run]) -> str:
+    text = io.StringIO()
+    columns = ["run", *asdict(runs[0].samples[0])]
+    if runs[0].samples[0].gpu_mb is None:
+        columns.remove("gpu_mb")
+    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for number, run in enumerate(runs, 1):
+        for sample in run.samples:
+            rounded = {key: round(value, 4) for key, value in asdict(sample).items() if value}
+            table.writerow({**dict.fromkeys(columns, 0), "run": number, **rounded})
+    return text.getvalue()
+
+
+def _show(title: str, runs: Sequence[dict[str, Any]]) -> None:
+    # a run that failed says nothing of the others; alone it is shown all the same
+    summaries = [run for run in runs if run["status"] == 0] or runs
+    rows = []
+    for name, keys in _ROWS:
+        values = [_at(summary, keys) for summary in summaries]
+        known = [value for value in values if value is not None]
+        if not known:
+            continue
+        numbers = efficiency.spread(known).values() if len(summaries) > 1 else known
+        rows.append([name, *(f"{number:,.2f}" for number in numbers)])
+    heads = ["min", "median", "max"] if len(summaries) > 1 else ["measured"]
+    count = f" · {len(summaries)} whole runs" if len(summaries) > 1 else ""
+    console.table(title + count, ["", *heads], rows)
+
+
+def _at(summary: dict[str, Any], keys: Sequence[str]) -> float | None:
+    found: Any = summary
+    for key in keys:
+        found = found[key] if found is not None else None
+    return None if found is None else float(found)

@@ -1,0 +1,166 @@
+"""export: a model file → the same network as ONNX or OpenVINO, checked against torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice, product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flarekd import console
+from flarekd.errors import FlarekdError, InputError, UsageError
+from flarekd.imaging.atomic import replacing
+from flarekd.imaging.files import list_scans, read_volume
+from flarekd.imaging.volume import Geometry, Volume
+from flarekd.inference import exported, parity, predictor
+from flarekd.inference.graph import divisors, to_onnx
+from flarekd.inference.int8 import quantise
+from flarekd.inference.predictor import Predictor, window_size
+from flarekd.inference.runtimes import start
+from flarekd.inference.windows import pad_to_patch, positions
+from flarekd.modelfile import read_card
+from flarekd.phantom.case import make_case
+from flarekd.phantom.plan import plan_cohort
+from flarekd.student.network import StudentUNet
+from flarekd.teacher.network import TeacherUNet
+
+SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
+PER_SCAN = 4
+"""Windows taken from a scan."""
+
+CHECKED = 3
+"""Realistic windows that the check runs, beside a random one."""
+
+CALIBRATION = 48
+"""Windows that int8 takes its ranges from, at most."""
+
+LEAST_INT8 = 0.95
+"""Share of labels that an int8 network must share with its float one to be of any use."""
+
+
+def export(model: Path, out: Path, *, form: str | None, int8: bool, calibrate: Path | None) -> None:
+    """Write a model's network with all that is needed before and after it, once it is checked.
+
+    Args:
+        model: Model file.
+        out: ``*.onnx``, or ``*.xml`` for OpenVINO, whose weights go to ``*.bin`` beside it.
+        form: ``onnx`` or ``openvino``; None goes by the suffix of `out`.
+        int8: Store and multiply weights in 8 bits.
+        calibrate: Scans that int8 takes its ranges from; their windows serve the check too. None
+            checks on a phantom.
+
+    Raises:
+        UsageError: If format and suffix do not go together, int8 has no scans, or a library is
+            missing.
+        InputError: If the model or a scan cannot be used.
+        FlarekdError: If what was written does not agree with torch; then nothing is left behind.
+    """
+    kind = _kind(out, form)
+    if int8 and calibrate is None:
+        raise UsageError("int8 takes its ranges from scans", "give some: --calibrate DIR")
+    exported.need("onnx", *(["onnxruntime"] if int8 or kind == "onnx" else []))
+    exported.need(*(["openvino"] if kind == "openvino" else []))
+    ready = _load(model)
+    network: Any = ready.network  # torch's, so a module
+    graph = to_onnx(network)
+    windows = _windows(ready, calibrate)
+    realistic = list(islice(windows, CHECKED))
+    if int8:
+        others = list(islice(windows, CALIBRATION))  # than those of the check
+        if not others:
+            raise InputError(f"{str(calibrate)!r} holds too little for int8", "give more scans")
+        graph = quantise(graph, others)
+    precision = "int8" if int8 else "float32"
+    facts = exported.facts(ready.card, divisors(network), ready.sha256, precision)
+    with _written(out, kind, exported.with_facts(graph, facts), facts) as temporary:
+        _check(ready, start(kind, temporary, window_size(ready.card)), realistic, int8)
+    console.info(f"{out}: {ready.card.role}, {precision}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _kind(out: Path, form: str | None) -> str:
+    kind = SUFFIXES.get(out.suffix)
+    if kind is None or form not in (None, kind):
+        wanted = {name: suffix for suffix, name in SUFFIXES.items()}
+        raise UsageError(
+            f"{str(out)!r} is no name for {form or 'an exported network'}",
+            f"end --out in {wanted.get(form or '', '.onnx or .xml (OpenVINO)')}",
+        )
+    return kind
+
+
+def _load(model: Path) -> Predictor:
+    role = read_card(model).role
+    build: type[nn.Module] = StudentUNet if role == "student" else TeacherUNet
+    return predictor.load(model, role, build, torch.device("cpu"))
+
+
+def _random(ready: Predictor) -> Tensor:
+    """A window of noise: what no scan holds must come out alike too."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, 1, *window_size(ready.card), generator=generator)
+
+
+def _windows(ready: Predictor, scans: Path | None) -> Iterator[Tensor]:
+    """Windows (1, 1, …) of scans as the network sees them, a few from each scan in turn."""
+    for volume in _volumes(scans):
+        seen = ready.network_input(volume)
+        patch = (*ready.card.patch,) if ready.card.role == "student" else (1, *ready.card.patch[1:])
+        padded, _ = pad_to_patch(seen, patch)
+        starts = [positions(n, p, 0.5) for n, p in zip(padded.shape, patch, strict=True)]
+        grid = list(product(*starts))
+        # the middle of evenly long parts: never the same corner of every patient
+        for index in range(min(PER_SCAN, len(grid))):
+            start_zyx = grid[(2 * index + 1) * len(grid) // (2 * min(PER_SCAN, len(grid)))]
+            window = padded[tuple(slice(s, s + p) for s, p in zip(start_zyx, patch, strict=True))]
+            yield window.reshape(1, 1, *window_size(ready.card)).contiguous()
+
+
+def _volumes(scans: Path | None) -> Iterator[Volume]:
+    if scans is None:
+        plan = plan_cohort(4, "quick", 0)[0]
+        grid = plan.grid()
+        (z, y, x), (dz, dy, dx) = grid.shape, grid.spacing
+        yield Volume(make_case(plan).rendering.image, Geometry((x, y, z), (dx, dy, dz)))
+        return
+    found = list_scans(scans) if scans.is_dir() else {}
+    if not found:
+        raise InputError(f"no scan in {str(scans)!r}", "give a folder of scans")
+    for path in found.values():
+        yield read_volume(path)
+
+
+@contextmanager
+def _written(out: Path, kind: str, graph: bytes, facts: dict[str, str]) -> Iterator[Path]:
+    """Write the file or files, to be renamed into place unless the body raises."""
+    if kind == "onnx":
+        with replacing(out) as temporary:
+            temporary.write_bytes(graph)
+            yield temporary
+        return
+    # the weights first: an .xml without them is of no use
+    with replacing(out) as temporary, replacing(out.with_suffix(".bin")):
+        exported.save_openvino(graph, facts, temporary)
+        yield temporary
+
+
+def _check(ready: Predictor, written: Any, realistic: list[Tensor], int8: bool) -> None:
+    """Run what was written beside torch.
+
+    Raises:
+        FlarekdError: If too few labels agree.
+    """
+    least = LEAST_INT8 if int8 else parity.LEAST_AGREEMENT
+    for name, windows in (("scan", realistic), ("noise", [_random(ready)])):
+        found = parity.compare(ready.network, written, windows)
+        console.info(f"against torch, {name}: {found}")
+        # of noise an int8 network says what it likes: its ranges are those of scans
+        if found.agreement < least and not (int8 and name == "noise"):
+            raise FlarekdError(
+                f"the exported network agrees with torch on {found.agreement:.4%} of the labels of "
+                f"{name} windows, {least:.2%} are needed; nothing was written",
+                "give more and other scans with --calibrate" if int8 else "report it as a bug",
+            )

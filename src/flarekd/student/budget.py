@@ -1,0 +1,93 @@
+"""Keep to the memory a user allows: known from the scans' headers before anything is read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flarekd.errors import FlarekdError, UsageError
+from flarekd.imaging.files import read_geometry
+from flarekd.inference.accumulate import forward
+from flarekd.inference.memory_plan import ALLOWANCE, Need, alone, need, overlapped
+from flarekd.student.segment import Student
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be taken, and what a run takes whatever the scan.
+
+    Attributes:
+        student: Whose scans are planned.
+        allowed: Bytes the process may take.
+        base: Bytes it takes at the peak of one window, model and libraries among them.
+        keeps_scan: Whether scans are needed again beside their labels.
+    """
+
+    student: Student
+    allowed: float
+    base: int
+    keeps_scan: bool
+
+    @classmethod
+    def of(cls, student: Student, max_memory_gb: float, *, keeps_scan: bool) -> Budget:
+        """Run one window of nothing, to see what the network takes on this machine.
+
+        Raises:
+            UsageError: If that is more than is allowed.
+        """
+        predictor = student.predictor
+        window = torch.zeros((1, 1, *predictor.card.patch), device=predictor.device)
+        with torch.inference_mode():
+            forward(predictor.network, window, predictor.device.type == "cuda")
+        budget = cls(student, max_memory_gb * GB, _most_taken() + ALLOWANCE, keeps_scan)
+        if budget.base > budget.allowed:
+            raise UsageError(
+                f"--max-memory {max_memory_gb:g}: the network alone takes {budget.base / GB:.2f} GB"
+                " for one window",
+                f"allow {budget.base / GB + 0.5:.1f} or more",
+            )
+        return budget
+
+    def needs(self, path: Path) -> Need:
+        """What a scan takes, from its header."""
+        geometry = read_geometry(path)
+        grid = self.student.predictor.grid(geometry)
+        patch = self.student.predictor.card.patch
+        z, y, x = (max(size, least) for size, least in zip(grid, patch, strict=True))
+        classes = len(self.student.predictor.card.labels)
+        return need(geometry.shape_zyx, (z, y, x), classes, keeps_scan=self.keeps_scan)
+
+    def refuse(self, scans: Mapping[str, Path]) -> dict[str, str]:
+        """The scans that cannot be segmented within the budget, and why."""
+        refused: dict[str, str] = {}
+        for case, path in scans.items():
+            try:
+                takes = self.base + alone(self.needs(path))
+            except FlarekdError as error:
+                refused[case] = str(error)
+                continue
+            if takes > self.allowed:
+                refused[case] = (
+                    f"{path} takes about {takes / GB:.2f} GB, --max-memory allows"
+                    f" {self.allowed / GB:g} · allow more, or take a model of coarser spacing"
+                )
+        return refused
+
+    def allows_overlap(self, scans: Sequence[Path]) -> bool:
+        """Whether the next scan may be read and the last written while one is segmented."""
+        needs = [self.needs(path) for path in scans]
+        return len(needs) > 1 and self.base + overlapped(needs) <= self.allowed
+
+
+def _most_taken() -> int:
+    """Bytes this process has held at its peak so far."""
+    import resource  # not on Windows, where nobody has asked for this yet
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,146 @@
+"""predict.sh in folders laid out as the image is, with a network of the quick size."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 (its usual name)
+import torch
+
+from flarekd import config
+from flarekd.labels import NAMES
+from flarekd.modelfile import ModelCard, save_model
+from flarekd.student.network import StudentUNet
+
+DOCKER = Path(__file__).parents[2] / "docker"
+DIRECTION = (0.96, -0.28, 0, -0.28, -0.96, 0, 0, 0, 1)
+DASH = "dash" if shutil.which("dash") else "sh"
+
+
+def save_quick_student(path):
+    quick = config.load(config.builtin("quick"), []).student
+    torch.manual_seed(0)
+    arguments = {
+        "classes": len(NAMES),
+        "channels": tuple(quick.channels),
+        "strides": tuple(map(tuple, quick.strides)),
+    }
+    card = ModelCard(
+        role="student",
+        network=arguments,
+        labels=NAMES,
+        label_ids=tuple(range(len(NAMES))),
+        spacing=tuple(quick.spacing),
+        patch=tuple(quick.patch),
+        intensity=(-200.0, 300.0, 50.0, 100.0),
+    )
+    save_model(path, StudentUNet(**arguments).state_dict(), card)
+
+
+def save_scan(path, seed):
+    noise = np.random.default_rng(seed).normal(0, 40, (12, 40, 48))
+    _, y, x = np.meshgrid(*map(np.arange, noise.shape), indexing="ij")
+    image = sitk.GetImageFromArray((300 * np.sin(x / 6) * np.cos(y / 8) + noise).astype(np.int16))
+    image.SetSpacing((2.5, 3.0, 5.0))
+    image.SetOrigin((-31.0, 45.5, 112.0))
+    image.SetDirection(DIRECTION)
+    sitk.WriteImage(image, path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_quick_student(path)
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path, model):
+    """The image's /workspace, with a space in its path, and the program it has on its path."""
+    root = tmp_path / "an image" / "workspace"
+    for name in ("inputs", "outputs"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(DOCKER / "predict.sh", root)
+    shutil.copy(model, root)
+    tool = tmp_path / "bin" / "flarekd"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flarekd "$@"\n')
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    return root
+
+
+def predict(workspace, shell, *arguments):
+    path = f"{workspace.parents[1] / 'bin'}:/usr/bin:/bin"
+    return subprocess.run(
+        ["/usr/bin/env", f"PATH={path}", shell, "predict.sh", *arguments],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+LAID_OUT = ("inputs", "outputs", "model.safetensors")
+
+
+def test_a_scan_becomes_the_label_map_that_the_challenge_wants(workspace):
+    save_scan(workspace / "inputs" / "FLARETs_0001_0000.nii.gz", seed=1)
+    done = predict(workspace, DASH, *LAID_OUT)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (workspace / "outputs").iterdir()] == ["FLARETs_0001.nii.gz"]
+    scan = sitk.ReadImage(workspace / "inputs" / "FLARETs_0001_0000.nii.gz")
+    labels = sitk.ReadImage(workspace / "outputs" / "FLARETs_0001.nii.gz")
+    assert labels.GetPixelID() == sitk.sitkUInt8
+    assert labels.GetSize() == scan.GetSize()
+    np.testing.assert_allclose(labels.GetSpacing(), scan.GetSpacing(), rtol=1e-6)
+    np.testing.assert_allclose(labels.GetOrigin(), scan.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(labels.GetDirection(), scan.GetDirection(), atol=1e-6)
+    found = np.unique(sitk.GetArrayFromImage(labels))
+    assert len(found) > 1
+    assert found.max() <= 14
+
+
+def test_a_broken_scan_fails_the_run_and_the_others_are_done(workspace):
+    inputs, outputs = workspace / "inputs", workspace / "outputs"
+    save_scan(inputs / "a_0000.nii.gz", seed=1)
+    save_scan(inputs / "c_0000.nii.gz", seed=2)
+    (inputs / "b_0000.nii.gz").write_bytes((inputs / "a_0000.nii.gz").read_bytes()[:900])
+    done = predict(workspace, "bash" if shutil.which("bash") else "sh", *LAID_OUT)
+    assert done.returncode == 4
+    assert "b_0000.nii.gz" in done.stderr
+    assert sorted(path.name for path in outputs.iterdir()) == ["a.nii.gz", "c.nii.gz"]
+
+
+def test_what_cannot_begin_ends_with_the_programs_status(workspace):
+    done = predict(workspace, DASH, *LAID_OUT)
+    assert done.returncode == 3
+    assert "no scan in" in done.stderr
+    assert not list((workspace / "outputs").iterdir())
+
+
+def test_without_arguments_the_images_own_folders_are_taken(workspace):
+    if Path("/workspace").exists():
+        pytest.skip("this machine has a /workspace")
+    done = predict(workspace, DASH)
+    assert done.returncode == 3
+    assert "/workspace/inputs" in done.stderr
+
+
+def test_the_image_copies_only_what_is_there_and_let_through():
+    root = DOCKER.parent
+    lines = (DOCKER / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    words = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
+    ignored = (root / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    let_through = {line[1:] for line in ignored if line.startswith("!")}
+    assert "${MODEL}" in words
+    for word in set(words) - {"${MODEL}"}:
+        assert (root / word).exists()
+        assert word.split("/")[0] in let_through
+    assert lines.count('CMD ["sh", "predict.sh"]') == 1

@@ -1,0 +1,277 @@
+"""Runtimes answer as torch does, from the same model file; their graphs are kept, never trusted."""
+
+from __future__ import annotations
+
+import importlib.util
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from flarekd.errors import InputError, UsageError
+from flarekd.inference import graph, predictor
+from flarekd.inference.graph import kept, to_onnx
+from flarekd.inference.parity import compare
+from flarekd.inference.predictor import load, window_size
+from flarekd.inference.runtimes import choose
+from flarekd.modelfile import ModelCard, read_card, save_model
+from flarekd.student.network import StudentUNet
+from flarekd.student.windows import predict_logits
+from flarekd.teacher.network import TeacherUNet
+from flarekd.teacher.windows import predict_slices
+
+CPU = torch.device("cpu")
+STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+BUILD = {"student": StudentUNet, "teacher": TeacherUNet}
+NETWORK = {
+    "student": {"classes": 15, "channels": (4, 8, 8, 8), "strides": STRIDES},
+    "teacher": {"classes": 2, "channels": (4, 4, 8, 8, 8), "attention": "published"},
+}
+OTHERS = ["openvino", "onnx"]
+
+
+def model(folder, role, **changes):
+    """A model file whose weights and norms are none of those that a network starts with."""
+    facts = {
+        "role": role,
+        "network": NETWORK[role],
+        "labels": tuple(f"class_{i}" for i in range(NETWORK[role]["classes"])),
+        "label_ids": tuple(range(NETWORK[role]["classes"])),
+        "spacing": (4.0, 1.2, 1.2) if role == "student" else (0.0, 0.8, 0.8),
+        "patch": (8, 16, 24) if role == "student" else (1, 32, 48),
+        "intensity": (-200.0, 300.0, 50.0, 100.0),
+    } | changes
+    torch.manual_seed(0)
+    state = BUILD[role](**facts["network"]).state_dict()
+    for tensor in state.values():
+        if tensor.is_floating_point() and tensor.ndim == 1:
+            tensor.add_(0.2 * torch.rand_like(tensor))  # norms; running variances stay positive
+    path = folder / f"{role}.safetensors"
+    save_model(path, state, ModelCard(**facts))
+    return path
+
+
+def windows(path, count=1, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 1, *window_size(read_card(path)), generator=generator)
+
+
+def graphs(folder):
+    return sorted(folder.glob("*.graph-*"))
+
+
+@pytest.mark.parametrize(
+    ("attention", "runtime"),
+    [
+        *product((None, "published"), OTHERS),
+        *product(("equations", "none"), ["onnx"]),
+    ],
+)
+def test_labels_are_those_of_torch(tmp_path, runtime, attention):
+    role = "teacher" if attention else "student"
+    network = NETWORK[role] | ({"attention": attention} if attention else {})
+    path = model(tmp_path, role, network=network)
+    reference = load(path, role, BUILD[role], CPU)
+    other = load(path, role, BUILD[role], CPU, runtime)
+    assert (reference.runtime, other.runtime) == ("torch", runtime)
+    assert other.sha256 == reference.sha256
+    assert other.card == reference.card
+    inputs = windows(path, 30).split(1)
+    found = compare(reference.network, other.network, inputs)
+    assert found.difference < 1e-3
+    assert found.agreement >= 0.9999
+    # the comparison would mean nothing if all labels were one
+    with torch.no_grad():
+        labels = reference.network(inputs[0]).argmax(1)
+    assert labels.unique().numel() > 1
+    assert found.foreground >= 0.999
+
+
+@pytest.mark.parametrize(
+    ("role", "axes", "runtime"),
+    [("student", "RAI", "openvino"), ("student", "RAS", "onnx"), ("teacher", "LAS", "onnx")],
+)
+def test_a_network_of_other_axes_is_turned_round_within_its_graph(tmp_path, role, axes, runtime):
+    path = model(tmp_path, role, orientation=axes)
+    reference = load(path, role, BUILD[role], CPU).network
+    other = load(path, role, BUILD[role], CPU, runtime).network
+    image = windows(path, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(other(image), reference(image), atol=1e-3, rtol=0)
+        assert (reference(image) - reference.network(image)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("runtime", OTHERS)
+def test_a_batch_is_its_windows_and_the_answers_stay_after_the_next(tmp_path, runtime):
+    path = model(tmp_path, "student")
+    network = load(path, "student", StudentUNet, CPU, runtime).network
+    both = windows(path, 2)
+    together = network(both)
+    assert together.dtype == torch.float32
+    assert together.shape == (2, 15, 8, 16, 24)
+    first = network(both[:1])
+    before = first.clone()
+    second = network(both[1:])
+    assert torch.equal(first, before)
+    assert torch.equal(together, torch.cat((first, second)))
+
+
+@pytest.mark.parametrize("runtime", OTHERS)
+def test_a_student_labels_a_whole_volume_alike(tmp_path, runtime):
+    path = model(tmp_path, "student")
+    volume = torch.randn(20, 40, 50, generator=torch.Generator().manual_seed(2))
+    ours, theirs = (
+        predict_logits(load(path, "student", StudentUNet, CPU, name).network, volume, (8, 16, 24))
+        for name in ("torch", runtime)
+    )
+    assert theirs.windows_run == ours.windows_run > 8
+    assert (theirs.logits.argmax(0) == ours.logits.argmax(0)).float().mean() >= 0.9999
+
+
+def test_a_teacher_labels_slices_alike(tmp_path):
+    path = model(tmp_path, "teacher")
+    volume = torch.randn(5, 40, 70, generator=torch.Generator().manual_seed(2))
+    ours, theirs = (
+        list(
+            predict_slices(load(path, "teacher", TeacherUNet, CPU, name).network, volume, (32, 48))
+        )
+        for name in ("torch", "openvino")
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert other.windows_run == one.windows_run
+        torch.testing.assert_close(other.probability, one.probability, atol=1e-4, rtol=0)
+
+
+def test_auto_is_openvino_on_the_cpu_and_torch_elsewhere():
+    assert choose("auto", CPU) == "openvino"
+    assert choose("auto", torch.device("cuda")) == "torch"
+    assert choose("auto", torch.device("mps")) == "torch"
+    assert choose("torch", CPU) == "torch"
+
+
+def test_auto_without_openvino_is_torch(monkeypatch):
+    missing("openvino", monkeypatch)
+    assert choose("auto", CPU) == "torch"
+    assert choose("auto", CPU, graph_only=True) == "onnx"
+
+
+@pytest.mark.parametrize(("runtime", "module"), [("openvino", "openvino"), ("onnx", "onnxruntime")])
+def test_a_runtime_that_is_not_installed_is_told_with_its_remedy(monkeypatch, runtime, module):
+    missing(module, monkeypatch)
+    with pytest.raises(
+        UsageError, match=rf"'{module}' is not installed · pip install 'flarekd\[cpu\]'"
+    ):
+        choose(runtime, CPU)
+
+
+@pytest.mark.parametrize("runtime", OTHERS)
+def test_a_runtime_of_cpus_is_refused_on_a_gpu(runtime):
+    with pytest.raises(UsageError, match="runs on the CPU, not on 'cuda:0' · use --device cpu"):
+        choose(runtime, torch.device("cuda:0"))
+
+
+def missing(module, monkeypatch):
+    """As if a module were not installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == module else find(name)
+    )
+
+
+def test_the_graph_is_made_once_and_serves_both_runtimes(tmp_path, monkeypatch):
+    path = model(tmp_path, "student")
+    load(path, "student", StudentUNet, CPU, "onnx")
+    (made,) = graphs(tmp_path)
+    before = made.stat().st_mtime_ns
+    monkeypatch.setattr(predictor, "to_onnx", None)  # would fail if it were called
+    image = windows(path)
+    ours, theirs = (load(path, "student", StudentUNet, CPU, name).network(image) for name in OTHERS)
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+    assert graphs(tmp_path) == [made]
+    assert made.stat().st_mtime_ns == before
+
+
+def test_a_graph_of_another_model_is_not_taken_and_is_deleted(tmp_path):
+    path = model(tmp_path, "student")
+    load(path, "student", StudentUNet, CPU, "onnx")
+    (stale,) = graphs(tmp_path)
+    (tmp_path / "other.safetensors.graph-1-2.onnx").write_bytes(b"of another model")
+    state = StudentUNet(**NETWORK["student"]).state_dict()
+    save_model(path, state, read_card(path))
+    image = windows(path)
+    with torch.no_grad():
+        expected = load(path, "student", StudentUNet, CPU).network(image)
+    found = load(path, "student", StudentUNet, CPU, "onnx").network(image)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    assert not stale.exists()
+    assert len(graphs(tmp_path)) == 2
+    assert (tmp_path / "other.safetensors.graph-1-2.onnx").exists()
+
+
+def test_a_damaged_graph_is_made_anew(tmp_path):
+    path = model(tmp_path, "student")
+    image = windows(path)
+    expected = load(path, "student", StudentUNet, CPU, "onnx").network(image)
+    (made,) = graphs(tmp_path)
+    whole = made.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0xFF  # one weight: still a graph
+    made.write_bytes(damaged)
+    assert torch.equal(load(path, "student", StudentUNet, CPU, "onnx").network(image), expected)
+    assert made.read_bytes() == whole
+
+
+def test_a_graph_goes_to_the_next_place_where_the_first_takes_none(tmp_path):
+    path = model(tmp_path, "student")
+    # a file stands where the folder would be: not writable, whoever asks
+    blocked, second = tmp_path / "blocked", tmp_path / "second"
+    blocked.write_text("")
+    places = [blocked / "folder", second]
+    assert kept(path, "hash", lambda: b"graph", places) == b"graph"
+    assert kept(path, "hash", lambda: b"another", places) == b"graph"
+    assert kept(path, "other hash", lambda: b"another", places) == b"another"
+    # two models of one name may share the user's cache
+    assert len(graphs(second)) == 2
+    assert kept(path, "hash", lambda: b"graph", [blocked / "folder"]) == b"graph"
+
+
+def test_the_places_are_the_models_folder_and_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for platform, folder in (("linux", ".cache"), ("darwin", "Library/Caches")):
+        monkeypatch.setattr(graph.sys, "platform", platform)
+        wanted = [tmp_path, tmp_path / "home" / folder / "flarekd"]
+        assert graph.places(tmp_path / "model.safetensors") == wanted
+
+
+def test_a_graph_takes_any_size_that_the_network_takes():
+    import onnxruntime
+
+    network = StudentUNet(**NETWORK["student"]).eval()
+    session = onnxruntime.InferenceSession(to_onnx(network), providers=["CPUExecutionProvider"])
+    for shape in ((1, 1, 8, 16, 24), (2, 1, 16, 32, 16)):
+        image = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+        (found,) = session.run(None, {"image": image.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(found, network(image).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("runtime", OTHERS)
+def test_a_model_that_torch_refuses_is_refused(tmp_path, runtime):
+    path = model(tmp_path, "student")
+    torn = NETWORK["student"] | {"classes": 3}
+    save_model(path, StudentUNet(**torn).state_dict(), read_card(path))
+    with pytest.raises(InputError, match="do not fit its card"):
+        load(path, "student", StudentUNet, CPU, runtime)
+    assert not graphs(tmp_path)
+
+
+def test_comparing_tells_what_differs():
+    ours = torch.tensor([[[[0.0, 0.0, 3.0, 0.0]], [[1.0, 1.0, 0.0, -1.0]]]])
+    theirs = torch.tensor([[[[0.0, 1.5, 3.0, 0.0]], [[1.0, 1.0, 0.0, -1.0]]]])
+    found = compare(lambda _: ours, lambda _: theirs, [torch.zeros(1, 1, 1, 4)])
+    assert found.difference == 1.5
+    assert found.agreement == 0.75
+    assert found.foreground == 0.5
+    with pytest.raises(ValueError, match="no window"):
+        compare(lambda _: ours, lambda _: theirs, [])

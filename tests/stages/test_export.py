@@ -1,0 +1,246 @@
+"""`export`: another program gets what torch would have said, or no file at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from tests.end_to_end.command import flarekd
+
+from flarekd.errors import FlarekdError, InputError, UsageError
+from flarekd.imaging.files import read_volume, write_volume
+from flarekd.imaging.volume import Geometry, Volume
+from flarekd.inference import parity
+from flarekd.inference.predictor import load
+from flarekd.inference.windows import pad_to_patch
+from flarekd.labels import NAMES
+from flarekd.modelfile import ModelCard, file_hash, read_card, save_model
+from flarekd.stages import export as stage
+from flarekd.stages.export import export
+from flarekd.student.network import StudentUNet
+from flarekd.teacher.network import TeacherUNet
+
+CPU = torch.device("cpu")
+DOCS = Path(__file__).parents[2] / "docs" / "runtimes.md"
+BUILD = {"student": StudentUNet, "teacher": TeacherUNet}
+
+
+def model(folder, role="student", **changes):
+    torch.manual_seed(0)
+    strides = ((1, 2, 2), (2, 2, 2))
+    network = {
+        "student": {"classes": 15, "channels": (4, 8, 16), "strides": strides},
+        "teacher": {"classes": 2, "channels": (4, 8, 8, 8, 8), "attention": "published"},
+    }[role]
+    facts = {
+        "role": role,
+        "network": network,
+        "labels": NAMES if role == "student" else ("background", "tumor"),
+        "label_ids": tuple(range(15)) if role == "student" else (0, 14),
+        "spacing": (6.0, 4.0, 4.0) if role == "student" else (0.0, 4.0, 4.0),
+        "patch": (8, 24, 32) if role == "student" else (1, 32, 48),
+        "intensity": (-200.0, 300.0, 50.0, 100.0),
+        "orientation": "RAI",
+    }
+    path = folder / f"{role}.safetensors"
+    save_model(path, BUILD[role](**network).state_dict(), ModelCard(**facts | changes))
+    return path
+
+
+def scans(folder, count=3):
+    for index in range(count):
+        z, y, x = np.meshgrid(np.arange(20), np.arange(60), np.arange(60), indexing="ij")
+        noise = np.random.default_rng(index).normal(0, 40, z.shape)
+        hu = 300 * np.sin(x / 7 + index) * np.cos(y / 9 + z / 5) + noise
+        path = folder / f"case_{index}_0000.nii.gz"
+        write_volume(path, Volume(hu.astype(np.int16), Geometry((60, 60, 20), (4.0, 4.0, 6.0))))
+    return folder
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_onnx_carries_the_card_along_lps_and_what_sizes_it_takes(tmp_path, role):
+    path = model(tmp_path, role)
+    out = tmp_path / "out" / "network.onnx"
+    export(path, out, form=None, int8=False, calibrate=None)
+    assert left(out.parent) == ["network.onnx"]
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    told = session.get_modelmeta().custom_metadata_map
+    expected = read_card(path).model_copy(update={"orientation": "LPS"})
+    assert ModelCard.model_validate_json(told["flarekd"]) == expected
+    assert told["flarekd.divisor"] == ("2 4 4" if role == "student" else "16 16")
+    assert told["flarekd.model_sha256"] == file_hash(path)
+    assert told["flarekd.precision"] == "float32"
+    onnx.checker.check_model(onnx.load(out))
+
+
+def test_openvino_carries_the_same(tmp_path):
+    import openvino
+
+    path = model(tmp_path)
+    out = tmp_path / "out" / "network.xml"
+    export(path, out, form="openvino", int8=False, calibrate=None)
+    assert left(out.parent) == ["network.bin", "network.xml"]
+    network = openvino.Core().read_model(out)
+    told = json.loads(network.get_rt_info(["flarekd", "card"]).astype(str))
+    assert told["label_ids"] == list(range(15))
+    assert told["intensity"] == [-200.0, 300.0, 50.0, 100.0]
+    assert network.get_rt_info(["flarekd", "divisor"]).astype(str) == "2 4 4"
+    window = torch.randn(1, 1, 8, 24, 32, generator=torch.Generator().manual_seed(1))
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # bf16 else, where the processor has it
+    found = openvino.compile_model(network, "CPU", exact)([window.numpy()])[0]
+    with torch.no_grad():
+        expected = load(path, "student", StudentUNet, CPU).network(window)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_flarekd_runs_what_it_exported(tmp_path, runtime):
+    path, out = model(tmp_path), tmp_path / "network.onnx"
+    export(path, out, form=None, int8=False, calibrate=None)
+    ready = load(out, "student", StudentUNet, CPU, runtime)
+    assert ready.runtime == runtime
+    assert ready.sha256 == file_hash(out)
+    window = torch.randn(1, 1, 8, 24, 32, generator=torch.Generator().manual_seed(1))
+    found = parity.compare(load(path, "student", StudentUNet, CPU).network, ready.network, [window])
+    assert found.agreement >= 0.9999
+    with pytest.raises(UsageError, match="torch cannot run an exported graph"):
+        load(out, "student", StudentUNet, CPU, "torch")
+    with pytest.raises(InputError, match="is a student, a teacher is needed"):
+        load(out, "teacher", TeacherUNet, CPU, runtime)
+
+
+@pytest.mark.parametrize("content", [b"no graph", b""])
+def test_what_is_no_exported_network_is_refused(tmp_path, content):
+    (tmp_path / "network.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"network.onnx"):
+        load(tmp_path / "network.onnx", "student", StudentUNet, CPU, "openvino")
+
+
+def test_the_example_of_the_docs_gives_flarekds_labels(tmp_path, monkeypatch):
+    text = DOCS.read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    path = model(tmp_path)
+    export(path, tmp_path / "student.onnx", form=None, int8=False, calibrate=None)
+    volume = read_volume(scans(tmp_path / "scans", 1) / "case_0_0000.nii.gz")
+    names = {"hu": volume.array}
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "docs/runtimes.md", "exec"), names)
+    ready = load(path, "student", StudentUNet, CPU)
+    padded, _ = pad_to_patch(ready.network_input(volume), (8, 24, 32))
+    with torch.no_grad():
+        expected = ready.network(padded[None, None, :8, :24, :32])[0].argmax(0)
+    assert len(expected.unique()) > 5
+    assert (names["labels"] == expected.numpy()).mean() >= 0.9999
+    assert names["labels"].dtype == np.uint8
+    imported = set(re.findall(r"^(?:import|from) (\w+)", example, re.MULTILINE))
+    assert imported <= {"numpy", "onnxruntime"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("out", ["network.onnx", "network.xml"])
+def test_what_does_not_agree_with_torch_is_not_left_behind(tmp_path, monkeypatch, out):
+    path = model(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / out).write_text("of yesterday")
+    true = stage.to_onnx
+
+    def wrong(network):  # its outputs are shuffled
+        head = network.network.heads[0].weight.data
+        network.network.heads[0].weight.data = head.roll(1, 0)
+        graph = true(network)
+        network.network.heads[0].weight.data = head
+        return graph
+
+    monkeypatch.setattr(stage, "to_onnx", wrong)
+    with pytest.raises(FlarekdError, match=r"agrees with torch on .*% of the labels") as caught:
+        export(path, tmp_path / "out" / out, form=None, int8=False, calibrate=None)
+    assert "nothing was written" in str(caught.value)
+    assert left(tmp_path / "out") == [out]
+    assert (tmp_path / "out" / out).read_text() == "of yesterday"
+
+
+def test_int8_is_small_and_near_what_torch_says(tmp_path, monkeypatch):
+    path = model(tmp_path, orientation="LPS")
+    folder = scans(tmp_path / "scans")
+    out = tmp_path / "int8.onnx"
+    # random weights make near ties everywhere, which no trained network does
+    monkeypatch.setattr(stage, "LEAST_INT8", 0.6)
+    export(path, out, form=None, int8=True, calibrate=folder)
+    graph = onnx.load(out).graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    quantised = [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    sources = {output: node for node in graph.node for output in node.output}
+    assert len(quantised) > 10
+    for node in quantised:
+        dequantise = sources[node.input[1]]
+        assert dequantise.op_type == "DequantizeLinear"
+        assert weights[dequantise.input[0]].data_type == onnx.TensorProto.INT8
+    ready = load(out, "student", StudentUNet, CPU, "onnx")
+    truth = load(path, "student", StudentUNet, CPU)
+    seen = truth.network_input(read_volume(folder / "case_2_0000.nii.gz"))
+    found = parity.compare(truth.network, ready.network, [seen[None, None, :8, :24, :32]])
+    assert 0.6 < found.agreement < 1
+    assert found.difference > 1e-3
+
+
+def test_an_int8_network_that_is_too_far_from_torch_is_not_left_behind(tmp_path, monkeypatch):
+    path = model(tmp_path)
+    monkeypatch.setattr(stage, "LEAST_INT8", 1.0)
+    with pytest.raises(FlarekdError, match="give more and other scans with --calibrate"):
+        export(
+            path,
+            tmp_path / "out" / "int8.onnx",
+            form=None,
+            int8=True,
+            calibrate=scans(tmp_path / "scans"),
+        )
+    assert left(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--out", "a.onnx", "--int8"], 2, "int8 takes its ranges from scans · give some"),
+        (["--out", "a.onnx", "--format", "openvino"], 2, "end --out in .xml"),
+        (["--out", "a.onnx", "--format", "tflite"], 2, "end --out in .onnx or .xml"),
+        (["--out", "a.pt"], 2, "end --out in .onnx or .xml"),
+        (["--out", "a.onnx", "--calibrate", "none"], 3, "no scan in 'none'"),
+    ],
+)
+def test_a_mistake_is_told_with_its_remedy(tmp_path, monkeypatch, arguments, status, message):
+    path = model(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = dict(pairwise([*arguments, None]))
+    calibrate = names.get("--calibrate")
+    with pytest.raises(FlarekdError) as caught:
+        export(
+            path,
+            Path(names["--out"]),
+            form=names.get("--format"),
+            int8="--int8" in arguments,
+            calibrate=Path(calibrate) if calibrate else None,
+        )
+    assert message in str(caught.value)
+    assert caught.value.exit_code == status
+    assert left(tmp_path) == ["student.safetensors"]
+
+
+def test_the_verb_writes_and_says_what_it_checked(tmp_path):
+    path = model(tmp_path)
+    done = flarekd("export", "--model", path, "--out", tmp_path / "n.onnx", "--format", "onnx")
+    assert "against torch, scan: 3 windows" in done.stderr
+    assert "against torch, noise: 1 windows" in done.stderr
+    assert "of all labels" in done.stderr
+    assert "student, float32" in done.stderr
+    assert (tmp_path / "n.onnx").exists()
