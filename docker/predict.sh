@@ -12,5 +12,5 @@ model=${3:-/workspace/model.safetensors}
 status=0
 flarekd infer "$inputs" --model "$model" --out "$outputs" --device auto || status=$?
 # whoever scores the folder wants label maps in it and nothing else
-rm -f "$outputs/report.json" "$outputs/done.jsonl"
+rm -f "$outputs/report.json" "$outputs/done.jsonl" "$outputs/labels.txt" "$outputs/labels.ctbl"
 exit "$status"
