@@ -17,21 +17,29 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import inference_setup as setup
 from benchmarks.inference_table import table
 from benchmarks.processes import measure
-from flarekd.imaging.files import read_labels
+from flarekd.imaging.files import read_geometry, read_labels
 from flarekd.modelfile import read_card, read_weights
 
 CASE = "scan"
 PEERS = ("nnunet", "nnunet-torch")
 RUNTIMES = ("torch", "openvino", "onnx")
-WAYS = (*PEERS, *RUNTIMES, *(f"{runtime}-efficient" for runtime in RUNTIMES))
-DEFAULT_WAYS = ("nnunet", "nnunet-torch", "torch", "openvino", "openvino-efficient")
+FEWER = ("body", "efficient", "paper")
+WAYS = (*PEERS, *RUNTIMES, *(f"{runtime}-{rules}" for runtime in RUNTIMES for rules in FEWER))
+DEFAULT_WAYS = (
+    "nnunet",
+    "nnunet-torch",
+    "torch",
+    "openvino",
+    "openvino-body",
+    "openvino-efficient",
+)
 
 
 def prepare(out: Path, slices: int, shrink: int, iterations: int) -> dict[str, Any]:
@@ -67,21 +75,10 @@ def command(out: Path, way: str, step: float, peer_python: Path) -> list[str]:
         words += ["-step_size", step, "--disable_tta", "--disable_progress_bar"]
         bare = ["env", "-u", "OMP_NUM_THREADS", f"PYTHONPATH={setup.ROOT}"]
         return [*bare, str(program), *map(str, words)]
-    runtime, _, efficient = way.partition("-")
-    windows = efficient or "full"
-    model = out / f"{windows}-{step}.safetensors"
-    if not model.exists():
-        setup.with_inference(out / "imported.safetensors", model, step, windows)
-    words = ["infer", scan, "--model", model, "--out", target, "--device", "cpu"]
-    return setup.flarekd_command(
-        *words, *(["--runtime", runtime] if "--runtime" in help_() else [])
-    )
-
-
-def help_() -> str:
-    """What ``flarekd infer --help`` says."""
-    words = setup.flarekd_command("infer", "--help")
-    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+    runtime, _, fewer = way.partition("-")
+    words = ["infer", scan, "--model", out / "imported.safetensors", "--out", target]
+    words += ["--device", "cpu", "--runtime", runtime, "--step", step]
+    return setup.flarekd_command(*words, "--windows", fewer or "full")
 
 
 def run_once(out: Path, way: str, step: float, peer_python: Path) -> dict[str, Any]:
@@ -114,50 +111,24 @@ def bare_run(out: Path, runtime: str, calls: int = 4) -> dict[str, Any]:
     return {"way": f"bare-{runtime}", "step": 0, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def bare(out: Path, runtime: str, calls: int) -> None:
-    """Time the network alone; the last line is JSON."""
+def bare(out: Path, runtime: Any, calls: int) -> None:
+    """Time the network alone, as `infer` runs it; the last line is JSON."""
     import torch
 
-    from flarekd.memory import keep_freed_memory
+    from flarekd.inference.predictor import load
     from flarekd.student.network import StudentUNet
 
-    model = out / "imported.safetensors"
-    card = read_card(model)
-    if runtime == "torch":
-        keep_freed_memory()
-    network = StudentUNet(**card.network).eval()
-    network.load_state_dict(read_weights(model))
-    window = torch.randn(1, 1, *card.patch)
+    model, device = out / "imported.safetensors", torch.device("cpu")
+    ready = load(model, "student", StudentUNet, device, runtime)
+    window = torch.randn(1, 1, *ready.card.patch)
+    seconds = []
     with torch.inference_mode():
-        call: Callable[[], Any] = lambda: network(window)  # noqa: E731 (two kinds of one thing)
-        if runtime != "torch":
-            call = _exported(network, window, runtime)
-        call()
-        seconds = []
+        ready.network(window)
         for _ in range(calls):
             began = time.monotonic()
-            call()
+            ready.network(window)
             seconds.append(time.monotonic() - began)
     print(json.dumps({"window_s": seconds}))
-
-
-def _exported(network: Any, window: Any, runtime: str) -> Callable[[], Any]:
-    array = window.numpy()
-    if runtime == "openvino":
-        import openvino
-
-        model = openvino.convert_model(network, example_input=window)
-        compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return lambda: compiled(array)
-    import io
-
-    import onnxruntime
-    import torch
-
-    file = io.BytesIO()
-    torch.onnx.export(network, (window,), file, input_names=["window"], dynamo=False)
-    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"window": array})
 
 
 def facts(out: Path, ways: Iterable[str], steps: Iterable[float]) -> dict[str, Any]:
@@ -167,7 +138,13 @@ def facts(out: Path, ways: Iterable[str], steps: Iterable[float]) -> dict[str, A
     """
     truth = read_labels(out / "truth.nii.gz").array
     card = read_card(out / "imported.safetensors")
-    told: dict[str, Any] = {"agreement": {}}
+    spacing = read_geometry(out / "truth.nii.gz").spacing_zyx
+    told: dict[str, Any] = {
+        "agreement": {},
+        "border_share": {"the truth": setup.border_share(truth, spacing, card)},
+        "foreground_share": {"the truth": float((truth > 0).mean())},
+        "dsc": {},
+    }
     for step in steps:
         maps = {}
         for way in ways:
@@ -181,13 +158,11 @@ def facts(out: Path, ways: Iterable[str], steps: Iterable[float]) -> dict[str, A
                 share = float((ours == theirs)[either].mean()) if either.any() else 1.0
                 told["agreement"][f"{way} and {peer}, step {step}"] = share
         for way, found in maps.items():
-            told.setdefault("border_share", {})[f"{way}, step {step}"] = setup.border_share(
+            told["border_share"][f"{way}, step {step}"] = setup.border_share(
                 found.array, found.geometry.spacing_zyx, card
             )
-            told.setdefault("foreground_share", {})[f"{way}, step {step}"] = float(
-                (found.array > 0).mean()
-            )
-            told.setdefault("dsc", {})[f"{way}, step {step}"] = setup.dice(found.array, truth)
+            told["foreground_share"][f"{way}, step {step}"] = float((found.array > 0).mean())
+            told["dsc"][f"{way}, step {step}"] = setup.dice(found.array, truth)
     return told
 
 
@@ -201,7 +176,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=DEFAULT_WAYS)
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--shrink", type=int, default=1, help="of 512 pixels, for a trial")
-    parser.add_argument("--iterations", type=int, default=300, help="of the training")
+    parser.add_argument("--iterations", type=int, default=500, help="of the training")
     parser.add_argument("--bare", choices=RUNTIMES, help=argparse.SUPPRESS)
     parser.add_argument("--calls", type=int, default=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -212,10 +187,6 @@ def main() -> None:
     ways = list(arguments.ways)
     if arguments.peer_python is None and set(ways) & set(PEERS):
         parser.error("nnU-Net needs --peer-python, or leave its ways out")
-    if "--runtime" not in help_():
-        left = [way for way in ways if way in PEERS or way.startswith("torch")]
-        print(f"this flarekd infer has no --runtime: left out {sorted(set(ways) - set(left))}")
-        ways = left
     known = prepare(out, arguments.slices, arguments.shrink, arguments.iterations)
     used = [runtime for runtime in RUNTIMES if any(way.startswith(runtime) for way in ways)]
     jobs: list[tuple[str, float]] = [(f"bare-{runtime}", 0) for runtime in used]

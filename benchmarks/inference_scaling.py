@@ -50,9 +50,9 @@ def make_long_scan(out: Path, slices: int) -> Path:
     return path
 
 
-def model_of(trained: Path, out: Path, classes: int, step: float) -> Path:
+def model_of(trained: Path, out: Path, classes: int) -> Path:
     """The trained student with another number of outputs; the network before them is the same."""
-    path = out / f"classes-{classes}-{step}.safetensors"
+    path = out / f"classes-{classes}.safetensors"
     if path.exists():
         return path
     card, weights = read_card(trained), read_weights(trained)
@@ -67,7 +67,6 @@ def model_of(trained: Path, out: Path, classes: int, step: float) -> Path:
         "network": {**card.network, "classes": classes},
         "labels": tuple(names),
         "label_ids": tuple(range(classes)),
-        "inference": {**card.inference, "step": step, "windows": "full"},
     }
     save_model(path, weights, card.model_copy(update=changed))
     return path
@@ -77,7 +76,8 @@ def run_once(out: Path, model: Path, scan: Path, options: list[str]) -> dict[str
     """One call of ``flarekd infer``: seconds, those of the network, peak memory."""
     target = out / "labels"
     shutil.rmtree(target, ignore_errors=True)
-    words = ["infer", scan, "--model", model, "--out", target, "--device", "cpu", *options]
+    words = ["infer", scan, "--model", model, "--out", target, "--device", "cpu"]
+    words += ["--step", 1.0, "--windows", "full", *options]
     run = measure(setup.flarekd_command(*words), out / "log.txt")
     if run.status:
         message = f"flarekd infer failed with {run.status}; see {out / 'log.txt'}"
@@ -156,10 +156,9 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="*", default=SLICES)
     parser.add_argument("--classes", type=int, nargs="*", default=CLASSES)
     parser.add_argument("--slices-of-classes", type=int, default=200)
-    parser.add_argument("--step", type=float, default=1.0)
-    parser.add_argument("--iterations", type=int, default=150, help="of the training")
+    parser.add_argument("--iterations", type=int, default=200, help="of the training")
     parser.add_argument("--picture", type=Path, default=Path("inference-scaling.png"))
-    parser.add_argument("options", nargs="*", help="for flarekd infer, after --")
+    parser.add_argument("options", nargs="*", help="more for flarekd infer, after --")
     arguments = parser.parse_args()
     out = arguments.out.resolve()
     trained = setup.train(out / "weights", arguments.iterations, CHANNELS)
@@ -173,7 +172,7 @@ def main() -> None:
             job = {"varied": varied, "slices": slices, "classes": classes}
             if sum(run.items() >= job.items() for run in runs) > number:
                 continue
-            model = model_of(trained, out, classes, arguments.step)
+            model = model_of(trained, out, classes)
             took = run_once(out, model, make_long_scan(out, slices), arguments.options)
             runs.append({**job, **took, "took": list(took)})
             with file.open("a", encoding="utf-8") as lines:

@@ -1,7 +1,7 @@
 """What both sides of a comparison of inference get: a scan, trained weights, an nnU-Net model.
 
-Weights come from a short training on phantoms, since random ones label noise, and the work at the
-borders of labels would be another. They find organs roughly; how roughly is told beside the times.
+Weights come from a short training on the patient of the scan, since random ones label noise, and
+the work at the borders of labels would be another. How well they do is told beside the times.
 """
 
 from __future__ import annotations
@@ -139,14 +139,6 @@ def _settings(iterations: int, channels: Sequence[int] | None) -> list[str]:
     return settings + ([f"student.channels={list(channels)}"] if channels else [])
 
 
-def with_inference(model: Path, out: Path, step: float, windows: str) -> Path:
-    """The same model whose card asks for other windows."""
-    card = read_card(model)
-    inference = {**card.inference, "step": step, "windows": windows}
-    save_model(out, read_weights(model), card.model_copy(update={"inference": inference}))
-    return out
-
-
 def write_nnunet(model: Path, folder: Path, *, torch_resampler: bool) -> Path:
     """Write a student as a model folder of nnU-Net v2, with weights to the last bit the same.
 
@@ -167,7 +159,7 @@ def write_nnunet(model: Path, folder: Path, *, torch_resampler: bool) -> Path:
     dataset = {
         "channel_names": {"0": "CT"},
         "labels": {name: label for label, name in enumerate(card.labels)},
-        "numTraining": 8,
+        "numTraining": 1,
         "file_ending": ".nii.gz",
     }
     plans = _plans(card, torch_resampler)
