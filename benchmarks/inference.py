@@ -42,12 +42,14 @@ DEFAULT_WAYS = (
 )
 
 
-def prepare(out: Path, slices: int, shrink: int, iterations: int) -> dict[str, Any]:
+def prepare(
+    out: Path, slices: int, shrink: int, weights: Path | None, iterations: int
+) -> dict[str, Any]:
     """Make scan, weights and nnU-Net's folders where they are missing; what they are."""
     setup.make_scan(
         out / "scans" / f"{CASE}_0000.nii.gz", out / "truth.nii.gz", slices, shrink=shrink
     )
-    trained = setup.train(out / "weights", iterations)
+    trained = weights or setup.train(out / "weights", iterations)
     checkpoint = setup.write_nnunet(trained, out / "nnunet", torch_resampler=False)
     setup.write_nnunet(trained, out / "nnunet-torch", torch_resampler=True)
     model = out / "imported.safetensors"
@@ -60,7 +62,7 @@ def prepare(out: Path, slices: int, shrink: int, iterations: int) -> dict[str, A
         raise RuntimeError(message)
     return {
         "parameters": sum(tensor.numel() for tensor in theirs.values()),
-        "iterations": iterations,
+        "weights": weights.name if weights else f"{iterations} steps of training",
     }
 
 
@@ -176,7 +178,8 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=DEFAULT_WAYS)
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--shrink", type=int, default=1, help="of 512 pixels, for a trial")
-    parser.add_argument("--iterations", type=int, default=500, help="of the training")
+    parser.add_argument("--weights", type=Path, help="a student of the published shape")
+    parser.add_argument("--iterations", type=int, default=400, help="of its training else")
     parser.add_argument("--bare", choices=RUNTIMES, help=argparse.SUPPRESS)
     parser.add_argument("--calls", type=int, default=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -187,7 +190,9 @@ def main() -> None:
     ways = list(arguments.ways)
     if arguments.peer_python is None and set(ways) & set(PEERS):
         parser.error("nnU-Net needs --peer-python, or leave its ways out")
-    known = prepare(out, arguments.slices, arguments.shrink, arguments.iterations)
+    known = prepare(
+        out, arguments.slices, arguments.shrink, arguments.weights, arguments.iterations
+    )
     used = [runtime for runtime in RUNTIMES if any(way.startswith(runtime) for way in ways)]
     jobs: list[tuple[str, float]] = [(f"bare-{runtime}", 0) for runtime in used]
     jobs += [(way, step) for step in arguments.steps for way in ways]

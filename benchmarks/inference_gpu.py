@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slices", type=int, nargs="+", choices=TABLE_8, default=list(TABLE_8))
     parser.add_argument("--gpu", type=int, default=0)
-    parser.add_argument("--iterations", type=int, default=500, help="of the training")
+    parser.add_argument("--iterations", type=int, default=400, help="of the training")
     parser.add_argument("options", nargs="*", help="for flarekd infer, after --")
     arguments = parser.parse_args()
     reason = unusable(arguments.gpu)

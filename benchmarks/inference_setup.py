@@ -91,7 +91,7 @@ def train(
 
     Args:
         work: Gets the scan it is trained on, ``cohort.csv`` and ``run``.
-        iterations: Steps of one patch of `TRAINED_PATCH`.
+        iterations: Steps of two patches of `TRAINED_PATCH`, one about an organ and one anywhere.
         channels: Features of each stage; None for the published ones.
         device: Where to train.
 
@@ -120,7 +120,7 @@ def _settings(iterations: int, channels: Sequence[int] | None) -> list[str]:
     settings = [
         f"student.patch={TRAINED_PATCH}",
         f"student.oversize={TRAINED_PATCH}",
-        "student.batch=1",
+        "student.batch=2",
         "student.epochs=1",
         f"student.iterations={iterations}",
         "student.validation=0",

@@ -17,7 +17,7 @@ def table(runs: list[dict[str, Any]], facts: dict[str, Any], steps: Iterable[flo
         facts: Of ``facts.json``.
         steps: In this order.
     """
-    lines = [f"{facts['parameters']:,} parameters, {facts['iterations']} steps of training"]
+    lines = [f"{facts['parameters']:,} parameters, weights: {facts['weights']}"]
     for step in steps:
         ways: dict[str, list[dict[str, Any]]] = {}
         for run in runs:
