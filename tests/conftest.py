@@ -1,6 +1,7 @@
 """What all tests share: no deadlines, since a busy machine says nothing about the code."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -23,3 +24,16 @@ def one_processor():
     os.sched_setaffinity(0, {min(allowed)})
     yield
     os.sched_setaffinity(0, allowed)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible():
+    """Ctrl-C reaches what tests start, also where a shell began them in the background.
+
+    A shell lets its background jobs ignore SIGINT, and every child inherits that.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
