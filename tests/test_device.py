@@ -43,3 +43,33 @@ def test_mps_asked_for_where_there_is_none_is_an_error():
 def test_a_device_that_torch_knows_and_flarekd_does_not_is_refused(name):
     with pytest.raises(UsageError, match=f"device '{name}' is not supported"):
         device.choose(name)
+
+
+def test_autocast_takes_what_the_device_can_do(monkeypatch):
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert device.autocast_dtype(cuda, "fp16") == torch.float16
+    assert device.autocast_dtype(cuda, "bf16") == torch.bfloat16
+    assert device.autocast_dtype(cuda, "fp32") is None
+    assert device.autocast_dtype(cpu, "fp16") is None  # no CPU is fast at it
+    for can, expected in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(device, "cpu_multiplies_bf16", lambda can=can: can)
+        assert device.autocast_dtype(cpu, "bf16") is expected
+        assert device.autocast_dtype(cpu, "fp32") is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "can"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n", False),
+        ("flags\t\t: fpu avx2 fma\n", False),
+        ("bugs: avx512_bf16\n", False),
+        (None, False),  # not Linux
+    ],
+)
+def test_bf16_is_read_from_the_processors_flags(facts, can, tmp_path, monkeypatch):
+    place = tmp_path / "cpuinfo"
+    if facts is not None:
+        place.write_text(facts, encoding="ascii")
+    monkeypatch.setattr(device, "_CPU_FACTS", place)
+    assert device.cpu_multiplies_bf16.__wrapped__() is can

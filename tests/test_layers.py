@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from flarekd.layers import NormAct
+from flarekd.layers import NormAct, conv_block
 
 
 def apart(image, module):
@@ -67,6 +67,34 @@ def test_only_the_result_is_kept_for_the_way_back():
         result = module(image)
     assert result.data_ptr() in kept
     assert image.data_ptr() not in kept
+
+
+def poison():
+    """Fill freed memory, which is handed out again as it is, with what shows up."""
+    for size in (10, 100, 1_000, 10_000, 100_000, 1_000_000):
+        del [torch.full((size,), float("nan")) for _ in range(8)][:]
+
+
+@pytest.mark.parametrize("thick", [1, 2, 3, 4])
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3)])
+def test_bf16_gradients_of_thin_images_are_those_of_float32(thick, stride, kernel):
+    torch.manual_seed(0)
+    block = conv_block(24, 24, kernel, stride)[0]
+    image = torch.randn(2, 24, thick, 10, 14)
+    towards = torch.randn(block(image).shape)
+    found = []
+    for lowered in (False, True):
+        block.zero_grad()
+        start = image.clone().requires_grad_()
+        poison()
+        with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+            result = block(start)
+        poison()
+        result.float().backward(towards)
+        found.append((result.float(), start.grad, block.weight.grad))
+    for exact, value in zip(*found, strict=True):
+        assert (exact - value).norm() < 0.01 * exact.norm()
 
 
 def test_without_gradients_it_is_torchs_own():

@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import torch
 
 from flarekd.errors import UsageError
+
+if TYPE_CHECKING:
+    from flarekd.protocol import Precision
+
+
+_CPU_FACTS = Path("/proc/cpuinfo")
+
+
+def autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
+    """What a network's forward pass is lowered to on a device; None for float32.
+
+    CUDA does as it is asked. CPUs take bf16 where it is asked for and they multiply it natively:
+    without such instructions it is many times slower there, and fp16 always is.
+    """
+    if device.type == "cuda":
+        return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
+    if device.type == "cpu" and precision == "bf16" and cpu_multiplies_bf16():
+        return torch.bfloat16
+    return None
+
+
+@cache
+def cpu_multiplies_bf16() -> bool:
+    """Whether the processor has AVX512-BF16, and not AMX, whose kernels were not tried.
+
+    Linux alone can tell.
+    """
+    try:
+        facts = _CPU_FACTS.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    line = next((line for line in facts.splitlines() if line.startswith("flags")), "")
+    flags = line.split()
+    return "avx512_bf16" in flags and "amx_bf16" not in flags
 
 
 def choose(name: str) -> torch.device:

@@ -14,6 +14,7 @@ Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Zyx = tuple[Positive, Positive, Positive]
+Precision = Literal["fp16", "bf16", "fp32"]
 FOLDS = 5
 
 
@@ -112,8 +113,8 @@ class Training(Section):
         optimizer: See `Optimizer`.
         augmentation: See `Augmentation`.
         accumulate: Batches whose gradients are averaged for one step; the Dice is of each batch.
-        precision: Of the forward pass on CUDA: ``fp16`` with gradient scaling (the paper's),
-            ``bf16`` or ``fp32``. Other devices compute in float32.
+        precision: Of the forward pass: ``fp16`` with gradient scaling (the paper's), ``bf16`` or
+            ``fp32``. CPUs take bf16 where they have instructions for it, else float32.
         compile: Whether torch.compile is tried; where it fails, training goes on without.
         fold: Which fifth of the cases is held out for validation, 0 to 4; ``all`` trains on every
             case and validates on the same, as the paper does.
@@ -137,7 +138,7 @@ class Training(Section):
     optimizer: Optimizer
     augmentation: Augmentation
     accumulate: Positive = 1
-    precision: Literal["fp16", "bf16", "fp32"] = "fp16"
+    precision: Precision = "fp16"
     compile: bool = False
     fold: Literal["all"] | Annotated[int, Field(ge=0, lt=FOLDS)] = "all"
     validation: int = Field(0, ge=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flarekd import config
+from flarekd import config, device
 from flarekd.errors import InputError
 from flarekd.imaging import store
 from flarekd.imaging.intensity import IntensityStatistics
@@ -72,11 +72,17 @@ def train(folder, cases, settings, resume=False, stop=None):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, cases, optimizer, ema):
+@pytest.mark.parametrize(("ema", "precision"), [(0.0, "fp32"), (0.9, "fp32"), (0.9, "bf16")])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(
+    tmp_path, cases, optimizer, ema, precision, monkeypatch
+):
+    monkeypatch.setattr(device, "cpu_multiplies_bf16", lambda: True)  # if need be slowly
     changes = {"name": optimizer, "ema": ema, "lr": 0.01, "warmup": 3}
     settings = STUDENT.model_copy(
-        update={"optimizer": STUDENT.optimizer.model_copy(update=changes)}
+        update={
+            "optimizer": STUDENT.optimizer.model_copy(update=changes),
+            "precision": precision,
+        }
     )
     whole = train(tmp_path / "whole", cases, settings)
     with pytest.raises(KeyboardInterrupt):
@@ -90,6 +96,26 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, cases, op
     records = [read_log(tmp_path / folder / LOG) for folder in ("whole", "cut")]
     assert [r["iteration"] for r in records[1]] == [4, 8, 12]
     assert [r["loss"] for r in records[0]] == [r["loss"] for r in records[1]]
+
+
+def test_the_forward_pass_is_lowered_where_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "cpu_multiplies_bf16", lambda: True)
+    seen = []
+
+    def watched(precision):
+        network = student()
+        network.encoder[0].register_forward_hook(lambda *call: seen.append(call[-1].dtype))
+        return Trainer(
+            network, STUDENT.model_copy(update={"precision": precision}), tmp_path, 5, "identity",
+            torch.device("cpu"),
+        )  # fmt: skip
+
+    image = torch.randn((2, 1, *STUDENT.patch), generator=torch.Generator().manual_seed(1))
+    target = torch.randint(0, 3, (2, *STUDENT.patch), generator=torch.Generator().manual_seed(2))
+    losses = [watched(precision)._step([(image, target)])[0] for precision in ("fp32", "bf16")]
+    assert seen == [torch.float32, torch.bfloat16]
+    assert losses[0] != losses[1]  # or it would not have been lowered
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=0.02)
 
 
 def test_a_resumed_teacher_draws_the_same_dropout(tmp_path, cases):
@@ -130,7 +156,13 @@ def test_accumulated_batches_step_by_the_mean_of_their_gradients(tmp_path, cases
     changes = {"ema": 0.0, "clip": 1e6, "name": "sgd", "momentum": 0.0, "warmup": 0}
     optimizer = STUDENT.optimizer.model_copy(update=changes)
     settings = STUDENT.model_copy(
-        update={"optimizer": optimizer, "accumulate": 3, "epochs": 1, "iterations": 1}
+        update={
+            "optimizer": optimizer,
+            "accumulate": 3,
+            "epochs": 1,
+            "iterations": 1,
+            "precision": "fp32",
+        }
     )
     make = Batches(cases, settings, STATISTICS, 5)
     trainer = Trainer(student(), settings, tmp_path, 5, "identity", torch.device("cpu"))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from flarekd.device import autocast_dtype
 from flarekd.imaging.atomic import write_text
 from flarekd.protocol import Optimizer, Training
 from flarekd.training import checkpoint
@@ -28,7 +29,6 @@ from flarekd.training.schedule import poly_lr, warmup
 
 LOG = "log.jsonl"
 LOADER_THREADS = 2
-_PRECISION = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 Judge = Callable[[nn.Module, int, torch.device], dict[str, Any]]
 """Facts that an epoch's record gains, of the network in eval mode: `validation.Validation`."""
@@ -79,7 +79,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self._lower = _PRECISION.get(settings.precision) if self.device.type == "cuda" else None
+        self._lower = autocast_dtype(self.device, settings.precision)
         self.optimizer = make_optimizer(self.network, settings.optimizer)
         # bf16 has float32's range and needs no scaling
         self.scaler = torch.amp.GradScaler("cuda", enabled=self._lower is torch.float16)
