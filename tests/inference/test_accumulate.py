@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from flarekd.inference.accumulate import Accumulator, check_network, forward
+from flarekd.inference.accumulate import Accumulator, Planes, check_network, forward
 
 
 def test_windows_that_agree_give_back_their_value_wherever_they_overlap():
@@ -31,6 +31,29 @@ def test_what_no_window_saw_is_background_and_never_nan():
         accumulator.mean(7.0), torch.tensor([[7.0, 3, 3, 7, 7], [0, 3, 3, 0, 0]])
     )
     assert Accumulator((2, 2), (1, 1)).mean(7.0).tolist() == [[[7, 7], [7, 7]]]
+
+
+def test_planes_are_those_of_all_windows_added_up_at_once():
+    generator = torch.Generator().manual_seed(0)
+    size, patch = (7, 9, 8), (4, 6, 5)
+    whole, planes = Accumulator(size, patch), Planes(size[1:], patch)
+    starts = [(z, y, x) for z in (0, 2, 3) for y in (0, 3) for x in (0, 2)]  # not x 7
+    for start in starts:
+        window = torch.randn(3, *patch, generator=generator)
+        whole.add(window, start)
+        planes.add(window, start)
+    expected = whole.mean(7.0)
+    for z in range(size[0]):
+        assert torch.equal(planes.take(z, 7.0), expected[:, z])
+    assert expected[:, 0, 0, 7].tolist() == [7, 0, 0]
+
+
+def test_a_plane_taken_is_forgotten_and_one_never_seen_is_background():
+    planes = Planes((2, 2), (1, 2, 2))
+    assert planes.take(0, 7.0).tolist() == [[[7, 7], [7, 7]]]
+    planes.add(torch.full((2, 1, 2, 2), 3.0), (1, 0, 0))
+    torch.testing.assert_close(planes.take(1, 7.0), torch.full((2, 2, 2), 3.0))
+    assert planes.take(1, 7.0).tolist() == [[[7, 7], [7, 7]], [[0, 0], [0, 0]]]
 
 
 def test_a_network_in_training_mode_is_refused():

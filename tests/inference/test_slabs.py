@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from flarekd.inference import slabs
-from flarekd.inference.slabs import labels_from_logits
+from flarekd.inference.slabs import labels_from_logits, labels_from_planes
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12))
 
@@ -170,8 +171,35 @@ def test_nearest_takes_the_arg_max_first_as_the_paper_did(native):
     [((2, 3, 3), (3, 3, 3)), ((257, 1, 1, 1), (1, 1, 1)), ((2, 1, 1, 1), (0, 1, 1))],
 )
 def test_impossible_shapes_are_refused(shape, native):
-    with pytest.raises(ValueError, match=r"cannot resize|logits must be"):
+    with pytest.raises(ValueError, match=r"cannot resize|a plane must be|must be \(C, z, y, x\)"):
         labels_from_logits(torch.zeros(shape), native)
+
+
+@pytest.mark.parametrize("method", ["linear", "nearest"])
+@pytest.mark.parametrize("native", [(3, 9, 9), (9, 20, 17), (30, 4, 5)])
+def test_planes_that_come_one_by_one_are_held_two_at_a_time(method, native):
+    logits = torch.randn(4, 9, 8, 8, generator=torch.Generator().manual_seed(0))
+    alive = weakref.WeakSet()
+
+    def come():
+        for z in range(9):
+            plane = logits[:, z].clone()
+            alive.add(plane)
+            yield plane
+            del plane
+            assert len(alive) <= 2
+            taken.append(z)
+
+    taken = []
+    found = labels_from_planes(come(), (9, 8, 8), native, method)
+    np.testing.assert_array_equal(found, labels_from_logits(logits, native, method))
+    assert taken == list(range(9))  # also those that no native slice needs
+
+
+def test_a_plane_of_another_size_is_refused():
+    planes = [torch.zeros(2, 3, 3), torch.zeros(2, 3, 4)]
+    with pytest.raises(ValueError, match=r"a plane must be \(C ≤ 256, \*\(3, 3\)\)"):
+        labels_from_planes(planes, (2, 3, 3), (4, 4, 4))
 
 
 PEAK = """

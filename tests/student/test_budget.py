@@ -94,14 +94,16 @@ def test_the_memory_allowed_is_kept_and_what_cannot_keep_to_it_is_named(folder, 
 
 
 def test_what_a_case_takes_grows_with_its_voxels_and_not_with_classes_times_voxels():
-    small = need((100, 200, 200), (50, 100, 100), 15, keeps_scan=False)
-    large = need((100, 400, 400), (50, 100, 100), 15, keeps_scan=False)
+    small = need((100, 200, 200), (50, 100, 100), 15, 50, keeps_scan=False)
+    large = need((100, 400, 400), (50, 100, 100), 15, 50, keeps_scan=False)
     voxels = 100 * (400 * 400 - 200 * 200)
     assert large.network - small.network == voxels
-    many = need((100, 400, 400), (50, 100, 100), 120, keeps_scan=False)
+    many = need((100, 400, 400), (50, 100, 100), 120, 50, keeps_scan=False)
     assert many.network - large.network == 105 * 4 * 50 * 100 * 100
     assert many.reading == large.reading
-    kept = need((100, 400, 400), (50, 100, 100), 15, keeps_scan=True)
+    few = need((100, 400, 400), (50, 100, 100), 120, 34, keeps_scan=False)
+    assert many.network - few.network == 121 * 4 * 16 * 100 * 100
+    kept = need((100, 400, 400), (50, 100, 100), 15, 50, keeps_scan=True)
     assert kept.network - large.network == 2 * 100 * 400 * 400
 
 

@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.student.pointwise import AIR, PATCH, TISSUE, Threshold, body, expected, labels
 
-from flarekd.student.windows import PaperRules, SkipRules, predict_logits, skip_rules
+from flarekd.student.windows import (
+    PaperRules,
+    SkipRules,
+    predict_logits,
+    skip_rules,
+    stream_logits,
+)
 
 RULES = SkipRules(air=-1.0)
 BODY = SkipRules(air=-1.0, in_body=True)
@@ -64,12 +70,25 @@ def test_all_windows_means_the_regular_grid():
 
 def test_windows_are_run_in_batches_and_counted():
     network, done = Threshold(2), []
-    found = predict_logits(
+    found = stream_logits(
         network, body((8, 32, 32)), PATCH, batch=4, on_window=lambda *a: done.append(a)
     )
+    assert network.starts == []  # nothing runs before it is asked for
+    assert len(list(found.planes)) == 8
     assert network.starts == [4, 4, 1]
     assert done == [(4, 9), (8, 9), (9, 9)]
     assert found.windows_run == 9
+
+
+def test_no_more_planes_are_held_than_a_window_is_thick():
+    network, held, volume = Threshold(2), [], body((40, 32, 32))
+    found = stream_logits(network, volume, PATCH)
+    for plane in found.planes:
+        held.append(len(found._visits.planes._open))
+        assert torch.isfinite(plane).all()
+    assert max(held) < PATCH[0]
+    assert held[-1] == 0
+    assert found.windows_run == found.windows_total == 9 * 9
 
 
 def test_wrong_shapes_and_training_mode_are_refused():
@@ -202,12 +221,11 @@ def test_windows_of_air_are_not_run_and_are_background():
 def test_nothing_but_air_runs_nothing_and_is_background(skip):
     done: list[tuple[int, int]] = []
     volume = torch.full((10, 40, 20), AIR)
-    found = predict_logits(
+    found = stream_logits(
         Threshold(), volume, PATCH, skip=skip, on_window=lambda *a: done.append(a)
     )
+    assert [plane.tolist() for plane in found.planes] == 10 * [[40 * [20 * [20.0]]]]
     assert found.windows_run == 0
-    assert found.logits.shape == (1, 10, 40, 20)
-    assert not labels(found.logits).any()
     assert done == [(found.windows_total, found.windows_total)]
 
 
@@ -231,9 +249,10 @@ def test_the_body_s_own_grid_is_laid_over_its_box():
 def test_progress_rises_to_the_total_and_no_window_is_run_twice(skip):
     volume = patient((24, 60, 60), 5)
     network, done = Threshold(), []
-    found = predict_logits(
+    found = stream_logits(
         network, volume, PATCH, skip=skip, batch=3, on_window=lambda *a: done.append(a)
     )
+    assert len(list(found.planes)) == 24
     assert sum(network.starts) == found.windows_run <= found.windows_total
     assert max(network.starts) <= 3
     assert done == sorted(set(done))

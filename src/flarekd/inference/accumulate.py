@@ -46,7 +46,7 @@ def forward(network: Network, windows: torch.Tensor, half: bool) -> torch.Tensor
 
 
 class Accumulator:
-    """Gaussian-weighted mean of overlapping windows, float32 in main memory.
+    """Gaussian-weighted mean of overlapping windows of one slice, float32 in main memory.
 
     Holds C + 1 floats a voxel: one weight map serves all classes. The sums are made with the first
     window, because only then C is known.
@@ -93,3 +93,60 @@ class Accumulator:
         self._sums /= self._weights.masked_fill_(unseen, 1.0)
         self._sums[0].masked_fill_(unseen, background)
         return self._sums
+
+
+class Planes:
+    """Gaussian-weighted mean of overlapping 3D windows, float32 in main memory, plane by plane.
+
+    Holds C + 1 floats a voxel of the planes between the first window's touch and `take`.
+
+    Args:
+        shape_yx: Size of a plane, at least that of a window.
+        patch: Window size (z, y, x).
+    """
+
+    def __init__(self, shape_yx: Sequence[int], patch: Sequence[int]) -> None:
+        self._shape = tuple(shape_yx)
+        self._weight = gaussian(patch)
+        self._classes = 1
+        self._open: dict[int, torch.Tensor] = {}
+
+    def add(self, window: torch.Tensor, start: Sequence[int]) -> None:
+        """Add a window.
+
+        Args:
+            window: float32 (C, *patch), on any device.
+            start: Its first voxel (z, y, x).
+        """
+        window = window.cpu()
+        self._classes = len(window)
+        rows, columns = (
+            slice(a, a + size) for a, size in zip(start[1:], window.shape[2:], strict=True)
+        )
+        for offset, weight in enumerate(self._weight):
+            z = start[0] + offset
+            if z not in self._open:
+                self._open[z] = torch.zeros((self._classes + 1, *self._shape))
+            here = self._open[z][:, rows, columns]
+            here[:-1].addcmul_(window[:, offset], weight)
+            here[-1] += weight
+
+    def take(self, z: int, background: float) -> torch.Tensor:
+        """The mean of all windows on a plane, which is forgotten.
+
+        Args:
+            z: Which.
+            background: Value of class 0 where no window was added; the other classes are 0 there.
+
+        Returns:
+            float32 (C, y, x), never NaN; C is 1 (background alone) where no window was added at
+            all.
+        """
+        sums = self._open.pop(z, None)
+        if sums is None:
+            sums = torch.zeros((self._classes + 1, *self._shape))
+        mean, weights = sums[:-1], sums[-1]
+        unseen = weights == 0
+        mean /= weights.masked_fill_(unseen, 1.0)
+        mean[0].masked_fill_(unseen, background)
+        return mean

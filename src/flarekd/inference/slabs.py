@@ -8,7 +8,7 @@ above every lower one at all corners, and never below a higher one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,23 +31,45 @@ _LOWEST = -1e30
 """Stands for -inf between voxels, where 0 · -inf would be no number."""
 
 
-@torch.inference_mode()
 def labels_from_logits(
     logits: Tensor, shape_zyx: Sequence[int], method: Method = "linear"
 ) -> npt.NDArray[np.uint8]:
-    """The most probable class of every native voxel.
+    """`labels_from_planes` of logits that are all there.
+
+    Args:
+        logits: Floating (C, z, y, x), on any device, contiguous or not.
+        shape_zyx: Native size.
+        method: ``linear`` or ``nearest``.
+
+    Raises:
+        ValueError: As `labels_from_planes`, and if `logits` is not 4D.
+    """
+    if logits.ndim != 4:
+        raise ValueError(f"logits must be (C, z, y, x), not {tuple(logits.shape)}")
+    return labels_from_planes(logits.unbind(1), logits.shape[1:], shape_zyx, method)
+
+
+@torch.inference_mode()
+def labels_from_planes(
+    planes: Iterable[Tensor],
+    source_zyx: Sequence[int],
+    shape_zyx: Sequence[int],
+    method: Method = "linear",
+) -> npt.NDArray[np.uint8]:
+    """The most probable class of every native voxel, from logits that come plane by plane.
 
     ``linear`` interpolates the logits trilinearly (half-pixel centres, ``align_corners=False``) and
     takes the arg max: what ``F.interpolate`` of the whole and ``argmax`` give, but for near ties.
     ``nearest`` takes the arg max at the network's resolution and the nearest voxel's label, as the
     paper did. Ties go to the lower id.
 
-    Beside the result it holds at most two source slices at native in-plane size and a few of one
-    class.
+    Beside the result it holds two planes, at most the same two at native in-plane size, and a few
+    of one class.
 
     Args:
-        logits: Floating (C, z, y, x), on any device, contiguous or not; probabilities do as well,
-            and -inf for a class that is ruled out.
+        planes: Floating (C, y, x), z ascending, on any device, contiguous or not; probabilities do
+            as well, and -inf for a class that is ruled out. They are all taken, one by one.
+        source_zyx: How many they are, and their size.
         shape_zyx: Native size.
         method: ``linear`` or ``nearest``.
 
@@ -55,30 +77,62 @@ def labels_from_logits(
         uint8 of shape `shape_zyx`.
 
     Raises:
-        ValueError: If `logits` is not 4D, has more than 256 classes, a size is not positive, or a
-            voxel is NaN or infinite.
+        ValueError: If a plane is of another size or has more than 256 classes, a size is not
+            positive, or a voxel is NaN or infinite.
     """
-    if logits.ndim != 4 or not 1 <= logits.shape[0] <= 256:
-        raise ValueError(f"logits must be (C, z, y, x) with C ≤ 256, not {tuple(logits.shape)}")
-    if len(shape_zyx) != 3 or min(*shape_zyx, *logits.shape) < 1:
-        raise ValueError(f"cannot resize {tuple(logits.shape)} to {tuple(shape_zyx)}")
+    sizes = (*source_zyx, *shape_zyx)
+    if len(source_zyx) != 3 or len(shape_zyx) != 3 or min(sizes) < 1:
+        raise ValueError(f"cannot resize {tuple(source_zyx)} to {tuple(shape_zyx)}")
     labels = torch.empty(tuple(shape_zyx), dtype=torch.uint8)
+    come = _Planes(planes, source_zyx)
     fill = _linear if method == "linear" else _nearest
-    fill(logits, labels)
+    fill(come, labels)
+    come.finish()
     found: npt.NDArray[np.uint8] = labels.numpy()
     return found
 
 
-def _nearest(logits: Tensor, labels: Tensor) -> None:
+class _Planes:
+    """Planes (C, y, x) that come one after another, of which the last ones asked for are kept."""
+
+    def __init__(self, planes: Iterable[Tensor], shape_zyx: Sequence[int]) -> None:
+        self.shape = tuple(shape_zyx)
+        self._coming = enumerate(planes)
+        self._kept: dict[int, Tensor] = {}
+
+    def between(self, low: int, high: int) -> tuple[Tensor, Tensor]:
+        """The planes `low` and `high`; none below `low` can be asked for any more."""
+        self._kept = {z: plane for z, plane in self._kept.items() if z >= low}
+        while high not in self._kept:
+            z, plane = next(self._coming)
+            if plane.ndim != 3 or plane.shape[1:] != self.shape[1:] or not 1 <= len(plane) <= 256:
+                raise ValueError(
+                    f"a plane must be (C ≤ 256, *{self.shape[1:]}), not {tuple(plane.shape)}"
+                )
+            if z >= low:
+                self._kept[z] = plane
+            del plane  # or it would be held while the next one is made
+        return self._kept[low], self._kept[high]
+
+    def finish(self) -> None:
+        """Take the planes that no native slice needed."""
+        self._kept = {}
+        for _ in self._coming:
+            pass
+
+
+def _nearest(planes: _Planes, labels: Tensor) -> None:
     """Each native voxel: the label of the nearest source slice, row and column."""
     z_index, rows, columns = (
-        _nearest_index(native, source).to(logits.device)
-        for native, source in zip(labels.shape, logits.shape[1:], strict=True)
+        _nearest_index(native, source)
+        for native, source in zip(labels.shape, planes.shape, strict=True)
     )
     last, plane = -1, torch.empty(0)
     for z, source in enumerate(z_index.tolist()):
         if source != last:
-            last, plane = source, _arg_max(logits, source)[rows][:, columns]
+            logits, _ = planes.between(source, source)
+            found = _arg_max(logits, source)
+            last, plane = source, found[rows.to(found.device)][:, columns.to(found.device)]
         labels[z] = plane
 
 
@@ -106,30 +160,35 @@ class _Axis:
         return _Axis(below.to(device), above.to(device), share.to(device))
 
 
-def _linear(logits: Tensor, labels: Tensor) -> None:
+def _linear(planes: _Planes, labels: Tensor) -> None:
     """Each slab of native slices that lie between the same two source slices."""
+    first_plane, _ = planes.between(0, 0)
     z, y, x = (
-        _Axis.between(native, source, logits.device)
-        for native, source in zip(labels.shape, logits.shape[1:], strict=True)
+        _Axis.between(native, source, first_plane.device)
+        for native, source in zip(labels.shape, planes.shape, strict=True)
     )
-    cells = (y.below[:, None] * logits.shape[3] + x.below).flatten()
+    del first_plane
+    cells = (y.below[:, None] * planes.shape[2] + x.below).flatten()
+    logits: dict[int, Tensor] = {}
     corners: dict[int, Tensor] = {}
     resized: dict[int, Tensor] = {}
     for first, last, below in _slabs(z.below.tolist()):
-        pair = (below, min(below + 1, logits.shape[1] - 1))
-        corners = {i: corners[i] if i in corners else _arg_max(logits, i) for i in pair}
+        pair = (below, min(below + 1, planes.shape[0] - 1))
+        logits.clear()  # or they would be held while the next plane is made
+        logits.update(zip(pair, planes.between(*pair), strict=True))
+        corners = {i: corners[i] if i in corners else _arg_max(logits[i], i) for i in pair}
         low, high = corners[pair[0]], corners[pair[1]]
         mixed = _is_mixed(low, high).flatten().index_select(0, cells).nonzero()[:, 0]
         if len(mixed) <= MOST_MIXED * labels[0].numel():
             resized = {}
             slab = low.flatten().index_select(0, cells).repeat(last - first, 1)
             if len(mixed):
-                low, high = (_pick(logits[:, i], mixed, y, x) for i in pair)
+                low, high = (_pick(logits[i], mixed, y, x) for i in pair)
                 slab.index_copy_(1, mixed, _arg_max_between(low, high, z.share[first:last]))
             labels[first:last] = slab.view(labels[first:last].shape)
         else:
             resized = {
-                i: resized[i] if i in resized else _resize(logits[:, i], labels.shape[1:])
+                i: resized[i] if i in resized else _resize(logits[i], labels.shape[1:])
                 for i in pair
             }
             for native in range(first, last):  # one by one: a class's plane stays in the cache
@@ -148,8 +207,8 @@ def _slabs(below: Sequence[int]) -> Iterator[tuple[int, int, int]]:
             first = native
 
 
-def _arg_max(logits: Tensor, source: int) -> Tensor:
-    """Arg max over C of a source slice, uint8 (y, x).
+def _arg_max(plane: Tensor, source: int) -> Tensor:
+    """Arg max over C of the source slice (C, y, x) of that number, uint8 (y, x).
 
     A running maximum, class by class: torch's own argmax across the first axis is several times
     slower, and planes of one class stay in the cache.
@@ -157,7 +216,6 @@ def _arg_max(logits: Tensor, source: int) -> Tensor:
     Raises:
         ValueError: If the greatest logit of a voxel is NaN or infinite.
     """
-    plane = logits[:, source]
     best = plane[0].clone()
     labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
     for label, value in enumerate(plane[1:], 1):

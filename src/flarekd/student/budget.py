@@ -61,7 +61,9 @@ class Budget:
         patch = self.student.predictor.card.patch
         z, y, x = (max(size, least) for size, least in zip(grid, patch, strict=True))
         classes = len(self.student.predictor.card.labels)
-        return need(geometry.shape_zyx, (z, y, x), classes, keeps_scan=self.keeps_scan)
+        # in full mode planes leave as they are done, two of them for the labels between them
+        planes = min(z, patch[0] + 2) if self.student.windows == "full" else z
+        return need(geometry.shape_zyx, (z, y, x), classes, planes, keeps_scan=self.keeps_scan)
 
     def refuse(self, scans: Mapping[str, Path]) -> dict[str, str]:
         """The scans that cannot be segmented within the budget, and why."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,9 +20,9 @@ from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
-from flarekd.inference.slabs import Method, labels_from_logits
+from flarekd.inference.slabs import Method, labels_from_planes
 from flarekd.student.network import StudentUNet
-from flarekd.student.windows import predict_logits, skip_rules
+from flarekd.student.windows import skip_rules, stream_logits
 
 Windows = Literal["full", "efficient", "body", "paper"]
 
@@ -144,7 +144,7 @@ class Student:
         """
         card = self.predictor.card
         began = time.monotonic()
-        prediction = predict_logits(
+        stream = stream_logits(
             self.predictor.network,
             scan.tensor,
             card.patch,
@@ -153,20 +153,44 @@ class Student:
             half=self.predictor.device.type == "cuda",
             on_window=on_window,
         )
-        looked = time.monotonic()
-        labels = labels_from_logits(prediction.logits, scan.geometry.shape_zyx, self.method)
+        looking = _Stopwatch(stream.planes)
+        labels = labels_from_planes(
+            looking, scan.tensor.shape, scan.geometry.shape_zyx, self.method
+        )
         if card.label_ids != tuple(range(len(card.label_ids))):
             labels = np.asarray(card.label_ids, np.uint8)[labels]
         seconds = scan.seconds | {
-            "network": round(looked - began, 3),
-            "labels": round(time.monotonic() - looked, 3),
+            "network": round(looking.seconds, 3),
+            "labels": round(time.monotonic() - began - looking.seconds, 3),
         }
         return Segmentation(
             LabelMap(labels, scan.geometry),
-            prediction.windows_run,
-            prediction.windows_total,
+            stream.windows_run,
+            stream.windows_total,
             seconds,
         )
+
+
+class _Stopwatch:
+    """Hands on what an iterator gives, and sums up the time it takes to.
+
+    Attributes:
+        seconds: So far.
+    """
+
+    def __init__(self, source: Iterable[torch.Tensor]) -> None:
+        self._source = iter(source)
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        began = time.monotonic()
+        try:
+            return next(self._source)
+        finally:
+            self.seconds += time.monotonic() - began
 
 
 def segment(

@@ -7,7 +7,7 @@ from itertools import product
 
 import torch
 
-from flarekd.inference.accumulate import Accumulator, Network, forward
+from flarekd.inference.accumulate import Network, Planes, forward
 
 Index = tuple[int, int, int]
 """A window's place (z, y, x) in its grid."""
@@ -28,7 +28,7 @@ class Visits:
 
     Attributes:
         seen: Windows that were run.
-        accumulator: Their weighted mean.
+        planes: Their weighted mean.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Visits:
         self.volume = volume
         self.patch = (patch[0], patch[1], patch[2])
         self.grid: list[list[int]] = [[], [], []]
-        self.accumulator = Accumulator(volume.shape, patch)
+        self.planes = Planes(volume.shape[1:], patch)
         self.seen: set[Index] = set()
         self._network, self._batch, self._half = network, batch, half
         self._on_window: Callable[[int, int], None] | None = None
@@ -79,9 +79,13 @@ class Visits:
             windows = torch.stack([self.volume[self.place(index)] for index in now])[:, None]
             logits = forward(self._network, windows, self._half)
             for index, window in zip(now, logits, strict=True):
-                self.accumulator.add(window, [part.start for part in self.place(index)])
+                self.planes.add(window, [part.start for part in self.place(index)])
                 yield index, window
             self.advance(len(self.seen))
+
+    def finish(self) -> None:
+        """Say that what was not run is skipped."""
+        self.advance(self._total)
 
     def advance(self, done: int) -> None:
         """Say that at least `done` windows are run or skipped."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import torch
 
@@ -56,6 +58,30 @@ class Prediction:
     windows_total: int
 
 
+class Stream:
+    """What the student says of a volume, while it looks at it.
+
+    Args:
+        planes: Logits float32 (C, y, x) in main memory, z ascending, each when no window to come
+            reaches it; C is 1 where no window was run.
+        visits: The windows.
+        total: As `windows_total`.
+
+    Attributes:
+        planes: To be taken once.
+        windows_total: Of the full mode at the same step; of `PaperRules`, all of their own grid.
+    """
+
+    def __init__(self, planes: Iterator[torch.Tensor], visits: Visits, total: int) -> None:
+        self.planes, self.windows_total = planes, total
+        self._visits = visits
+
+    @property
+    def windows_run(self) -> int:
+        """Windows the network was run on so far."""
+        return len(self._visits.seen)
+
+
 def skip_rules(windows: str, air: float | None) -> SkipRules | PaperRules | None:
     """What the name of a mode, as model files have it, means for `predict_logits`.
 
@@ -78,7 +104,6 @@ def skip_rules(windows: str, air: float | None) -> SkipRules | PaperRules | None
     return modes[windows]
 
 
-@torch.inference_mode()
 def predict_logits(
     network: Network,
     volume: torch.Tensor,
@@ -88,13 +113,35 @@ def predict_logits(
     skip: SkipRules | PaperRules | None = None,
     batch: int = 1,
     half: bool = False,
-    on_window: Callable[[int, int], None] | None = None,
 ) -> Prediction:
+    """`stream_logits` at once: the logits of the whole volume."""
+    stream = stream_logits(network, volume, patch_zyx, step=step, skip=skip, batch=batch, half=half)
+    first = next(stream.planes)
+    logits = torch.empty((len(first), *volume.shape))
+    logits[:, 0] = first
+    for z, plane in enumerate(stream.planes, 1):
+        logits[:, z] = plane
+    return Prediction(logits, stream.windows_run, stream.windows_total)
+
+
+def stream_logits(
+    network: Network,
+    volume: torch.Tensor,
+    patch_zyx: Sequence[int],
+    *,
+    step: float = 0.5,
+    skip: SkipRules | PaperRules | None = None,
+    batch: int = 1,
+    half: bool = False,
+    on_window: Callable[[int, int], None] | None = None,
+) -> Stream:
     """Run the student over a volume in Gaussian-weighted overlapping windows.
 
-    Without `skip` every window of a regular grid is run. With `SkipRules` (see `_visit_efficiently`
-    for what they promise) those of them that change no label are left out. With `PaperRules` the
-    paper's grid and order are used (method.md §6.4). What was never looked at is background.
+    Without `skip` every window of a regular grid is run, level by level, and no more planes are
+    held than a window is thick. With `SkipRules` (see `_visit_efficiently` for what they promise)
+    those windows that change no label are left out. With `PaperRules` the paper's grid and order
+    are used (method.md §6.4). What was never looked at is background. Both look at the whole volume
+    before the first plane comes.
 
     Args:
         network: Maps (n, 1, z, y, x) to logits (n, C, z, y, x), in eval mode.
@@ -107,11 +154,12 @@ def predict_logits(
         on_window: Called with (done, total) windows, run or skipped, as the work goes on.
 
     Returns:
-        Logits at the volume's shape and counts of windows.
+        Logits at the volume's shape, plane by plane, and counts of windows. The network runs while
+        the planes are taken.
 
     Raises:
-        ValueError: If the volume is not 3D, or the network is in training mode or not at full
-            resolution.
+        ValueError: If the volume is not 3D, or the network is in training mode or, once planes are
+            taken, not at full resolution.
     """
     check_network(network)
     if volume.ndim != 3 or len(patch_zyx) != 3:
@@ -121,18 +169,16 @@ def predict_logits(
     visits = Visits(network, padded, patch_zyx, batch, half)
     grid = [positions(size, patch, step) for size, patch in sizes]
     total = math.prod(len(starts) for starts in grid)
-    if skip is None:
-        visits.begin(grid, total, on_window)
-        for _ in visits.run(visits.everything()):
-            pass
-    elif isinstance(skip, PaperRules):
+    levels: Callable[[], Iterator[range]] = partial(_every_level, visits)
+    if isinstance(skip, PaperRules):
         extended = [extended_positions(size, patch, step) for size, patch in sizes[1:]]
         grid = [grid[0], *(starts for starts, _ in extended)]
         total = math.prod(len(starts) for starts in grid)
-        visits.begin(grid, total, on_window)
         central = [indices for _, indices in extended]
-        paper_windows.visit(visits, _body(padded, crop, skip.air), skip, *central)
-    else:
+        body = _body(padded, crop, skip.air)
+        look = partial(paper_windows.visit, visits, body, skip, *central)
+        levels = partial(_all_at_once, visits, look)
+    elif skip is not None:
         body = _body(padded, crop, skip.air)
         if skip.in_body:
             box = bounding_box(body, patch_zyx)
@@ -140,11 +186,39 @@ def predict_logits(
                 [part.start + start for start in positions(part.stop - part.start, patch, step)]
                 for part, patch in zip(box, patch_zyx, strict=True)
             ]
-        visits.begin(grid, total, on_window)
-        _visit_efficiently(visits, body)
-        visits.advance(total)
-    logits = visits.accumulator.mean(BACKGROUND_LOGIT)[(slice(None), *crop)]
-    return Prediction(logits, len(visits.seen), total)
+        levels = partial(_all_at_once, visits, partial(_visit_efficiently, visits, body))
+    visits.begin(grid, total, on_window)
+    return Stream(_planes(visits, levels(), crop), visits, total)
+
+
+@torch.inference_mode()
+def _planes(
+    visits: Visits, levels: Iterator[range], crop: tuple[slice, ...]
+) -> Iterator[torch.Tensor]:
+    """The planes of the volume without its padding, once they are done."""
+    own = range(visits.volume.shape[0])[crop[0]]
+    for done in levels:
+        for z in done:
+            plane = visits.planes.take(z, BACKGROUND_LOGIT)
+            if z in own:
+                yield plane[(slice(None), *crop[1:])]
+            del plane  # or it would be held while the next level is looked at
+
+
+def _every_level(visits: Visits) -> Iterator[range]:
+    """Run all windows, from level to level; the planes that each leaves done."""
+    starts = visits.grid[0]
+    for level, (start, end) in enumerate(pairwise([*starts, visits.volume.shape[0]])):
+        for _ in visits.run(index for index in visits.everything() if index[0] == level):
+            pass
+        yield range(start, end)
+
+
+def _all_at_once(visits: Visits, look: Callable[[], None]) -> Iterator[range]:
+    """Run the windows of a mode that goes up and down; all planes are done then."""
+    look()
+    visits.finish()
+    yield range(visits.volume.shape[0])
 
 
 def _visit_efficiently(visits: Visits, body: torch.Tensor) -> None:
