@@ -40,6 +40,7 @@ def _root(
 app.command()(roads.demo)
 app.command()(roads.run)
 app.command()(data.phantom)
+app.command()(data.check)
 app.command("group-data")(data.group_data)
 app.command("train-teacher")(training.train_teacher)
 app.command("pseudo-tumor")(training.pseudo_tumor)

@@ -31,6 +31,21 @@ def phantom(
     make_phantoms(out, cases, preset.value, seed, jobs or cpu_count())
 
 
+def check(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Scans, DICOM folders, cohort.csv, or folders of them.")
+    ],
+    labels: Annotated[Path | None, typer.Option(help="Folder of their label maps.")] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Folder for repaired copies, where that is safe.")
+    ] = None,
+) -> None:
+    """Open every file; say what is wrong, where, and how to mend it."""
+    from flarekd.stages.check import check as stage
+
+    stage(paths, labels=labels, fix=fix)
+
+
 def group_data(
     images: Annotated[Path, typer.Option(help="Folder of scans.")],
     out: Annotated[Path, typer.Option(help="cohort.csv to write.")],
