@@ -239,3 +239,21 @@ def test_the_table_counts_each_group_and_all(tmp_path, capsys):
         (2, 3, 5, 6, 7), "0"
     )
     assert [rows[name][0] for name in ("no exact group", "unlabelled", "total")] == ["1", "1", "5"]
+
+
+def test_what_the_readers_mended_or_doubt_stands_in_the_note(tmp_path):
+    case(tmp_path, "case_a", GROUPS[1], ".nii")
+    path = tmp_path / "images" / "case_a_0000.nii"
+    header = bytearray(path.read_bytes())
+    header[252:256] = bytes(4)  # qform and sform code 0
+    header[76:80] = np.float32(1).tobytes()
+    path.write_bytes(header)
+    label = tmp_path / "labels" / "case_a.nii"
+    changed = bytearray(label.read_bytes())
+    changed[252:256] = bytes(4)
+    label.write_bytes(changed)
+    (found,) = group(tmp_path)
+    assert found.group == 1
+    assert "image: says nothing of orientation" in found.note
+    assert "label: says nothing of orientation" in found.note
+    assert read_cohort(tmp_path / "cohort.csv")[0].note == found.note

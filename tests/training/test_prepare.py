@@ -171,7 +171,7 @@ def test_bad_cases_are_named_with_their_reason_and_the_others_are_stored(tmp_pat
     assert [case.case for case in cases] == ["case_d"]
     assert sorted(failed) == ["case_a", "case_b", "case_c"]
     assert "case_a.nii.gz: label and image do not match: " in failed["case_a"]
-    assert "4.00 mm off · re-export the label" in failed["case_a"]
+    assert "4.00 mm off · draw or export it again" in failed["case_a"]
     assert "case_b_0000.nii.gz" in failed["case_b"]
     assert "case_c.nii.gz" in failed["case_c"]
     assert sorted(times(tmp_path)) == ["case_d.b2nd"]

@@ -34,15 +34,15 @@ _SPACING = "mend the header: without a true spacing nothing can be measured"
 def of_grid(geometry: Geometry) -> list[Finding]:
     """Size, spacing and origin."""
     spacing, size = geometry.spacing_xyz, geometry.size_xyz
+    shown = "×".join(f"{length:g}" for length in spacing)
     if not all(math.isfinite(length) and length > 0 for length in spacing):
-        return [Finding("refused", f"spacing is {spacing} mm (x, y, z)", _SPACING)]
+        return [Finding("refused", f"spacing is {shown} mm (x, y, z)", _SPACING)]
     if not all(map(math.isfinite, geometry.origin_xyz)):
         return [Finding("refused", f"origin is {geometry.origin_xyz} mm (x, y, z)", _SPACING)]
     voxels = "×".join(map(str, size))
     if sorted(size)[1] == 1:
         what = f"{voxels} voxels (x, y, z): a line, not a scan"
         return [Finding("refused", what, "check that the right file was exported")]
-    shown = "×".join(f"{length:g}" for length in spacing)
     extent = max(count * length for count, length in zip(size, spacing, strict=True))
     if extent > MOST_EXTENT_MM:
         what = f"{voxels} voxels of {shown} mm are {extent / 1000:.1f} m long"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from flarekd.errors import InputError
-from flarekd.imaging.dicom_slice import EXPORT_AGAIN, Slice, read_plane, read_slice
+from flarekd.imaging.dicom_slice import EXPORT_AGAIN, READABLE, Slice, read_plane, read_slice
 from flarekd.imaging.findings import Finding
 from flarekd.imaging.orientation import nearest_rotation
 from flarekd.imaging.sniff import is_dicom
@@ -74,7 +74,8 @@ def _stack(folder: Path) -> tuple[list[Slice], list[Finding]]:
     try:
         paths = sorted(p for p in folder.iterdir() if p.name[0] != "." and p.is_file())
     except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
+        mend = "may you read it? check its permissions"
+        raise InputError(f"{folder}: cannot be read: {error.strerror}", mend) from error
     series: dict[str, list[Slice]] = {}
     for path in filter(is_dicom, paths):
         if path.name.upper() != "DICOMDIR":
@@ -155,24 +156,32 @@ def _is_axial_ct(slices: list[Slice]) -> bool:
 
 
 def _check_alike(folder: Path, slices: list[Slice]) -> None:
-    """All slices must have a place, one size, one spacing and one orientation."""
+    """All slices must be single CT images of one size, one spacing and one orientation."""
     first = slices[0]
     for item in slices:
-        if item.frames > 1:
-            what = f"{item.path}: is a multi-frame DICOM of {item.frames} frames"
-            raise InputError(what, "convert it to .nii.gz first, for example with dcm2niix")
-        if not item.placed:
-            what = f"{item.path}: does not say where in the patient it lies"
-            raise InputError(what, "export the original images, not screen captures")
-        if item.colours > 1:
-            what = f"{item.path}: {item.colours} numbers a voxel: a colour picture, no CT"
-            raise InputError(what, "export the original images, not screen captures")
+        _check_kind(item)
         if item.size != first.size or not np.allclose(item.spacing[:2], first.spacing[:2], 1e-4):
             what = f"{folder}: {item.path.name} and {first.path.name} differ in size or spacing"
             raise InputError(what, "give each series a folder of its own")
         if np.abs(item.direction - first.direction).max() > _ORIENTATION_TOLERANCE:
             what = f"{folder}: {item.path.name} and {first.path.name} differ in orientation"
             raise InputError(what, "take localizers and reformats out of the folder")
+
+
+def _check_kind(item: Slice) -> None:
+    """It must be one grey image with a place, stored in a way that is read."""
+    if item.frames > 1:
+        what = f"{item.path}: is a multi-frame DICOM of {item.frames} frames"
+        raise InputError(what, "convert it to .nii.gz first, for example with dcm2niix")
+    if item.colours > 1:
+        what = f"{item.path}: {item.colours} numbers a voxel: a colour picture, no CT"
+        raise InputError(what, "export the original images, not screen captures")
+    if not item.placed:
+        what = f"{item.path}: does not say where in the patient it lies"
+        raise InputError(what, "export the original images, not screen captures")
+    if item.syntax not in READABLE:
+        what = f"{item.path}: voxels are compressed in a way that is not read: {item.syntax}"
+        raise InputError(what, "export it uncompressed, or as JPEG 2000 lossless")
 
 
 def _geometry(folder: Path, slices: list[Slice]) -> Geometry:

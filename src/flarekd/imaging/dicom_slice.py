@@ -18,7 +18,13 @@ sitk: Any = SimpleITK  # it carries no types
 
 EXPORT_AGAIN = "export the series again, with all of its slices"
 
-_UNPACK = "decompress it first, for example with dcmdjpeg or gdcmconv --raw"
+_PREFIX = "1.2.840.10008.1.2"
+READABLE = {
+    _PREFIX, f"{_PREFIX}.1", f"{_PREFIX}.2", f"{_PREFIX}.1.99", f"{_PREFIX}.5",
+    *(f"{_PREFIX}.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)),
+}  # fmt: skip
+"""Transfer syntaxes that are read: plain, deflated, RLE, JPEG, JPEG-LS and JPEG 2000."""
+
 _SYNTAX = b"\x02\x00\x10\x00UI"
 """Tag (0002,0010) and its type, as the file's own header always stores them."""
 
@@ -42,6 +48,7 @@ class Slice:
         colours: Numbers a voxel.
         has_scale: Whether it says how stored values become HU.
         is_lossy: Whether it was once compressed with loss.
+        syntax: How its voxels are stored, a UID.
     """
 
     path: Path
@@ -58,6 +65,7 @@ class Slice:
     colours: int
     has_scale: bool
     is_lossy: bool
+    syntax: str
 
 
 def read_slice(path: Path) -> Slice:
@@ -97,6 +105,7 @@ def read_slice(path: Path) -> Slice:
         colours=int(reader.GetNumberOfComponents()),
         has_scale=bool(tag("0028|1053") and tag("0028|1052")),
         is_lossy=tag("0028|2110") == "01",
+        syntax=transfer_syntax(path),
     )
 
 
@@ -109,19 +118,12 @@ def read_plane(path: Path) -> NDArray[Any]:
     try:
         plane: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0]
     except RuntimeError as error:
-        syntax = transfer_syntax(path)
-        what = f"{path}: voxels (transfer syntax {syntax}) cannot be read: {reason(error)}"
-        mend = EXPORT_AGAIN if syntax in _PLAIN else f"{EXPORT_AGAIN}; if compressed, {_UNPACK}"
-        raise InputError(what, mend) from error
+        raise InputError(f"{path}: voxels cannot be read: {reason(error)}", EXPORT_AGAIN) from error
     return plane
 
 
-_PLAIN = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
-"""Transfer syntaxes without compression."""
-
-
 def transfer_syntax(path: Path) -> str:
-    """How a file says that its voxels are stored, ``unknown`` where it does not.
+    """How a file says that its voxels are stored, the standard's default where it does not.
 
     Its own header is always in explicit little endian (part 10 of the standard).
     """
@@ -129,6 +131,6 @@ def transfer_syntax(path: Path) -> str:
         head = file.read(4096)
     at = head.find(_SYNTAX, 132)
     if at < 0:
-        return "unknown"
+        return _PREFIX
     (length,) = struct.unpack_from("<H", head.ljust(at + 8, b"\0"), at + 6)
     return head[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")

@@ -68,21 +68,26 @@ def list_scans(folder: Path) -> dict[str, Path]:
 def entries(folder: Path) -> list[Path]:
     """The scans directly in a folder, sorted by name, whatever they are called.
 
+    A subfolder that may not be read is among them: it fails as one scan, and the others go on.
+
     Raises:
         InputError: If the folder cannot be read.
     """
     try:
-        found = [
-            path
-            for path in sorted(folder.iterdir())
-            if not path.name.startswith(".")
-            and (holds_dicom(path) if path.is_dir() else suffix_of(path))
-        ]
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         mend = "may you read it? check its permissions"
-        what = f"{error.filename or folder}: cannot be read: {error.strerror}"
-        raise InputError(what, mend) from error
-    return found
+        raise InputError(f"{folder}: cannot be read: {error.strerror}", mend) from error
+    return [path for path in inside if _is_scan(path)]
+
+
+def _is_scan(path: Path) -> bool:
+    if not path.is_dir():
+        return bool(suffix_of(path))
+    try:
+        return holds_dicom(path)
+    except OSError:
+        return True
 
 
 def of_names(paths: Iterable[Path]) -> list[tuple[Path, Finding]]:

@@ -43,7 +43,7 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
         fix: Gets repaired copies, laid out as the originals, and ``changes.json``.
 
     Raises:
-        InputError: If a path is not there or holds nothing to open.
+        InputError: If a path is not there or holds nothing to open, or `fix` cannot be made.
         UsageError: If `fix` lies where the files do.
         CasesFailedError: If a file cannot be used and was not repaired.
     """
@@ -54,6 +54,11 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
     tasks = [_Task(entry, None if fix is None else fix / entry.place) for entry in found.entries]
     if fix is not None:
         _refuse_own_files(fix, tasks, found)
+        try:
+            fix.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"{fix}: cannot be made: {error.strerror}"
+            raise InputError(what, "choose another --fix") from error
     results: dict[Path, _Result] = {}
     with console.progress("Checking") as advance:
         for done, outcome in enumerate(map_cases(_examine, tasks, cpu_count()), 1):
@@ -76,10 +81,14 @@ def _examine(task: _Task) -> _Result:
     volume = examined.repaired
     if task.target is None or volume is None:
         return _Result(examined.findings, examined.changes, False)
-    if isinstance(volume, LabelMap):
-        write_labels(task.target, volume)
-    else:
-        write_volume(task.target, volume)
+    try:
+        if isinstance(volume, LabelMap):
+            write_labels(task.target, volume)
+        else:
+            write_volume(task.target, volume)
+    except InputError as error:
+        why = Finding("refused", error.what, error.mend)
+        return _Result((*examined.findings, why), (), False)
     return _Result(examined.findings, examined.changes, True)
 
 
@@ -115,12 +124,8 @@ def _show(
     if told:
         console.result(f"{'outcome':<9} file: what · how to mend it")
     for path, finding in sorted(told, key=lambda one: (str(one[0]), one[1].severity)):
-        console.result(f"{finding.severity:<9} {_plain(str(path))}: {_plain(str(finding))}")
-
-
-def _plain(text: str) -> str:
-    """A name may hold anything, also what moves the cursor of a terminal."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+        line = f"{finding.severity:<9} {path}: {finding}"
+        console.result(line.replace("\n", "\\n"))
 
 
 def _tell_changes(fix: Path, tasks: Sequence[_Task], results: dict[Path, _Result]) -> None:
@@ -128,7 +133,7 @@ def _tell_changes(fix: Path, tasks: Sequence[_Task], results: dict[Path, _Result
     written = [task for task in tasks if results[task.entry.path].written]
     changes = [
         {
-            "input": ascii(str(task.entry.path))[1:-1],
+            "input": console.plain(str(task.entry.path)),
             "output": task.entry.place.as_posix(),
             "changes": list(results[task.entry.path].changes),
         }
