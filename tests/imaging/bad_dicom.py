@@ -90,7 +90,7 @@ def unreadable_syntax(data):
 
 def colour(data):
     data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    data.Modality, data.SamplesPerPixel, data.PhotometricInterpretation = "OT", 3, "RGB"
+    data.Modality, data.SamplesPerPixel, data.PhotometricInterpretation = "XC", 3, "RGB"
     data.PlanarConfiguration = 0
     data.BitsAllocated = data.BitsStored = 8
     data.HighBit = 7
