@@ -232,8 +232,9 @@ def test_labels_are_paired_by_case(tmp_path, capsys):
 
 def test_copies_never_go_where_the_files_are(tmp_path):
     path = labelled(organs)(tmp_path)
-    with pytest.raises(UsageError, match="lies in"):
-        check([tmp_path], fix=tmp_path / "repaired")
+    for given, fix in ((tmp_path, tmp_path / "repaired"), (path.parent, path.parents[1])):
+        with pytest.raises(UsageError, match="would lie in"):
+            check([given], fix=fix)
     with pytest.raises(UsageError, match="would replace"):
         check([path], fix=path.parent)
     scans(tmp_path, "x/a.nii.gz", "y/a.nii.gz")
@@ -250,6 +251,17 @@ def test_a_dicom_folder_and_a_pair_are_repaired_as_nifti(tmp_path):
     copy = tmp_path / "out" / "in" / "d.nii.gz"
     np.testing.assert_array_equal(read_volume(copy).array, ct())
     assert read_volume(copy).notes == ()
+
+
+def test_no_copy_is_written_that_would_hide_a_doubt(tmp_path, capsys):
+    """A copy says its orientation; where the file does not, that would be a lie."""
+    turned = {"dim": [4, 20, 18, 12, 1, 1, 1, 1], "sform_code": 0, "qform_code": 0}
+    nifti("in/a.nii.gz", **turned)(tmp_path)
+    nifti("in/few.nii.gz", lambda: ct((3, 18, 20)), dim=[4, 20, 18, 3, 1, 1, 1, 1])(tmp_path)
+    check([tmp_path / "in"], fix=tmp_path / "out")
+    assert [severity for severity, _ in found(capsys)] == ["doubtful", "mended"] * 2
+    # that there are few slices is still seen
+    assert [path.name for path in (tmp_path / "out" / "in").iterdir()] == ["few.nii.gz"]
 
 
 def test_the_command_ends_as_its_findings_say(tmp_path):

@@ -64,21 +64,29 @@ def examine_labels(path: Path, scan: Path | None) -> Examined:
         image = labels.geometry
     apart = checks.of_pair(image, labels.geometry)
     if apart and checks.is_slip(image, labels.geometry):
-        moved = _mended(findings, LabelMap(labels.array, image))
         change = f"{apart[0].what}: the scan's own grid is taken"
-        changes = (*moved.changes, change)
-        is_whole = not any(finding.severity == "refused" for finding in findings)
-        repaired = LabelMap(labels.array, image) if is_whole else None
-        return Examined((*findings, *apart), repaired, changes)
+        mended = _mended(findings, LabelMap(labels.array, image), change)
+        return replace(mended, findings=(*findings, *apart))
     return _mended((*findings, *apart), labels)
 
 
-def _mended(findings: tuple[Finding, ...], volume: Volume) -> Examined:
-    """A copy is worth writing where the reader mended something and nothing else is refused."""
-    changes = tuple(str(finding) for finding in findings if finding.severity == "mended")
-    if not changes or any(finding.severity == "refused" for finding in findings):
+def _mended(findings: tuple[Finding, ...], volume: Volume, *changes: str) -> Examined:
+    """What a copy would hold, where all that is amiss is mended and no doubt is lost with it."""
+    changes = (*(str(one) for one in findings if one.severity == "mended"), *changes)
+    # what a copy's own header, or its voxels, will say again
+    lasting = [*checks.of_grid(volume.geometry), *_of_voxels(volume)]
+    others = [one for one in findings if one.severity != "mended" and one not in lasting]
+    if not changes or others:
         return Examined(findings)
     return Examined(findings, volume, changes)
+
+
+def _of_voxels(volume: Volume) -> list[Finding]:
+    if isinstance(volume, LabelMap):
+        found = checks.of_labels(volume.array)
+    else:
+        found = checks.of_scan(volume.array)
+    return [finding for finding in found if finding.severity != "refused"]
 
 
 def _filled(path: Path, why: Finding) -> Examined:
@@ -91,12 +99,13 @@ def _filled(path: Path, why: Finding) -> Examined:
     if not holes.any() or holes.all() or not _touch_the_border(holes):
         return Examined((why,))
     array = np.where(holes, AIR_HU, stored.array).astype(np.float32)
-    change = f"{int(holes.sum()):,} voxels of padding that were no numbers are {AIR_HU} HU"
-    mend = "all of it is padding at the border: `flarekd check --fix DIR` makes it air"
     volume = Volume(to_canonical(array, stored.geometry), stored.geometry)
-    findings = (*stored.notes, replace(why, mend=mend), *checks.of_scan(array))
-    changes = (*(str(note) for note in stored.notes if note.severity == "mended"), change)
-    return Examined(findings, volume, changes)
+    change = f"{int(holes.sum()):,} voxels of padding that were no numbers are {AIR_HU} HU"
+    mended = _mended((*stored.notes, *checks.of_scan(volume.array)), volume, change)
+    if mended.repaired is None:
+        return replace(mended, findings=(why, *mended.findings))
+    mend = "all of it is padding at the border: `flarekd check --fix DIR` makes it air"
+    return replace(mended, findings=(replace(why, mend=mend), *mended.findings))
 
 
 def _touch_the_border(holes: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> bool:

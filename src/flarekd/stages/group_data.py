@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from flarekd import console
 from flarekd.cohort import Case, format_cohort
 from flarekd.errors import CasesFailedError, InputError
@@ -121,8 +119,7 @@ def _examine(job: _Job) -> Case:
     labels = read_labels(job.label)
     told += [f"label: {note}" for note in labels.notes]
     admitted(job.label, checks.of_labels(labels.array))
-    present = np.flatnonzero(np.bincount(labels.array.ravel(), minlength=1))
-    found = assign_group([int(label) for label in present if label])
+    found = assign_group(checks.present(labels.array))
     return replace(
         case,
         label=job.label,
