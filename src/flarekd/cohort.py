@@ -62,6 +62,28 @@ class Case:
         return self.label is not None and TUMOR in self.annotated
 
 
+LONGEST_CASE_ID = 200
+"""Bytes of UTF-8: file systems take 255, and endings are put after it."""
+
+
+def why_no_case_id(name: str) -> str | None:
+    """Why a name cannot be a case id, and so the stem of files, or None where it can.
+
+    >>> why_no_case_id("../../etc/passwd")
+    "holds '/'"
+    """
+    if not name or name.startswith("."):
+        return "is empty" if not name else "begins with a dot"
+    odd = re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name)
+    if odd:
+        return f"holds {odd.group()!r}"
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    return f"is longer than {LONGEST_CASE_ID} bytes" if length > LONGEST_CASE_ID else None
+
+
 def format_cohort(cases: Iterable[Case], folder: Path) -> str:
     """The text of a cohort.csv that lies in `folder`; paths below it are written relative to it."""
     text = io.StringIO()
@@ -149,8 +171,8 @@ def _shown(path: Path | None, folder: Path) -> str:
 
 def _parse(cells: Mapping[str, str], folder: Path) -> Case:
     name = cells["case"]
-    if not re.fullmatch(r"[^/\\\x00-\x1f]+", name) or name in {".", ".."} or name.startswith("."):
-        raise ValueError(f"case id {name!r} cannot be a file name")
+    if why_no_case_id(name):
+        raise ValueError(f"case id {name!r} cannot be a file name: it {why_no_case_id(name)}")
     if not cells["image"]:
         raise ValueError(f"case {name!r} has no image")
     split = cells.get("split") or "train"

@@ -31,39 +31,53 @@ out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 
+def plain(text: str) -> str:
+    """Text without what would move a terminal's cursor or cannot be encoded; lines stay.
+
+    File names may hold anything.
+    """
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text
+    )
+
+
+def _shown(text: str) -> str:
+    return escape(plain(text))
+
+
 def heading(text: str) -> None:
     """Announce a stage."""
-    err.print(f"[bold]{escape(text)}[/bold]")
+    err.print(f"[bold]{_shown(text)}[/bold]")
 
 
 def info(text: str) -> None:
     """Say something a person may want to know."""
-    err.print(escape(text), highlight=False)
+    err.print(_shown(text), highlight=False)
 
 
 def warn(text: str) -> None:
     """Say something a person should look at; the result is right all the same."""
-    err.print(f"[yellow]note:[/yellow] {escape(text)}", highlight=False)
+    err.print(f"[yellow]note:[/yellow] {_shown(text)}", highlight=False)
 
 
 def error(text: str) -> None:
     """Say what went wrong, where, and how to mend it."""
-    err.print(f"[bold red]error:[/bold red] {escape(text)}", highlight=False)
+    err.print(f"[bold red]error:[/bold red] {_shown(text)}", highlight=False)
 
 
 def result(text: str) -> None:
     """Print a result line on stdout."""
-    out.print(escape(text), highlight=False)
+    out.print(_shown(text), highlight=False)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout, first column left, the others right."""
     # one space between columns, so that the fifteen of Table 1 fit on a screen of 100
-    grid = Table(title=escape(title), title_justify="left", padding=(0, 0), pad_edge=False)
+    grid = Table(title=_shown(title), title_justify="left", padding=(0, 0), pad_edge=False)
     for index, column in enumerate(columns):
-        grid.add_column(escape(column), justify="left" if index == 0 else "right", no_wrap=True)
+        grid.add_column(_shown(column), justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
+        grid.add_row(*(_shown(cell) for cell in row))
     out.print(grid)
 
 
@@ -86,10 +100,10 @@ def progress(title: str) -> Iterator[Advance]:
             console=err,
         )
         with bar:
-            task = bar.add_task(escape(title), total=None, note="")
+            task = bar.add_task(_shown(title), total=None, note="")
 
             def advance(done: int, total: int, note: str) -> None:
-                bar.update(task, completed=done, total=total, note=escape(note))
+                bar.update(task, completed=done, total=total, note=_shown(note))
 
             yield advance
         return
@@ -108,7 +122,7 @@ def _plain_lines(title: str) -> Advance:
         elapsed_s = now - start
         left = f", {elapsed_s / done * (total - done):.0f} s left" if 0 < done < total else ""
         err.print(
-            escape(f"{title} {done}/{total} · {elapsed_s:.0f} s{left} {note}".rstrip()),
+            _shown(f"{title} {done}/{total} · {elapsed_s:.0f} s{left} {note}".rstrip()),
             highlight=False,
         )
 

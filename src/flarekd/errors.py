@@ -1,6 +1,6 @@
 """What went wrong, how to mend it, and the exit status it ends with.
 
-An error is raised where the fact is known and shown once, by ``cli.py``.
+An error is raised where the fact is known and shown once, by ``failures.py``.
 """
 
 from __future__ import annotations

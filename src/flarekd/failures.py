@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from flarekd.errors import FlarekdError
+from flarekd.errors import FlarekdError, InputError
+
+NOT_OURS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
+}  # fmt: skip
+"""What a system refuses, and no bug of ours: no permission, no room, a broken disk."""
 
 
 class Verbs(TyperGroup):
@@ -22,6 +28,14 @@ class Verbs(TyperGroup):
 
             console.error(str(error))
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                raise
+            from flarekd import console
+
+            where = error.filename or "a file"
+            console.error(f"{where}: {error.strerror} · mend that and run the same command again")
+            raise typer.Exit(InputError.exit_code) from None
         except KeyboardInterrupt:
             from flarekd import console
 

@@ -21,7 +21,7 @@ def flarekd(*arguments, check=True):
     done = subprocess.run(
         [sys.executable, "-m", "flarekd", *map(str, arguments)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=240,
         check=False,
     )

@@ -4,7 +4,7 @@ import sys
 import pytest
 from tests.end_to_end.command import flarekd
 
-VERBS = ["demo", "run", "phantom", "group-data", "train-teacher", "pseudo-tumor", "fuse"]
+VERBS = ["demo", "run", "phantom", "check", "group-data", "train-teacher", "pseudo-tumor", "fuse"]
 VERBS += ["train-student", "infer", "evaluate", "bench"]
 
 

@@ -80,9 +80,20 @@ def test_two_slices_at_one_place_are_refused(folder):
     path = min(folder.iterdir())
     data = pydicom.dcmread(path)
     data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    data.save_as(folder / "copy")
+    data.PixelData = bytes(data.PixelData[2:] + data.PixelData[:2])  # another phase
+    data.save_as(folder / "other")
     with pytest.raises(InputError, match=rf"both lie at {data.ImagePositionPatient[2]:.2f} mm"):
         read_volume(folder)
+
+
+def test_a_slice_that_is_there_twice_is_left_out(folder, hu):
+    path = min(folder.iterdir())
+    (folder / "copy").write_bytes(path.read_bytes())
+    volume = read_volume(folder)
+    np.testing.assert_array_equal(volume.array, hu)
+    (note,) = [note for note in volume.notes if note.severity == "mended"]
+    assert note.what.startswith("1 slices are there twice")
+    assert read_geometry(folder) == volume.geometry
 
 
 def test_uneven_slices_are_refused(folder):

@@ -93,7 +93,7 @@ def test_a_half_turn_is_a_rotation_for_all_its_rounding():
 def test_both_versions_and_byte_orders_are_read(tmp_path, version, order):
     path = tmp_path / "a.nii"
     path.write_bytes(raw_header(version, order, sform_code=1))
-    array, geometry = nifti.read(path)
+    array, geometry, _ = nifti.read(path)
     assert array.dtype == np.int16
     assert array.dtype.isnative
     np.testing.assert_array_equal(array, np.arange(120).reshape(6, 5, 4))
@@ -128,7 +128,7 @@ def test_cosines_that_rounding_sheared_are_straightened_where_itk_gives_up(tmp_p
     path.write_bytes(raw_header(sform_code=1, srow=srow))
     with pytest.raises(RuntimeError, match="orthonormal"):
         itk_header(path)
-    array, geometry = nifti.read(path)
+    array, geometry, _ = nifti.read(path)
     cosines = np.reshape(geometry.direction, (3, 3))
     np.testing.assert_allclose(cosines.T @ cosines, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(cosines, np.diag([-1, -1, 1]), atol=0.01)

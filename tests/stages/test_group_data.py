@@ -153,7 +153,9 @@ def test_a_label_on_another_grid_than_its_scan_leaves_the_case_out(tmp_path, geo
     with pytest.raises(CasesFailedError) as caught:
         group(tmp_path)
     assert caught.value.exit_code == 4
-    assert "1 cases were left out: case_b: label and image do not match" in str(caught.value)
+    told = str(caught.value)
+    assert "1 cases were left out: case_b: " in told
+    assert "case_b.nii.gz: label and image do not match" in told
     assert reason in str(caught.value)
     assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_a"]
 
@@ -163,7 +165,9 @@ def test_an_organ_pseudo_label_on_another_grid_leaves_the_case_out(tmp_path):
     case(tmp_path, "case_b", {14})
     other = Geometry((27, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), DIRECTION)
     label_map(tmp_path / "organPseudo" / "case_a.nii.gz", {1}, other)
-    with pytest.raises(CasesFailedError, match="case_a: organ pseudo-label and image do not match"):
+    with pytest.raises(
+        CasesFailedError, match=r"organPseudo.case_a\.nii\.gz: label and image do not"
+    ):
         group(tmp_path, organ_pseudo=True)
     assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_b"]
 
@@ -171,7 +175,7 @@ def test_an_organ_pseudo_label_on_another_grid_leaves_the_case_out(tmp_path):
 def test_an_id_that_is_no_class_is_refused_with_the_case_and_the_id(tmp_path):
     case(tmp_path, "case_a", {14})
     case(tmp_path, "case_b", {1, 15})
-    with pytest.raises(CasesFailedError, match=r"case_b: label ids \[15\] are not among 1..14"):
+    with pytest.raises(CasesFailedError, match=r"case_b.*: label ids \[15\] are not among 0..14"):
         group(tmp_path)
     assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_a"]
 
@@ -235,3 +239,21 @@ def test_the_table_counts_each_group_and_all(tmp_path, capsys):
         (2, 3, 5, 6, 7), "0"
     )
     assert [rows[name][0] for name in ("no exact group", "unlabelled", "total")] == ["1", "1", "5"]
+
+
+def test_what_the_readers_mended_or_doubt_stands_in_the_note(tmp_path):
+    case(tmp_path, "case_a", GROUPS[1], ".nii")
+    path = tmp_path / "images" / "case_a_0000.nii"
+    header = bytearray(path.read_bytes())
+    header[252:256] = bytes(4)  # qform and sform code 0
+    header[76:80] = np.float32(1).tobytes()
+    path.write_bytes(header)
+    label = tmp_path / "labels" / "case_a.nii"
+    changed = bytearray(label.read_bytes())
+    changed[252:256] = bytes(4)
+    label.write_bytes(changed)
+    (found,) = group(tmp_path)
+    assert found.group == 1
+    assert "image: says nothing of orientation" in found.note
+    assert "label: says nothing of orientation" in found.note
+    assert read_cohort(tmp_path / "cohort.csv")[0].note == found.note

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
+from tests.imaging.bad_inputs import ORIGIN, SIZE, nifti
 
 from flarekd import __version__
 from flarekd.errors import CasesFailedError, InputError
@@ -207,6 +208,14 @@ def test_a_scan_that_does_not_look_like_ct_is_told_and_segmented_all_the_same(
     assert f"note: {path}: does not look like CT in Hounsfield units: values run from" in told
     assert "ct_0000" not in told
     assert set(times(tmp_path / "out")) == {"mr.nii.gz", "ct.nii.gz"}
+
+
+def test_what_the_reader_mended_is_told(tmp_path, model, capsys):
+    nifti("a.nii.gz", dim=[4, *SIZE, 1, 1, 1, 1], qoffset=ORIGIN + 3)(tmp_path)
+    infer([tmp_path / "a.nii.gz"], model, tmp_path / "out", CPU)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "a.nii.gz: 20×18×12×1 voxels · axes of length 1 are dropped" in told
+    assert "a.nii.gz: sform and qform lie 5.20 mm apart" in told
 
 
 def test_the_efficient_mode_of_the_card_skips_windows_of_air(tmp_path):

@@ -170,11 +170,26 @@ def test_bad_cases_are_named_with_their_reason_and_the_others_are_stored(tmp_pat
     cases, failed = make(tmp_path, sources, OWN)
     assert [case.case for case in cases] == ["case_d"]
     assert sorted(failed) == ["case_a", "case_b", "case_c"]
-    assert failed["case_a"].startswith("label and image do not match: case_a.nii.gz: ")
-    assert "4.00 mm off · re-export the label" in failed["case_a"]
+    assert "case_a.nii.gz: label and image do not match: " in failed["case_a"]
+    assert "4.00 mm off · draw or export it again" in failed["case_a"]
     assert "case_b_0000.nii.gz" in failed["case_b"]
     assert "case_c.nii.gz" in failed["case_c"]
     assert sorted(times(tmp_path)) == ["case_d.b2nd"]
+
+
+def test_what_is_doubtful_is_told_and_ids_that_are_no_class_are_refused(tmp_path):
+    sources = [source(tmp_path, f"case_{name}") for name in "ab"]
+    picture = np.resize(np.arange(200, dtype=np.int16), GEOMETRY.shape_zyx)
+    write_volume(sources[0].image, Volume(picture, GEOMETRY))
+    ids = read_labels(sources[1].labels).array.copy()
+    ids[0, 0, 0] = 15
+    write_labels(sources[1].labels, LabelMap(ids, GEOMETRY))
+    told = []
+    _, failed = prepare(sources, tmp_path / "store", OWN, 1, lambda *_: None, say=told.append)
+    assert "label ids [15] are not among 0..14" in failed["case_b"]
+    (note,) = [line for line in told if line.startswith("note: ")]
+    assert "does not look like CT in Hounsfield units" in note
+    assert str(sources[0].image) in note
 
 
 def test_a_case_that_became_bad_is_not_trained_on_as_it_was(tmp_path):

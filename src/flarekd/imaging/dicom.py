@@ -1,27 +1,22 @@
 """A folder of DICOM files as one scan: which series, in which order, and is it whole.
 
-Nothing is guessed: where a slice is missing, doubled or tilted, or several series could be meant,
-the folder is refused with the numbers that tell why.
+Nothing is guessed: where a slice is missing or tilted, two lie at one place, or several series
+could be meant, the folder is refused with the numbers that tell why.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import SimpleITK
-from numpy.typing import NDArray
 
 from flarekd.errors import InputError
-from flarekd.imaging.itk import reason
+from flarekd.imaging.dicom_slice import EXPORT_AGAIN, READABLE, Slice, read_plane, read_slice
+from flarekd.imaging.findings import Finding
 from flarekd.imaging.orientation import nearest_rotation
 from flarekd.imaging.sniff import is_dicom
-from flarekd.imaging.volume import Geometry
-
-sitk: Any = SimpleITK  # it carries no types
+from flarekd.imaging.volume import Geometry, Grid, Stored
 
 MOST_TILT_DEGREES = 0.5
 """Slices that shift more than this against their normal were scanned with a tilted gantry."""
@@ -34,24 +29,9 @@ GAP_TOLERANCE = 0.1
 written with one decimal."""
 
 _ORIENTATION_TOLERANCE = 1e-3
-_EXPORT_AGAIN = "export the series again, with all of its slices"
 
 
-@dataclass(frozen=True)
-class _Slice:
-    path: Path
-    size: tuple[int, ...]
-    spacing: NDArray[np.float64]
-    origin: NDArray[np.float64]
-    direction: NDArray[np.float64]  # 3×3, columns: along a row, along a column, normal
-    placed: bool
-    modality: str
-    series: str
-    description: str
-    image_type: str
-
-
-def read(folder: Path) -> tuple[NDArray[Any], Geometry]:
+def read(folder: Path) -> Stored:
     """Read the one series of a folder, rescaled to HU, in stored order (k, j, i).
 
     Args:
@@ -59,14 +39,14 @@ def read(folder: Path) -> tuple[NDArray[Any], Geometry]:
             of more than one slice.
 
     Returns:
-        The array and its grid; k grows along the normal of the slices.
+        The array and its grid, and what is amiss; k grows along the normal of the slices.
 
     Raises:
         InputError: If there is no series or no way to tell which, or it is not a whole stack.
     """
-    slices = _stack(folder)
+    slices, notes = _stack(folder)
     geometry = _geometry(folder, slices)
-    return np.stack([_plane(item.path) for item in slices]), geometry
+    return Stored(np.stack([read_plane(item.path) for item in slices]), geometry, tuple(notes))
 
 
 def read_stack(folder: Path) -> tuple[list[Path], Geometry]:
@@ -75,39 +55,31 @@ def read_stack(folder: Path) -> tuple[list[Path], Geometry]:
     Raises:
         InputError: As ``read``.
     """
-    slices = _stack(folder)
+    slices, _ = _stack(folder)
     return [item.path for item in slices], _geometry(folder, slices)
 
 
-def read_geometry(folder: Path) -> Geometry:
+def read_grid(folder: Path) -> Grid:
     """The grid of the one series of a folder, from the headers only.
 
     Raises:
         InputError: As ``read``.
     """
-    return read_stack(folder)[1]
+    slices, notes = _stack(folder)
+    return Grid(_geometry(folder, slices), tuple(notes))
 
 
-def _plane(path: Path) -> NDArray[Any]:
-    """One slice, rescaled, (j, i)."""
-    try:
-        plane: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0]
-    except RuntimeError as error:
-        what = f"{path}: voxels cannot be read: {reason(error)}"
-        raise InputError(what, _EXPORT_AGAIN) from error
-    return plane
-
-
-def _stack(folder: Path) -> list[_Slice]:
-    """The slices of the series to read, sorted along their normal."""
+def _stack(folder: Path) -> tuple[list[Slice], list[Finding]]:
+    """The slices of the series to read, sorted along their normal, and what is amiss with them."""
     try:
         paths = sorted(p for p in folder.iterdir() if p.name[0] != "." and p.is_file())
     except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror}") from error
-    series: dict[str, list[_Slice]] = {}
+        mend = "may you read it? check its permissions"
+        raise InputError(f"{folder}: cannot be read: {error.strerror}", mend) from error
+    series: dict[str, list[Slice]] = {}
     for path in filter(is_dicom, paths):
         if path.name.upper() != "DICOMDIR":
-            item = _header(path)
+            item = read_slice(path)
             series.setdefault(item.series, []).append(item)
     if not series:
         mend = "give a scan, or the folder that directly holds a series' files"
@@ -115,41 +87,45 @@ def _stack(folder: Path) -> list[_Slice]:
     slices = _choose(folder, list(series.values()))
     _check_alike(folder, slices)
     normal = slices[0].direction[:, 2]
-    return sorted(slices, key=lambda item: float(item.origin @ normal))
+    slices.sort(key=lambda item: float(item.origin @ normal))
+    kept, notes = _without_copies(slices)
+    if len(series) > 1:
+        what = f"holds {len(series)} series"
+        mend = f"the only axial CT is taken, {slices[0].description!r} of {len(kept)} slices"
+        notes.append(Finding("mended", what, mend))
+    return kept, notes + _doubts(kept)
 
 
-def _header(path: Path) -> _Slice:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO("GDCMImageIO")
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        what = f"{path}: DICOM header cannot be read: {reason(error)}"
-        raise InputError(what, "copy it again, or take it out of the folder") from error
-
-    def tag(key: str) -> str:
-        return str(reader.GetMetaData(key)).strip() if reader.HasMetaDataKey(key) else ""
-
-    size = tuple(int(length) for length in reader.GetSize())
-    if len(size) != 3 or size[2] != 1:
-        what = f"{path}: is a multi-frame DICOM of {'×'.join(map(str, size))}"
-        raise InputError(what, "convert it to .nii.gz first, for example with dcm2niix")
-    return _Slice(
-        path=path,
-        size=size,
-        spacing=np.asarray(reader.GetSpacing()),
-        origin=np.asarray(reader.GetOrigin()),
-        direction=np.asarray(reader.GetDirection()).reshape(3, 3),
-        placed=bool(tag("0020|0032") and tag("0020|0037")),
-        modality=tag("0008|0060"),
-        series=tag("0020|000e"),
-        description=tag("0008|103e"),
-        image_type=tag("0008|0008"),
-    )
+def _without_copies(slices: list[Slice]) -> tuple[list[Slice], list[Finding]]:
+    """Leave out files that show the same voxels at the same place as the one before."""
+    normal = slices[0].direction[:, 2]
+    kept = slices[:1]
+    copies = []
+    for item in slices[1:]:
+        is_near = float((item.origin - kept[-1].origin) @ normal) < LEAST_STEP_MM
+        if is_near and np.array_equal(read_plane(item.path), read_plane(kept[-1].path)):
+            copies.append(item.path.name)
+        else:
+            kept.append(item)
+    if not copies:
+        return kept, []
+    what = f"{len(copies)} slices are there twice, the first {copies[0]}"
+    return kept, [Finding("mended", what, "copies with the same voxels are left out")]
 
 
-def _choose(folder: Path, series: list[list[_Slice]]) -> list[_Slice]:
+def _doubts(slices: list[Slice]) -> list[Finding]:
+    found = []
+    bare = [item.path.name for item in slices if not item.has_scale]
+    if bare:
+        what = f"{len(bare)} of {len(slices)} slices lack RescaleSlope or RescaleIntercept"
+        found.append(Finding("doubtful", what, "stored values are taken for HU; compare"))
+    if any(item.is_lossy for item in slices):
+        what = "was compressed with loss (LossyImageCompression)"
+        found.append(Finding("doubtful", what, "export the original images if they are kept"))
+    return found
+
+
+def _choose(folder: Path, series: list[list[Slice]]) -> list[Slice]:
     """The one series, or the one axial CT among several."""
     if len(series) == 1:
         return series[0]
@@ -159,32 +135,31 @@ def _choose(folder: Path, series: list[list[_Slice]]) -> list[_Slice]:
     listed = "; ".join(
         f"{slices[0].description or slices[0].series or 'unnamed'!r} "
         f"({slices[0].modality or 'no modality'}, "
-        f"{'×'.join(map(str, slices[0].size[:2]))}×{len(slices)})"
+        f"{'×'.join(map(str, slices[0].size))}×{len(slices)})"
         for slices in series
     )
     what = f"{folder}: holds {len(series)} series, {len(scans)} of them axial CT: {listed}"
     raise InputError(what, "give each series a folder of its own")
 
 
-def _is_axial_ct(slices: list[_Slice]) -> bool:
+def _is_axial_ct(slices: list[Slice]) -> bool:
     first = slices[0]
     axial = abs(first.direction[2, 2]) > math.cos(math.pi / 4)
     return (
         first.modality == "CT"
         and len(slices) > 1
+        and first.frames == 1
         and axial
         and first.placed
         and "LOCALIZER" not in first.image_type.upper()
     )
 
 
-def _check_alike(folder: Path, slices: list[_Slice]) -> None:
-    """All slices must have a place, one size, one spacing and one orientation."""
+def _check_alike(folder: Path, slices: list[Slice]) -> None:
+    """All slices must be single CT images of one size, one spacing and one orientation."""
     first = slices[0]
     for item in slices:
-        if not item.placed:
-            what = f"{item.path}: does not say where in the patient it lies"
-            raise InputError(what, "export the original images, not screen captures")
+        _check_kind(item)
         if item.size != first.size or not np.allclose(item.spacing[:2], first.spacing[:2], 1e-4):
             what = f"{folder}: {item.path.name} and {first.path.name} differ in size or spacing"
             raise InputError(what, "give each series a folder of its own")
@@ -193,13 +168,29 @@ def _check_alike(folder: Path, slices: list[_Slice]) -> None:
             raise InputError(what, "take localizers and reformats out of the folder")
 
 
-def _geometry(folder: Path, slices: list[_Slice]) -> Geometry:
+def _check_kind(item: Slice) -> None:
+    """It must be one grey image with a place, stored in a way that is read."""
+    if item.frames > 1:
+        what = f"{item.path}: is a multi-frame DICOM of {item.frames} frames"
+        raise InputError(what, "convert it to .nii.gz first, for example with dcm2niix")
+    if item.colours > 1:
+        what = f"{item.path}: {item.colours} numbers a voxel: a colour picture, no CT"
+        raise InputError(what, "export the original images, not screen captures")
+    if not item.placed:
+        what = f"{item.path}: does not say where in the patient it lies"
+        raise InputError(what, "export the original images, not screen captures")
+    if item.syntax not in READABLE:
+        what = f"{item.path}: voxels are compressed in a way that is not read: {item.syntax}"
+        raise InputError(what, "export it uncompressed, or as JPEG 2000 lossless")
+
+
+def _geometry(folder: Path, slices: list[Slice]) -> Geometry:
     """The grid of sorted slices; InputError where they are not an even, upright stack."""
     first, last = slices[0], slices[-1]
     try:
         direction = nearest_rotation(first.direction)
     except ValueError as error:
-        raise InputError(f"{folder}: {error}", _EXPORT_AGAIN) from error
+        raise InputError(f"{folder}: {error}", EXPORT_AGAIN) from error
     thickness = float(first.spacing[2])
     if len(slices) > 1:
         _check_gaps(folder, slices)
@@ -210,14 +201,14 @@ def _geometry(folder: Path, slices: list[_Slice]) -> Geometry:
             what = f"{folder}: the gantry was tilted: slices shift by {tilt:.1f}° as they rise"
             raise InputError(what, "correct the tilt first, for example with dcm2niix")
         thickness = height / (len(slices) - 1)
-    i, j = first.size[:2]
+    i, j = first.size
     dx, dy = (float(length) for length in first.spacing[:2])
     x, y, z = (float(place) for place in first.origin)
     cosines = tuple(float(cosine) for cosine in direction.ravel())
     return Geometry((i, j, len(slices)), (dx, dy, thickness), (x, y, z), cosines)
 
 
-def _check_gaps(folder: Path, slices: list[_Slice]) -> None:
+def _check_gaps(folder: Path, slices: list[Slice]) -> None:
     normal = slices[0].direction[:, 2]
     along = int(np.argmax(np.abs(normal)))  # what a viewer shows as the slice's position
     gaps = np.diff([float(item.origin @ normal) for item in slices])
@@ -235,6 +226,6 @@ def _check_gaps(folder: Path, slices: list[_Slice]) -> None:
                 f"{folder}: {count} slice{'s' * (count > 1)} missing between {start:.2f} and "
                 f"{end:.2f} mm: a gap of {gap:.2f} mm, elsewhere {usual:.2f} mm"
             )
-            raise InputError(what, _EXPORT_AGAIN)
+            raise InputError(what, EXPORT_AGAIN)
         what = f"{folder}: uneven slices: {gap:.2f} mm from {start:.2f} to {end:.2f} mm"
-        raise InputError(f"{what}, elsewhere {usual:.2f} mm", _EXPORT_AGAIN)
+        raise InputError(f"{what}, elsewhere {usual:.2f} mm", EXPORT_AGAIN)

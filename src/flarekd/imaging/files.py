@@ -15,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekd.errors import InputError
-from flarekd.imaging import label_names, nifti
+from flarekd.imaging import checks, label_names, nifti
 from flarekd.imaging.atomic import replacing
+from flarekd.imaging.findings import Finding, admitted
+from flarekd.imaging.listing import case_id, list_scans, suffix_of
 from flarekd.imaging.orientation import to_canonical, to_stored
-from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
-"""What a scan's name may end in, in any case."""
+__all__ = [
+    "case_id", "list_scans", "read_geometry", "read_grid", "read_labels", "read_stored",
+    "read_volume", "write_labels", "write_volume",
+]  # fmt: skip
 
 _FORMATS = "use .nii.gz, .nii, .mha, .mhd, .nrrd or a folder of DICOM files"
 _INT16 = np.iinfo(np.int16)
@@ -35,21 +39,21 @@ def read_volume(path: Path) -> Volume:
 
     Returns:
         The scan in canonical orientation: int16 where every value is an integer that fits, else
-        float32.
+        float32. Its ``notes`` say what was mended or is doubtful.
 
     Raises:
-        InputError: If it cannot be read, is not one 3D volume of one number a voxel, or holds NaN
-            or infinity.
+        InputError: If it cannot be read, is not one 3D volume of one number a voxel, has a grid
+            that makes no sense, or holds NaN or infinity.
     """
-    stored, geometry = _read(path)
-    return Volume(to_canonical(_compact(path, stored), geometry), geometry)
+    stored, geometry, notes = read_stored(path)
+    return Volume(to_canonical(_compact(path, stored), geometry), geometry, notes)
 
 
 def read_labels(path: Path) -> LabelMap:
     """Read a label map.
 
     Args:
-        path: A file; integers may be stored as floats.
+        path: A file; integers may be stored as floats, and a thousandth off.
 
     Returns:
         uint8 in canonical orientation.
@@ -57,14 +61,20 @@ def read_labels(path: Path) -> LabelMap:
     Raises:
         InputError: As ``read_volume``, and if a value is no integer from 0 to 255.
     """
-    stored, geometry = _read(path)
+    stored, geometry, notes = read_stored(path)
     least, most = _range(path, stored)
     mend = "a label map holds ids such as 0 to 14; is this the image, or a probability?"
-    if least < 0 or most > 255:
+    if least < -checks.ROUNDING or most > 255 + checks.ROUNDING:
         raise InputError(f"{path}: labels run from {least:g} to {most:g}, not 0 to 255", mend)
     if not _are_integers(stored):
-        raise InputError(f"{path}: labels are no integers ({least:g} to {most:g})", mend)
-    return LabelMap(to_canonical(stored.astype(np.uint8, copy=False), geometry), geometry)
+        furthest = _rounding(stored)
+        if furthest > checks.ROUNDING:
+            raise InputError(f"{path}: labels are no integers ({least:g} to {most:g})", mend)
+        what = f"labels are up to {furthest:.1g} off whole numbers"
+        notes = (*notes, Finding("mended", what, "rounded"))
+        stored = np.rint(stored)
+    array = to_canonical(stored.astype(np.uint8, copy=False), geometry)
+    return LabelMap(array, geometry, notes)
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -73,19 +83,29 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         InputError: If the header cannot be read or its grid makes no sense.
     """
+    return read_grid(path).geometry
+
+
+def read_grid(path: Path) -> Grid:
+    """Read the grid of a scan or label map from its header, and what is amiss in it.
+
+    Raises:
+        InputError: As ``read_geometry``.
+    """
     suffix = _checked_suffix(path)
     if not suffix:
         from flarekd.imaging import dicom
 
-        geometry = dicom.read_geometry(path)
+        grid = dicom.read_grid(path)
     elif suffix.startswith(".nii"):
-        geometry = nifti.read_header(path).geometry
+        header = nifti.read_header(path)
+        grid = Grid(header.geometry, header.notes)
     else:
         from flarekd.imaging import itk
 
-        geometry = itk.read_geometry(path)
-    _check_grid(path, geometry)
-    return geometry
+        grid = itk.read_grid(path)
+    notes = admitted(path, checks.of_grid(grid.geometry))
+    return Grid(grid.geometry, (*grid.notes, *notes))
 
 
 def write_volume(path: Path, volume: Volume) -> None:
@@ -120,7 +140,7 @@ def write_labels(path: Path, labels: LabelMap, names: Mapping[int, str] | None =
 
 
 def _write(path: Path, volume: Volume, extension: bytes = b"") -> None:
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix not in {".nii.gz", ".nii", ".mha", ".nrrd"}:
         what = f"{path}: cannot write {suffix or 'a name without an ending'}"
         raise InputError(what, "name it .nii.gz, .nii, .mha or .nrrd")
@@ -138,93 +158,45 @@ def _write(path: Path, volume: Volume, extension: bytes = b"") -> None:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}", mend) from error
 
 
-def case_id(path: Path) -> str:
-    """The case a file or folder belongs to: its name without the ending and FLARE's ``_0000``.
-
-    >>> case_id(Path("imagesTr/FLARE23_0123_0000.nii.gz"))
-    'FLARE23_0123'
-    """
-    suffix = _suffix(path)
-    name = path.name[: -len(suffix)] if suffix else path.name
-    return name.removesuffix("_0000") or name
-
-
-def list_scans(folder: Path) -> dict[str, Path]:
-    """Find the scans of a folder: files by their ending, and subfolders that hold DICOM files.
-
-    A folder that itself holds a DICOM series is one scan. Names that begin with a dot are passed
-    over: they are what a killed run or a file manager left.
-
-    Args:
-        folder: Looked into one level deep.
-
-    Returns:
-        Case id to file or DICOM folder, sorted by case id; empty where there is none.
+def read_stored(path: Path) -> Stored:
+    """Read a file as stored, whatever its values: ``read_volume`` and ``read_labels`` build on it.
 
     Raises:
-        InputError: If the folder is not there, or two scans have the same case id.
+        InputError: If it cannot be read, is not one 3D volume of one number a voxel, or has a grid
+            that makes no sense.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder", "check the path")
-    from flarekd.imaging.sniff import holds_dicom
-
-    scans: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if not (holds_dicom(path) if path.is_dir() else _suffix(path)):
-            continue
-        case = case_id(path)
-        if case in scans:
-            what = f"{folder}: {scans[case].name} and {path.name} are both case {case!r}"
-            raise InputError(what, "keep one of the two, or rename it")
-        scans[case] = path
-    if not scans and holds_dicom(folder):
-        return {case_id(folder.resolve()): folder}
-    return dict(sorted(scans.items()))
-
-
-def _read(path: Path) -> tuple[NDArray[Any], Geometry]:
     suffix = _checked_suffix(path)
     if not suffix:
         from flarekd.imaging import dicom
 
-        stored, geometry = dicom.read(path)
+        stored = dicom.read(path)
     elif suffix.startswith(".nii"):
-        stored, geometry = nifti.read(path)
+        stored = nifti.read(path)
     else:
         from flarekd.imaging import itk
 
-        stored, geometry = itk.read(path)
-    _check_grid(path, geometry)
-    return stored, geometry
-
-
-def _suffix(path: Path) -> str:
-    name = path.name.lower()
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+        stored = itk.read(path)
+    notes = admitted(path, checks.of_grid(stored.geometry))
+    return stored._replace(notes=(*stored.notes, *notes))
 
 
 def _checked_suffix(path: Path) -> str:
     """The ending that says the format, empty for a folder."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        what = "a link that leads nowhere" if path.is_symlink() else "no such file"
+        raise InputError(f"{path}: {what}", "check the path") from error
+    except OSError as error:  # no permission, or links in a circle
+        raise InputError(f"{path}: cannot be read: {error.strerror}", "check the path") from error
     if path.is_dir():
         return ""
-    if not path.exists():
-        raise InputError(f"{path}: no such file", "check the path")
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if not suffix:
         raise InputError(f"{path}: unknown format {''.join(path.suffixes[-2:])!r}", _FORMATS)
-    if path.stat().st_size == 0:
+    if size == 0:
         raise InputError(f"{path}: the file is empty", "copy or download it again")
     return suffix
-
-
-def _check_grid(path: Path, geometry: Geometry) -> None:
-    mend = "mend the header: without a true spacing nothing can be measured"
-    if not all(math.isfinite(length) and length > 0 for length in geometry.spacing_xyz):
-        raise InputError(f"{path}: spacing is {geometry.spacing_xyz} mm (x, y, z)", mend)
-    if not all(map(math.isfinite, geometry.origin_xyz)):
-        raise InputError(f"{path}: origin is {geometry.origin_xyz} mm (x, y, z)", mend)
 
 
 def _compact(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
@@ -240,6 +212,11 @@ def _are_integers(array: NDArray[Any]) -> bool:
     return array.dtype.kind in "iub" or all(
         bool(np.array_equal(plane, np.rint(plane))) for plane in array
     )
+
+
+def _rounding(array: NDArray[Any]) -> float:
+    """How far a value is from a whole number at most."""
+    return max(float(np.abs(plane - np.rint(plane)).max()) for plane in array)
 
 
 def _range(path: Path, array: NDArray[Any]) -> tuple[float, float]:

@@ -11,8 +11,9 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from flarekd.errors import InputError
-from flarekd.imaging.orientation import nearest_rotation
-from flarekd.imaging.volume import Geometry
+from flarekd.imaging.findings import Finding
+from flarekd.imaging.orientation import nearest_rotation, of_shear
+from flarekd.imaging.volume import Geometry, Grid, Stored
 
 sitk: Any = SimpleITK  # it carries no types
 # what matters is raised; ITK's own lines would tear the progress bar
@@ -21,29 +22,29 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 _MEND = "copy or export it again; a name ending in .mha or .nrrd must hold that format"
 
 
-def read_geometry(path: Path) -> Geometry:
+def read_grid(path: Path) -> Grid:
     """Read the header only.
 
     Raises:
         InputError: If the file is no volume of one number a voxel.
     """
-    return geometry_of(path, _reader(path))
+    return _grid(path, _reader(path))
 
 
-def read(path: Path) -> tuple[NDArray[Any], Geometry]:
+def read(path: Path) -> Stored:
     """Read voxels in stored order (k, j, i), and the grid.
 
     Raises:
         InputError: If the file is torn or no volume of one number a voxel.
     """
     reader = _reader(path)
-    geometry = geometry_of(path, reader)
+    grid = _grid(path, reader)
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(f"{path}: voxels cannot be read: {reason(error)}", _MEND) from error
-    # a fourth axis of length 1 is allowed
-    return sitk.GetArrayFromImage(image).reshape(geometry.size_xyz[::-1]), geometry
+    array = sitk.GetArrayFromImage(image).reshape(grid.geometry.size_xyz[::-1])
+    return Stored(array, *grid)
 
 
 def write(path: Path, stored: NDArray[Any], geometry: Geometry) -> None:
@@ -53,39 +54,51 @@ def write(path: Path, stored: NDArray[Any], geometry: Geometry) -> None:
         path: Written straight away; ``atomic.replacing`` gives a name to write under.
         stored: (k, j, i).
         geometry: The grid.
+
+    Raises:
+        OSError: If the file cannot be written.
     """
     image = sitk.GetImageFromArray(np.ascontiguousarray(stored))
     image.SetSpacing(geometry.spacing_xyz)
     image.SetOrigin(geometry.origin_xyz)
     image.SetDirection(geometry.direction)
-    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+    except RuntimeError as error:
+        raise OSError(reason(error)) from error
 
 
-def geometry_of(path: Path, header: Any) -> Geometry:
-    """The grid of a SimpleITK image or of a reader that has read its header.
+def _grid(path: Path, header: Any) -> Grid:
+    """The grid that a reader has read, and what is amiss in it.
 
     Raises:
         InputError: If it is not a 3D grid of one number a voxel with axes that make sense.
     """
     size = [int(length) for length in header.GetSize()]
+    shown = "×".join(map(str, size))
     if len(size) < 3 or max(size[3:], default=1) > 1:
-        what = f"{path}: {'×'.join(map(str, size))} voxels, {len(size)}D; a scan is 3D"
+        what = f"{path}: {shown} voxels, {len(size)}D; a scan is 3D"
         raise InputError(what, "give one volume a file, all its slices in it")
     if header.GetNumberOfComponents() > 1:
         what = f"{path}: {header.GetNumberOfComponents()} numbers a voxel, not one"
         raise InputError(what, "give the grey scan, not a colour picture or vector field")
+    notes = []
     count = len(size)
+    if count > 3:
+        notes.append(Finding("mended", f"{shown} voxels", "axes of length 1 are dropped"))
     direction = np.asarray(header.GetDirection()).reshape(count, count)[:3, :3]
     try:
         cosines = nearest_rotation(direction)
     except ValueError as error:
         raise InputError(f"{path}: {error}", "export it again from the original images") from error
+    notes += of_shear(direction)
     if np.abs(cosines - direction).max() < 1e-6:
         cosines = direction  # as stored, to the last bit
     i, j, k = size[:3]
     dx, dy, dz = (float(length) for length in header.GetSpacing()[:3])
     x, y, z = (float(place) for place in header.GetOrigin()[:3])
-    return Geometry((i, j, k), (dx, dy, dz), (x, y, z), tuple(map(float, cosines.ravel())))
+    directions = tuple(map(float, cosines.ravel()))
+    return Grid(Geometry((i, j, k), (dx, dy, dz), (x, y, z), directions), tuple(notes))
 
 
 def reason(error: RuntimeError) -> str:

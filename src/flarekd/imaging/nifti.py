@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flarekd.errors import InputError
 from flarekd.imaging.nifti_header import LONGEST, TORN, Header, build, parse
-from flarekd.imaging.volume import Geometry
+from flarekd.imaging.volume import Geometry, Stored
 
 _DAMAGED: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, igzip_lib.IsalError)  # type: ignore[assignment]  # its stub calls the class an instance
 _CHUNK = 1 << 20
@@ -35,11 +35,11 @@ def read_header(path: Path) -> Header:
         return parse(path, file.read(LONGEST))
 
 
-def read(path: Path) -> tuple[NDArray[Any], Geometry]:
+def read(path: Path) -> Stored:
     """Read voxels in stored order (k, j, i), scaled as the header says, and the grid.
 
     Returns:
-        The array in native byte order, float32 where the header scales to fractions, and its grid.
+        The array in native byte order, float32 where the header scales.
 
     Raises:
         InputError: If the file is torn or no NIfTI volume of one number a voxel.
@@ -58,7 +58,7 @@ def read(path: Path) -> tuple[NDArray[Any], Geometry]:
             done += count
         while file.read(1 << 16):  # to the end, where gzip checks its sum
             pass
-    return _scaled(stored, header), header.geometry
+    return Stored(_scaled(stored, header), header.geometry, header.notes)
 
 
 def write(path: Path, stored: NDArray[Any], geometry: Geometry, extension: bytes = b"") -> None:

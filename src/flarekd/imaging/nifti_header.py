@@ -1,8 +1,4 @@
-"""The NIfTI header: bytes to a grid in ITK's world and back.
-
-Where sform and qform disagree we choose as ITK does, so that the grid is the one every ITK program
-sees; what ITK refuses because rounding left the axes a hair from perpendicular is straightened.
-"""
+"""The NIfTI header: bytes to what they say of the voxels, and back."""
 
 from __future__ import annotations
 
@@ -14,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekd.errors import InputError
-from flarekd.imaging.orientation import nearest_rotation
+from flarekd.imaging.findings import Finding
+from flarekd.imaging.nifti_grid import LPS, grid, quaternion
 from flarekd.imaging.volume import Geometry
 
 TORN = "copy or download it again: what is missing cannot be mended"
@@ -44,9 +41,6 @@ _DTYPES = {
     256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
-_MILLIMETRES = {1: 1000.0, 3: 0.001}
-_LPS = np.diag([-1.0, -1.0, 1.0])
-"""NIfTI's world is RAS, ITK's LPS."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +53,7 @@ class Header:
         offset: Bytes before the first voxel.
         slope: Factor from stored to true values.
         intercept: What is added then.
+        notes: What is amiss and yet can be read.
     """
 
     geometry: Geometry
@@ -66,6 +61,7 @@ class Header:
     offset: int
     slope: float
     intercept: float
+    notes: tuple[Finding, ...] = ()
 
 
 def parse(path: Path, head: bytes) -> Header:
@@ -90,11 +86,13 @@ def parse(path: Path, head: bytes) -> Header:
     if code not in _DTYPES:
         kind = {128: "RGB", 2304: "RGBA", 32: "complex", 1792: "complex"}.get(code, f"type {code}")
         raise InputError(f"{path}: voxels are {kind}, not one number each", "give the grey scan")
-    slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
-    if not (np.isfinite(slope) and np.isfinite(intercept)) or slope == 0:
-        slope, intercept = 1.0, 0.0  # as the standard says: not scaled
+    slope, intercept, notes = _scale(fields)
+    if len(shape) > 3:
+        what = f"{'×'.join(map(str, shape))} voxels"
+        notes.append(Finding("mended", what, "axes of length 1 are dropped"))
     try:
-        geometry = _geometry(fields, shape)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is no number is told as such
+            geometry, more = grid(fields, shape)
     except ValueError as error:
         raise InputError(f"{path}: {error}", "export it again from the original images") from error
     swapped = not fields.dtype["sizeof_hdr"].isnative
@@ -104,7 +102,22 @@ def parse(path: Path, head: bytes) -> Header:
         raise InputError(f"{path}: says that its voxels begin at byte {offset:g}", TORN)
     # old writers left it 0; voxels never begin within the header and its four bytes of extension
     first = int(fields["sizeof_hdr"]) + 4
-    return Header(geometry, dtype, max(int(max(offset, 0.0)), first), slope, intercept)
+    start = max(int(max(offset, 0.0)), first)
+    return Header(geometry, dtype, start, slope, intercept, (*notes, *more))
+
+
+def _scale(fields: np.void) -> tuple[float, float, list[Finding]]:
+    """Slope and intercept, 1 and 0 where the header's mean nothing."""
+    slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
+    if np.isfinite([slope, intercept]).all() and slope != 0:
+        return slope, intercept, []
+    if slope == 0 and intercept == 0:
+        return 1.0, 0.0, []  # the standard's way to say: not scaled
+    what = f"scale factor {slope:g}, offset {intercept:g}"
+    mend = "voxels are taken as stored, as the standard says"
+    if intercept == 0 or np.isnan(intercept):
+        return 1.0, 0.0, [Finding("mended", what, mend)]
+    return 1.0, 0.0, [Finding("doubtful", what, f"{mend}; compare")]
 
 
 def _fields(path: Path, head: bytes) -> np.void:
@@ -130,72 +143,6 @@ def _layout(length: int, order: Literal["<", ">"]) -> np.dtype[Any]:
     return native.newbyteorder(order)
 
 
-def _geometry(fields: np.void, shape: list[int]) -> Geometry:
-    """The grid in LPS; ValueError where its axes make no sense."""
-    unit = _MILLIMETRES.get(int(fields["xyzt_units"]) & 7, 1.0)
-    spacing = fields["pixdim"][1:4].astype(np.float64)
-    srow = fields["srow"].astype(np.float64)
-    has_sform, has_qform = int(fields["sform_code"]) > 0, int(fields["qform_code"]) > 0
-    if not has_sform and not has_qform:
-        direction, origin = np.eye(3), np.zeros(3)
-    elif has_sform and (
-        not has_qform or (int(fields["sform_code"]) == 1 and _is_orthogonal(srow[:, :3]))
-    ):
-        columns = srow[:, :3] / np.maximum(np.linalg.norm(srow[:, :3], axis=0), 1e-30)
-        direction, origin = _LPS @ nearest_rotation(columns), _LPS @ srow[:, 3]
-    else:
-        rotation = _rotation(fields["quatern"].astype(np.float64))
-        rotation[:, 2] *= -1.0 if fields["pixdim"][0] < 0 else 1.0
-        direction = _LPS @ nearest_rotation(rotation)
-        origin = _LPS @ fields["qoffset"].astype(np.float64)
-    i, j, k = shape[:3]
-    x_mm, y_mm, z_mm = (float(length) for length in spacing * unit)
-    x, y, z = (float(place) for place in origin * unit)
-    # + 0.0 turns -0.0 into 0.0
-    cosines = tuple(float(cosine) + 0.0 for cosine in direction.ravel())
-    return Geometry((i, j, k), (x_mm, y_mm, z_mm), (x + 0.0, y + 0.0, z + 0.0), cosines)
-
-
-def _is_orthogonal(columns: NDArray[np.float64]) -> bool:
-    norms = np.linalg.norm(columns, axis=0)
-    if not np.isfinite(norms).all() or norms.min() <= 0:
-        return False
-    unit = columns / norms
-    return bool(np.abs(unit.T @ unit - np.eye(3)).max() < 1e-3)
-
-
-def _rotation(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
-    b, c, d = quaternion
-    square = 1.0 - b * b - c * c - d * d
-    if square < 1e-7:  # a half turn: rounding must not make it shorter
-        b, c, d = quaternion / np.linalg.norm(quaternion)
-        square = 0.0
-    a = float(np.sqrt(square))
-    return np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - c * c - b * b],
-        ]
-    )
-
-
-def _quaternion(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(b, c, d) of a proper rotation, signed so that a ≥ 0."""
-    # the eigenvector of this symmetric matrix to eigenvalue 1 is (b, c, d, a), whatever the angle
-    m = rotation
-    symmetric = np.array(
-        [
-            [m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2], m[2, 1] - m[1, 2]],
-            [m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2], m[0, 2] - m[2, 0]],
-            [m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1], m[1, 0] - m[0, 1]],
-            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], np.trace(m)],
-        ]
-    )
-    vector: NDArray[np.float64] = np.linalg.eigh(symmetric / 3.0)[1][:, -1]
-    return vector[:3] * (-1.0 if vector[3] < 0 else 1.0)
-
-
 def build(stored: NDArray[Any], geometry: Geometry, extension: bytes = b"") -> bytes:
     """The bytes before the voxels of a NIfTI-1 file: 352, and an extension where there is one.
 
@@ -212,8 +159,8 @@ def build(stored: NDArray[Any], geometry: Geometry, extension: bytes = b"") -> b
         raise ValueError(message)
     header = np.zeros(1, _layout(348, "<"))
     fields = header[0]
-    rotation = _LPS @ np.asarray(geometry.direction).reshape(3, 3)
-    origin = _LPS @ np.asarray(geometry.origin_xyz)
+    rotation = LPS @ np.asarray(geometry.direction).reshape(3, 3)
+    origin = LPS @ np.asarray(geometry.origin_xyz)
     qfac = 1.0 if np.linalg.det(rotation) > 0 else -1.0
     fields["sizeof_hdr"] = 348
     fields["dim"] = [3, *geometry.size_xyz, 1, 1, 1, 1]
@@ -224,7 +171,7 @@ def build(stored: NDArray[Any], geometry: Geometry, extension: bytes = b"") -> b
     fields["scl_slope"] = 1
     fields["xyzt_units"] = 2  # millimetres
     fields["qform_code"] = fields["sform_code"] = 1  # both: programs differ in which they read
-    fields["quatern"] = _quaternion(rotation * [1.0, 1.0, qfac])
+    fields["quatern"] = quaternion(rotation * [1.0, 1.0, qfac])
     fields["qoffset"] = origin
     fields["srow"][:, :3] = rotation * geometry.spacing_xyz
     fields["srow"][:, 3] = origin

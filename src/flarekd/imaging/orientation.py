@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flarekd.imaging.findings import Finding
 from flarekd.imaging.volume import Geometry
 
 MOST_SHEAR_DEGREES = 2.0
 """Axes farther than this from perpendicular are a tilted gantry's, not a header's rounding."""
+
+LEAST_SHEAR_DEGREES = 0.05
+"""Less is the rounding of float32 and not worth a word."""
 
 
 def to_canonical(stored: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
@@ -71,12 +75,35 @@ def nearest_rotation(direction: NDArray[np.float64]) -> NDArray[np.float64]:
         raise ValueError(message)
     left, _, right = np.linalg.svd(direction / norms)
     rotation: NDArray[np.float64] = left @ right
-    cosine = float(((direction / norms) * rotation).sum(axis=0).min())
-    degrees = math.degrees(math.acos(min(1.0, cosine)))
+    degrees = _turn_degrees(direction, rotation)
     if degrees > MOST_SHEAR_DEGREES:
         message = f"its axes are sheared: {degrees:.1f}° from perpendicular, as by a tilted gantry"
         raise ValueError(message)
     return rotation
+
+
+def of_shear(direction: NDArray[np.float64]) -> list[Finding]:
+    """That ``nearest_rotation`` had to turn an axis, where it is worth a word.
+
+    Args:
+        direction: As ``nearest_rotation`` takes it; columns of any length.
+
+    Raises:
+        ValueError: As ``nearest_rotation``.
+    """
+    degrees = _turn_degrees(direction, nearest_rotation(direction))
+    if degrees <= LEAST_SHEAR_DEGREES:
+        return []
+    what = f"its axes are sheared by {degrees:.2f}°"
+    return [Finding("mended", what, "the nearest upright axes are taken")]
+
+
+def _turn_degrees(direction: NDArray[np.float64], rotation: NDArray[np.float64]) -> float:
+    unit = direction / np.linalg.norm(direction, axis=0)
+    # by the sine: the cosine of a small angle is lost in rounding
+    sine = np.linalg.norm(np.cross(unit, rotation, axis=0), axis=0).max()
+    cosine = (unit * rotation).sum(axis=0).min()
+    return math.degrees(math.atan2(float(sine), float(cosine)))
 
 
 def _order(geometry: Geometry) -> tuple[int, int, int]:

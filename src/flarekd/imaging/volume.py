@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flarekd.imaging.findings import Finding
 
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
@@ -106,12 +108,45 @@ class Geometry:
         return None
 
 
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """A scan: int16 or float32 ``(z, y, x)`` in canonical orientation, and its file's geometry."""
+class Grid(NamedTuple):
+    """What a file's header says.
+
+    Attributes:
+        geometry: The file's grid.
+        notes: What is amiss in it and yet can be read.
+    """
+
+    geometry: Geometry
+    notes: tuple[Finding, ...] = ()
+
+
+class Stored(NamedTuple):
+    """What a file holds, as stored.
+
+    Attributes:
+        array: True values (k, j, i).
+        geometry: The file's grid.
+        notes: What is amiss and yet can be read.
+    """
 
     array: NDArray[Any]
     geometry: Geometry
+    notes: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A scan: int16 or float32 ``(z, y, x)`` in canonical orientation, and its file's geometry.
+
+    Attributes:
+        array: The voxels.
+        geometry: Where they lie.
+        notes: What the reader found amiss and mended, or used with doubt.
+    """
+
+    array: NDArray[Any]
+    geometry: Geometry
+    notes: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape_zyx:

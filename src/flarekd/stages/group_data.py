@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from flarekd import console
 from flarekd.cohort import Case, format_cohort
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.grouping import assign_group
+from flarekd.imaging import checks
 from flarekd.imaging.atomic import write_text
-from flarekd.imaging.files import list_scans, read_geometry, read_labels
+from flarekd.imaging.files import list_scans, read_geometry, read_grid, read_labels
+from flarekd.imaging.findings import admitted
 from flarekd.labels import GROUPS, LABELS
 from flarekd.parallel import cpu_count, map_cases
 
@@ -103,14 +103,10 @@ def _tell_strays(name: str, found: Mapping[str, Path], scans: Mapping[str, Path]
 
 
 def _examine(job: _Job) -> Case:
-    geometry = read_geometry(job.image)
-    for name, path in (("label", job.label), ("organ pseudo-label", job.organ_pseudo)):
-        mismatch = geometry.mismatch(read_geometry(path)) if path else None
-        if mismatch:
-            raise InputError(
-                f"{name} and image do not match: {path.name if path else ''}: {mismatch}",
-                "re-export it, or remove the case",
-            )
+    geometry, notes = read_grid(job.image)
+    for path in filter(None, (job.label, job.organ_pseudo)):
+        admitted(path, checks.of_pair(geometry, read_geometry(path)))
+    told = [f"image: {note}" for note in notes]
     case = Case(
         case=job.case,
         image=job.image,
@@ -119,15 +115,17 @@ def _examine(job: _Job) -> Case:
         spacing=geometry.spacing_xyz,
     )
     if job.label is None:
-        return case
-    present = np.flatnonzero(np.bincount(read_labels(job.label).array.ravel(), minlength=1))
-    found = assign_group([int(label) for label in present if label])
+        return replace(case, note="; ".join(told))
+    labels = read_labels(job.label)
+    told += [f"label: {note}" for note in labels.notes]
+    admitted(job.label, checks.of_labels(labels.array))
+    found = assign_group(checks.present(labels.array))
     return replace(
         case,
         label=job.label,
         group=found.group,
         annotated=frozenset(found.annotated),
-        note=found.note,
+        note="; ".join([*filter(None, [found.note]), *told]),
     )
 
 

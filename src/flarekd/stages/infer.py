@@ -15,6 +15,7 @@ from flarekd import __version__, console, device
 from flarekd.errors import CasesFailedError, FlarekdError, InputError
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import case_id, list_scans, read_volume, write_labels
+from flarekd.imaging.listing import of_names
 from flarekd.imaging.volume import Volume
 from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import Ledger, stamp
@@ -106,7 +107,8 @@ def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
     """Every scan that `inputs` name, by case id.
 
     Raises:
-        InputError: If one is missing, holds no scan, or two scans share an id.
+        InputError: If one is missing, holds no scan, has a name that cannot be a case id, or two
+            scans share an id.
     """
     scans: dict[str, Path] = {}
     for entry in inputs:
@@ -124,6 +126,10 @@ def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
                 "rename one of them, or give separate --out folders",
             )
         scans |= found
+    wrong = of_names(scans.values())
+    if wrong:
+        path, finding = wrong[0]
+        raise InputError(f"{path.parent}: {finding.what}", finding.mend)
     return scans
 
 
@@ -191,6 +197,8 @@ class _Run:
         self._target(scan.case).unlink(missing_ok=True)  # of another model: if this fails, none
         began = time.monotonic()
         volume = read_volume(scan.path)
+        for note in volume.notes:
+            console.warn(f"{scan.path}: {note}")
         seconds = round(time.monotonic() - began, 3)
         try:
             prepared = self._student.prepare(volume)

@@ -12,6 +12,7 @@ from scipy import ndimage
 from flarekd import __version__, console, device
 from flarekd.cohort import Case, read_cohort
 from flarekd.errors import CasesFailedError, FlarekdError, InputError
+from flarekd.imaging import checks
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import LabelMap
@@ -78,6 +79,8 @@ def _refuse_own_file(case: Case, target: Path) -> None:
 
 def _label(teacher: Predictor, case: Case, target: Path) -> dict[str, Any]:
     volume = read_volume(case.image)
+    for note in (*volume.notes, *checks.of_scan(volume.array)):
+        console.warn(f"{case.image}: {note}")
     tensor = teacher.network_input(volume)
     settings = teacher.card.inference
     found = segment_slices(

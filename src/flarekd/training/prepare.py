@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from flarekd.errors import InputError
-from flarekd.imaging import store
+from flarekd.imaging import checks, store
 from flarekd.imaging.files import read_labels, read_volume
+from flarekd.imaging.findings import admitted
 from flarekd.imaging.resampling import resample, resample_labels
 from flarekd.labels import TUMOR
 from flarekd.ledger import stamp
@@ -96,6 +97,8 @@ def prepare(
         done += 1
         if outcome.error is not None:
             failed[outcome.item.source.case] = outcome.error
+        for note in outcome.result or ():
+            say(f"note: {note}")
         advance(done, len(sources), outcome.item.source.case)
         if done - first == MEASURED_CASES and len(todo) > 2 * MEASURED_CASES:
             left_s = (time.monotonic() - began) / MEASURED_CASES * (len(sources) - done)
@@ -161,14 +164,17 @@ def _key(source: Source, grid: Grid) -> str:
     return stamp(source.image, source.labels, grid.spacing, grid.chunk, grid.tumor_only)
 
 
-def _prepare_one(job: _Job) -> None:
+def _prepare_one(job: _Job) -> list[str]:
+    """Store a case (in a worker); what a person should know of its files."""
     volume, labels = read_volume(job.source.image), read_labels(job.source.labels)
-    mismatch = volume.geometry.mismatch(labels.geometry)
-    if mismatch:
-        raise InputError(
-            f"label and image do not match: {job.source.labels.name}: {mismatch}",
-            "re-export the label, or drop the case from cohort.csv",
-        )
+    drawn = [*checks.of_pair(volume.geometry, labels.geometry), *checks.of_labels(labels.array)]
+    notes = [
+        f"{job.source.image}: {note}" for note in (*volume.notes, *checks.of_scan(volume.array))
+    ]
+    notes += [
+        f"{job.source.labels}: {note}"
+        for note in (*labels.notes, *admitted(job.source.labels, drawn))
+    ]
     ids = labels.array
     if job.grid.tumor_only:
         ids = (ids == TUMOR).astype(np.uint8)
@@ -185,3 +191,4 @@ def _prepare_one(job: _Job) -> None:
         lesion_class=1 if job.grid.tumor_only else TUMOR,
         own=own,
     )
+    return notes

@@ -1,0 +1,61 @@
+"""Verbs that make and look at data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flarekd.options import (
+    Jobs,
+    Out,
+    Preset,
+    Seed,
+)
+
+
+def phantom(
+    out: Out,
+    cases: Annotated[
+        int, typer.Option(min=4, help="All cases: labelled, unlabelled, held out.")
+    ] = 48,
+    preset: Annotated[Preset, typer.Option(help="quick: coarse and small.")] = Preset.quick,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Make a synthetic FLARE cohort: scans, partial labels, pseudo-labels and the truth."""
+    from flarekd.parallel import cpu_count
+    from flarekd.stages.phantom import make_phantoms
+
+    make_phantoms(out, cases, preset.value, seed, jobs or cpu_count())
+
+
+def check(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Scans, DICOM folders, cohort.csv, or folders of them.")
+    ],
+    labels: Annotated[Path | None, typer.Option(help="Folder of their label maps.")] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Folder for repaired copies, where that is safe.")
+    ] = None,
+) -> None:
+    """Open every file; say what is wrong, where, and how to mend it."""
+    from flarekd.stages.check import check as stage
+
+    stage(paths, labels=labels, fix=fix)
+
+
+def group_data(
+    images: Annotated[Path, typer.Option(help="Folder of scans.")],
+    out: Annotated[Path, typer.Option(help="cohort.csv to write.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder of partial label maps.")] = None,
+    unlabeled: Annotated[Path | None, typer.Option(help="Folder of scans without labels.")] = None,
+    organ_pseudo: Annotated[
+        Path | None, typer.Option(help="Folder of organ pseudo-labels.")
+    ] = None,
+) -> None:
+    """Find out which classes each case has annotated (Table 1)."""
+    from flarekd.stages.group_data import group_data as stage
+
+    stage(images, labels, unlabeled, organ_pseudo, out)

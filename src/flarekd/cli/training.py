@@ -1,0 +1,96 @@
+"""Verbs from the cohort to the student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flarekd.options import (
+    Cohort,
+    ConfigFile,
+    Device,
+    Extend,
+    FusionStrategy,
+    Init,
+    Model,
+    Out,
+    Resume,
+    Settings,
+    TensorBoard,
+)
+
+
+def _resume(resume: bool, extend: bool) -> Literal["never", "must", "extend"]:
+    return "extend" if extend else "must" if resume else "never"
+
+
+def train_teacher(
+    cohort: Cohort,
+    out: Out,
+    config_file: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    extend: Extend = False,
+    tensorboard: TensorBoard = False,
+    device: Device = "auto",
+    init: Init = None,
+) -> None:
+    """Train the 2D attention U-Net on the cases with annotated tumours."""
+    from flarekd import config
+    from flarekd.stages.train_teacher import train_teacher as stage
+
+    resolved = config.load(config_file or config.builtin("flare23"), settings or [])
+    how = _resume(resume, extend)
+    stage(cohort, out, resolved, device, how, tensorboard=tensorboard, init=init)
+
+
+def pseudo_tumor(cohort: Cohort, model: Model, out: Out, device: Device = "auto") -> None:
+    """Label tumours with the teacher where no person did."""
+    from flarekd.stages.pseudo_tumor import pseudo_tumor as stage
+
+    stage(cohort, model, out, device)
+
+
+def fuse(
+    cohort: Cohort,
+    tumor: Annotated[Path, typer.Option(help="Folder of tumour pseudo-labels.")],
+    out: Out,
+    strategy: Annotated[
+        FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")
+    ] = FusionStrategy.paper,
+) -> None:
+    """Fuse partial labels, organ and tumour pseudo-labels into one label map a case."""
+    from flarekd.stages.fuse import fuse_labels
+
+    fuse_labels(cohort, tumor, out, strategy.value)
+
+
+def train_student(
+    cohort: Cohort,
+    labels: Annotated[Path, typer.Option(help="Folder of fused labels.")],
+    out: Out,
+    config_file: ConfigFile = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    extend: Extend = False,
+    tensorboard: TensorBoard = False,
+    device: Device = "auto",
+    init: Init = None,
+) -> None:
+    """Train the small 3D U-Net on the fused labels."""
+    from flarekd import config
+    from flarekd.stages.train_student import train_student as stage
+
+    resolved = config.load(config_file or config.builtin("flare23"), settings or [])
+    stage(
+        cohort,
+        labels,
+        out,
+        resolved,
+        device_name=device,
+        resume=_resume(resume, extend),
+        tensorboard=tensorboard,
+        init=init,
+    )

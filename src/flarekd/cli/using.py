@@ -1,0 +1,82 @@
+"""Verbs that use a model: segment, score, measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flarekd.options import (
+    Command,
+    Device,
+    DicomSeg,
+    Gpu,
+    Interpolation,
+    Labels,
+    MaxMemory,
+    Model,
+    Out,
+    Preview,
+    Protocol,
+    Runtime,
+    RuntimeName,
+    Scans,
+    Statistics,
+    Step,
+    Windows,
+)
+
+
+def infer(
+    inputs: Scans,
+    model: Model,
+    out: Out,
+    device: Device = "auto",
+    runtime: Runtime = RuntimeName.auto,
+    max_memory: MaxMemory = None,
+    windows: Windows = None,
+    step: Step = None,
+    labels: Labels = Interpolation.linear,
+    statistics: Statistics = False,
+    preview: Preview = False,
+    dicom_seg: DicomSeg = False,
+) -> None:
+    """Segment scans; each label map lies exactly on its scan."""
+    from flarekd.report.beside import Beside
+    from flarekd.stages.infer import Options
+    from flarekd.stages.infer import infer as stage
+    from flarekd.student.segment import WindowSettings
+
+    how = WindowSettings(windows.value if windows else None, step, labels.value)
+    beside = Beside(statistics, preview, dicom_seg)
+    stage(inputs, model, out, Options(device, runtime.value, how, max_memory, beside))
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="Folder of label maps to score.")],
+    references: Annotated[Path, typer.Option(help="Folder of complete label maps.")],
+    out: Out,
+    protocol: Annotated[
+        Protocol, typer.Option(help="The official scorer, or it without its quirks.")
+    ] = Protocol.flare23,
+    images: Annotated[Path | None, typer.Option(help="Folder of scans, for the pictures.")] = None,
+) -> None:
+    """Score label maps as FLARE does: DSC and NSD."""
+    from flarekd.parallel import cpu_count
+    from flarekd.stages.evaluate import evaluate as stage
+
+    stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
+
+
+def bench(
+    command: Command,
+    out: Out = Path("flarekd-bench"),
+    interval: Annotated[float, typer.Option(min=0.01, help="Seconds between samples.")] = 0.1,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs; least, median, greatest.")] = 1,
+    gpu: Gpu = None,
+) -> None:
+    """Measure any command as FLARE does: time, RAM, CPU, GPU memory. Ends as the command ends."""
+    from flarekd.stages.bench import bench as stage
+
+    raise typer.Exit(stage(command, out, interval, repeat, gpu))

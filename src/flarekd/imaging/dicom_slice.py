@@ -1,0 +1,136 @@
+"""One DICOM file of a series: what its header says, and its voxels."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+
+from flarekd.errors import InputError
+from flarekd.imaging.itk import reason
+
+sitk: Any = SimpleITK  # it carries no types
+
+EXPORT_AGAIN = "export the series again, with all of its slices"
+
+_PREFIX = "1.2.840.10008.1.2"
+READABLE = {
+    _PREFIX, f"{_PREFIX}.1", f"{_PREFIX}.2", f"{_PREFIX}.1.99", f"{_PREFIX}.5",
+    *(f"{_PREFIX}.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)),
+}  # fmt: skip
+"""Transfer syntaxes that are read: plain, deflated, RLE, JPEG, JPEG-LS and JPEG 2000."""
+
+_SYNTAX = b"\x02\x00\x10\x00UI"
+"""Tag (0002,0010) and its type, as the file's own header always stores them."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    r"""What the header of one file says.
+
+    Attributes:
+        path: The file.
+        size: Columns, rows.
+        frames: Images in the file, 1 but in multi-frame objects.
+        spacing: Millimetres between columns, between rows, and what the file says of slices.
+        origin: World position of the first voxel's centre, mm.
+        direction: 3×3, columns: along a row, along a column, normal.
+        placed: Whether it says where in the patient it lies.
+        modality: ``CT`` and the like.
+        series: Its series' UID.
+        description: Its series' name.
+        image_type: ``ORIGINAL\PRIMARY\AXIAL`` and the like.
+        colours: Numbers a voxel.
+        has_scale: Whether it says how stored values become HU.
+        is_lossy: Whether it was once compressed with loss.
+        syntax: How its voxels are stored, a UID.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    frames: int
+    spacing: NDArray[np.float64]
+    origin: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    placed: bool
+    modality: str
+    series: str
+    description: str
+    image_type: str
+    colours: int
+    has_scale: bool
+    is_lossy: bool
+    syntax: str
+
+
+def read_slice(path: Path) -> Slice:
+    """Read the header of a file.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("GDCMImageIO")
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        what = f"{path}: DICOM header cannot be read: {reason(error)}"
+        raise InputError(what, "copy it again, or take it out of the folder") from error
+
+    def tag(key: str) -> str:
+        return str(reader.GetMetaData(key)).strip() if reader.HasMetaDataKey(key) else ""
+
+    size = tuple(int(length) for length in reader.GetSize())
+    if len(size) != 3:
+        what = f"{path}: is a DICOM of {'×'.join(map(str, size))}"
+        raise InputError(what, "take it out of the folder")
+    return Slice(
+        path=path,
+        size=(size[0], size[1]),
+        frames=size[2],
+        spacing=np.asarray(reader.GetSpacing()),
+        origin=np.asarray(reader.GetOrigin()),
+        direction=np.asarray(reader.GetDirection()).reshape(3, 3),
+        placed=bool(tag("0020|0032") and tag("0020|0037")),
+        modality=tag("0008|0060"),
+        series=tag("0020|000e"),
+        description=tag("0008|103e"),
+        image_type=tag("0008|0008"),
+        colours=int(reader.GetNumberOfComponents()),
+        has_scale=bool(tag("0028|1053") and tag("0028|1052")),
+        is_lossy=tag("0028|2110") == "01",
+        syntax=transfer_syntax(path),
+    )
+
+
+def read_plane(path: Path) -> NDArray[Any]:
+    """Read one slice, rescaled, (j, i).
+
+    Raises:
+        InputError: If its voxels cannot be read.
+    """
+    try:
+        plane: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0]
+    except RuntimeError as error:
+        raise InputError(f"{path}: voxels cannot be read: {reason(error)}", EXPORT_AGAIN) from error
+    return plane
+
+
+def transfer_syntax(path: Path) -> str:
+    """How a file says that its voxels are stored, the standard's default where it does not.
+
+    Its own header is always in explicit little endian (part 10 of the standard).
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    at = head.find(_SYNTAX, 132)
+    if at < 0:
+        return _PREFIX
+    (length,) = struct.unpack_from("<H", head.ljust(at + 8, b"\0"), at + 6)
+    return head[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")

@@ -1,0 +1,160 @@
+"""check: open every file, say what is wrong and how to mend it, and write repaired copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flarekd import console
+from flarekd.errors import CasesFailedError, InputError, UsageError
+from flarekd.imaging.atomic import write_json
+from flarekd.imaging.files import write_labels, write_volume
+from flarekd.imaging.findings import Finding
+from flarekd.imaging.repair import examine_labels, examine_scan
+from flarekd.imaging.sweep import Entry, Sweep, sweep
+from flarekd.imaging.volume import LabelMap
+from flarekd.parallel import cpu_count, map_cases
+
+CHANGES = "changes.json"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One file to open; picklable, for other processes."""
+
+    entry: Entry
+    target: Path | None
+
+
+@dataclass(frozen=True)
+class _Result:
+    findings: tuple[Finding, ...]
+    changes: tuple[str, ...]
+    written: bool
+
+
+def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None = None) -> None:
+    """Open every file below `paths`, print what is amiss, and repair copies where that is safe.
+
+    Args:
+        paths: Scans, label maps, DICOM folders, cohort.csv, or folders of such.
+        labels: Folder of label maps of these scans.
+        fix: Gets repaired copies, laid out as the originals, and ``changes.json``.
+
+    Raises:
+        InputError: If a path is not there or holds nothing to open, or `fix` cannot be made.
+        UsageError: If `fix` lies where the files do.
+        CasesFailedError: If a file cannot be used and was not repaired.
+    """
+    found = sweep(paths, labels)
+    if not found.entries and not found.findings:
+        what = f"nothing to open in {', '.join(map(str, paths))}"
+        raise InputError(what, "give .nii.gz, .mha, .nrrd, DICOM folders or cohort.csv")
+    tasks = [_Task(entry, None if fix is None else fix / entry.place) for entry in found.entries]
+    if fix is not None:
+        _refuse_own_files(fix, tasks, found)
+        try:
+            fix.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"{fix}: cannot be made: {error.strerror}"
+            raise InputError(what, "choose another --fix") from error
+    results: dict[Path, _Result] = {}
+    with console.progress("Checking") as advance:
+        for done, outcome in enumerate(map_cases(_examine, tasks, cpu_count()), 1):
+            path = outcome.item.entry.path
+            results[path] = outcome.result or _failed(outcome.error or "cannot be opened")
+            advance(done, len(tasks), path.name)
+    _show(tasks, results, found.findings)
+    if fix is not None:
+        _tell_changes(fix, tasks, results)
+    _end(results, found.findings)
+
+
+def _examine(task: _Task) -> _Result:
+    """Open one file (in a worker)."""
+    entry = task.entry
+    if entry.is_labels:
+        examined = examine_labels(entry.path, entry.scan)
+    else:
+        examined = examine_scan(entry.path)
+    volume = examined.repaired
+    if task.target is None or volume is None:
+        return _Result(examined.findings, examined.changes, False)
+    try:
+        if isinstance(volume, LabelMap):
+            write_labels(task.target, volume)
+        else:
+            write_volume(task.target, volume)
+    except InputError as error:
+        why = Finding("refused", error.what, error.mend)
+        return _Result((*examined.findings, why), (), False)
+    return _Result(examined.findings, examined.changes, True)
+
+
+def _failed(why: str) -> _Result:
+    return _Result((Finding("refused", why),), (), False)
+
+
+def _refuse_own_files(fix: Path, tasks: Sequence[_Task], found: Sweep) -> None:
+    """Nothing that was given is ever written to."""
+    where = fix.resolve()
+    targets = [where, *(where / task.entry.place for task in tasks)]
+    for folder in found.folders:
+        if any(target.is_relative_to(folder.resolve()) for target in targets):
+            raise UsageError(f"copies of --fix {fix} would lie in {folder}", "give another folder")
+    own = {task.entry.path.resolve() for task in tasks}
+    seen: dict[Path, Path] = {}
+    for task in tasks:
+        target = where / task.entry.place
+        if target in own:
+            raise UsageError(f"a repaired copy would replace {target}", "choose another --fix")
+        other = seen.setdefault(target, task.entry.path)
+        if other is not task.entry.path:
+            what = f"copies of {other} and {task.entry.path} would have one name"
+            raise UsageError(what, "check them one after the other")
+
+
+def _show(
+    tasks: Iterable[_Task], results: dict[Path, _Result], others: Sequence[tuple[Path, Finding]]
+) -> None:
+    """One line a finding: what becomes of the file, the file, what is amiss and how to mend it."""
+    told = list(others)
+    for task in tasks:
+        told += [(task.entry.path, finding) for finding in results[task.entry.path].findings]
+    if told:
+        console.result(f"{'outcome':<9} file: what · how to mend it")
+    for path, finding in sorted(told, key=lambda one: (str(one[0]), one[1].severity)):
+        line = f"{finding.severity:<9} {path}: {finding}"
+        console.result(line.replace("\n", "\\n"))
+
+
+def _tell_changes(fix: Path, tasks: Sequence[_Task], results: dict[Path, _Result]) -> None:
+    """Write and say what sets each copy apart from its original."""
+    written = [task for task in tasks if results[task.entry.path].written]
+    changes = [
+        {
+            "input": console.plain(str(task.entry.path)),
+            "output": task.entry.place.as_posix(),
+            "changes": list(results[task.entry.path].changes),
+        }
+        for task in written
+    ]
+    write_json(fix / CHANGES, changes)
+    for change in changes:
+        console.info(f"{fix / str(change['output'])}: {'; '.join(change['changes'])}")
+
+
+def _end(results: dict[Path, _Result], others: Sequence[tuple[Path, Finding]]) -> None:
+    counts = dict.fromkeys(("fine", "mended", "doubtful", "refused", "repaired"), 0)
+    for result in results.values():
+        severities = {finding.severity for finding in result.findings}
+        worst = next((one for one in ("refused", "doubtful", "mended") if one in severities), "")
+        counts["repaired" if result.written and worst == "refused" else worst or "fine"] += 1
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    console.info(f"{len(results)} files: {shown}")
+    refusals = sum(finding.severity == "refused" for _, finding in others)
+    bad = counts["refused"] + refusals
+    if bad:
+        what = f"{bad} of what was looked at cannot be used"
+        raise CasesFailedError(what, "each is named above with what can be done")
