@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flarekd import __version__
+from flarekd import __version__, options
 from flarekd.failures import Verbs
 from flarekd.options import (
     Calibrate,
@@ -121,14 +121,16 @@ def group_data(
     out: Annotated[Path, typer.Option(help="cohort.csv to write.")],
     labels: Annotated[Path | None, typer.Option(help="Folder of partial label maps.")] = None,
     unlabeled: Annotated[Path | None, typer.Option(help="Folder of scans without labels.")] = None,
-    organ_pseudo: Annotated[
-        Path | None, typer.Option(help="Folder of organ pseudo-labels.")
-    ] = None,
+    organ_pseudo: options.OrganPseudo = None,
+    groups: options.Groups = None,
+    strict: options.Strict = False,
+    scheduler: options.Scheduler = None,
 ) -> None:
-    """Find out which classes each case has annotated (Table 1)."""
-    from flarekd.stages.group_data import group_data as stage
+    """Find out which classes each case has annotated (Table 1), and say why."""
+    from flarekd.stages import group_data as stage
 
-    stage(images, labels, unlabeled, organ_pseudo, out)
+    folders = stage.Folders(images, labels, unlabeled, organ_pseudo)
+    stage.group_data(folders, out, groups=groups, strict=strict, scheduler=scheduler)
 
 
 def _resume(resume: bool, extend: bool) -> Literal["never", "must", "extend"]:
@@ -169,14 +171,13 @@ def fuse(
     cohort: Cohort,
     tumor: Annotated[Path, typer.Option(help="Folder of tumour pseudo-labels.")],
     out: Out,
-    strategy: Annotated[
-        FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")
-    ] = FusionStrategy.paper,
+    strategy: options.Strategy = FusionStrategy.paper,
+    scheduler: options.Scheduler = None,
 ) -> None:
     """Fuse partial labels, organ and tumour pseudo-labels into one label map a case."""
     from flarekd.stages.fuse import fuse_labels
 
-    fuse_labels(cohort, tumor, out, strategy.value)
+    fuse_labels(cohort, tumor, out, strategy.value, scheduler=scheduler)
 
 
 @app.command("train-student")

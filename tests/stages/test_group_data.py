@@ -10,7 +10,7 @@ from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.labels import GROUPS
-from flarekd.stages.group_data import group_data
+from flarekd.stages.group_data import Folders, group_data
 
 # anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
 COS, SIN = np.cos(0.28), np.sin(0.28)
@@ -41,14 +41,14 @@ def case(folder, name, ids, ending=".nii.gz"):
     label_map(folder / "labels" / f"{name}{ending}", ids)
 
 
-def group(folder, unlabeled=False, organ_pseudo=False):
-    return group_data(
+def group(folder, unlabeled=False, organ_pseudo=False, **options):
+    folders = Folders(
         folder / "images",
         folder / "labels",
         folder / "unlabeled" if unlabeled else None,
         folder / "organPseudo" if organ_pseudo else None,
-        folder / "cohort.csv",
     )
+    return group_data(folders, folder / "cohort.csv", **options)
 
 
 def table(shown):
@@ -114,7 +114,7 @@ def test_scans_without_a_label_and_scans_of_the_other_folder_are_unlabelled(tmp_
 
 def test_without_a_label_folder_every_scan_is_unlabelled(tmp_path):
     scan(tmp_path / "images" / "case_a.nii.gz")
-    group_data(tmp_path / "images", None, None, None, tmp_path / "cohort.csv")
+    group_data(Folders(tmp_path / "images"), tmp_path / "cohort.csv")
     (entry,) = read_cohort(tmp_path / "cohort.csv")
     assert (entry.case, entry.label) == ("case_a", None)
 
@@ -196,7 +196,7 @@ def test_the_same_id_in_both_image_folders_is_refused(tmp_path):
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(InputError, match=r"no scan in .*images") as caught:
-        group_data(tmp_path / "images", None, None, None, tmp_path / "cohort.csv")
+        group_data(Folders(tmp_path / "images"), tmp_path / "cohort.csv")
     assert caught.value.exit_code == 3
     assert not (tmp_path / "cohort.csv").exists()
 
@@ -204,7 +204,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     case(tmp_path, "case_a", {14})
     with pytest.raises(InputError, match="labelz: no such folder"):
-        group_data(tmp_path / "images", tmp_path / "labelz", None, None, tmp_path / "cohort.csv")
+        group_data(Folders(tmp_path / "images", tmp_path / "labelz"), tmp_path / "cohort.csv")
 
 
 def test_mha_and_nrrd_stand_beside_nifti(tmp_path):

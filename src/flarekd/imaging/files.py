@@ -63,7 +63,7 @@ def read_labels(path: Path) -> LabelMap:
     if least < 0 or most > 255:
         raise InputError(f"{path}: labels run from {least:g} to {most:g}, not 0 to 255", mend)
     if not _are_integers(stored):
-        raise InputError(f"{path}: labels are no integers ({least:g} to {most:g})", mend)
+        raise InputError(f"{path}: labels are no integers: {_fractions(stored)}", mend)
     return LabelMap(to_canonical(stored.astype(np.uint8, copy=False), geometry), geometry)
 
 
@@ -240,6 +240,13 @@ def _are_integers(array: NDArray[Any]) -> bool:
     return array.dtype.kind in "iub" or all(
         bool(np.array_equal(plane, np.rint(plane))) for plane in array
     )
+
+
+def _fractions(array: NDArray[Any]) -> str:
+    """How many voxels are no integer, and the first of them."""
+    found = [plane[plane != np.rint(plane)] for plane in array]
+    values = np.concatenate(found)
+    return f"{values.size:,} of {array.size:,} voxels, such as {values[0]:g}"
 
 
 def _range(path: Path, array: NDArray[Any]) -> tuple[float, float]:
