@@ -132,6 +132,12 @@ def test_a_case_that_fits_no_group_at_all_is_for_a_person(norms, ids):
     assert (found.group, found.is_ambiguous) == (None, True)
 
 
+def test_all_organs_and_the_tumour_fit_no_group_and_are_clear(norms):
+    found = weigh(facts(organs({*ORGANS, 14})), norms)
+    assert (found.group, found.is_ambiguous, found.lacking) == (None, False, ())
+    assert found.note == "ids match no group, nor part of one"
+
+
 def test_a_volume_far_from_the_typical_one_is_told_with_what_is_typical(norms):
     # median 100 ml; the deviation is the least one, 0.1: exp(±0.35)
     case = facts(organs(ORGANS) | {SPLEEN: organ(SPLEEN, ml=70.0)})

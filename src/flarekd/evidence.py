@@ -14,7 +14,7 @@ from typing import Literal
 from flarekd.extents import Extent
 from flarekd.grouping import assign_group, names
 from flarekd.labels import BY_ID, GROUPS, ORGANS, TUMOR
-from flarekd.norms import Facts, Norms, Organs, Typical, centres_mm
+from flarekd.norms import LOWER, UPPER, End, Facts, Norms, Offset, Organs, Typical, ends_mm
 
 CUT, INSIDE = 0.25, 0.5
 """Share of an organ's usual height that is expected in the scan: below `CUT` the scan ends before
@@ -116,7 +116,7 @@ def weigh(
         annotated=found.annotated,
         exact=found.exact,
         why="; ".join([head, *told, *outlying]),
-        is_ambiguous=bool(open_doubts) or (not found.exact and not doubts and not case.dataset),
+        is_ambiguous=bool(open_doubts) or not found.annotated,
         lacking=lacking,
         outliers=outliers,
         note="; ".join([*note, *told, *outlying]),
@@ -158,26 +158,47 @@ def _by_guess(guess: Extent, usual: Typical | None, is_vouched: bool) -> tuple[V
 
 
 def _expected(label: int, case: Facts, norms: Norms) -> tuple[float | None, str]:
-    """The share of an organ that should be in the scan, and where that is known from."""
-    height = norms.heights_mm.get(label)
-    seen = {
-        anchor: norms.offsets[anchor, label]
-        for anchor in centres_mm(case)
-        if (anchor, label) in norms.offsets
-    }
-    if height is None or not seen:
+    """The share of an organ that should be in the scan, and where that is known from.
+
+    Of an organ of which only one end is known the share is 1 or 0.
+    """
+    seen = ends_mm(case)
+    guesses = {end: _place((label, end), seen, norms) for end in (LOWER, UPPER)}
+    lower, upper = (guess and guess[0] for guess in guesses.values())
+    if lower is None and upper is None:
         return None, ""
-    anchor = min(seen, key=lambda one: (seen[one].spread_mm, one))
-    offset = seen[anchor]
-    centre = centres_mm(case)[anchor] + offset.mm
-    low, high = centre - height / 2, centre + height / 2
-    share = max(0.0, min(high, case.height_mm) - max(low, 0.0)) / height
-    by = f"by the {BY_ID[anchor].name} (±{offset.spread_mm:.0f} mm in {offset.cases} cases)"
-    if share >= CUT:
-        return share, f"expected inside the scan, {by}"
-    beyond, end = (-centre, "feet") if centre < 0 else (centre - case.height_mm, "head")
-    side = "beyond" if beyond >= 0 else "before"
-    return share, f"expected {abs(beyond):.0f} mm {side} its last slice at the {end}, {by}"
+    height = case.height_mm
+    above = -1.0 if lower is None else lower - height
+    below = -1.0 if upper is None else -upper
+    if above >= 0:
+        return 0.0, f"expected {above:.0f} mm beyond the end at the head, {_by(guesses[LOWER])}"
+    if below >= 0:
+        return 0.0, f"expected {below:.0f} mm beyond the end at the feet, {_by(guesses[UPPER])}"
+    share = 1.0
+    if lower is not None and upper is not None and upper > lower:
+        share = (min(upper, height) - max(lower, 0.0)) / (upper - lower)
+    best = min((one for one in guesses.values() if one), key=lambda one: one[1].spread_mm)
+    return share, f"{share:.0%} of it expected in the scan, {_by(best)}"
+
+
+_Guess = tuple[float, Offset, End]
+
+
+def _place(wanted: End, seen: Mapping[End, float], norms: Norms) -> _Guess | None:
+    """Where an end of an organ should lie: mm, and by which end of another one."""
+    known = [end for end in seen if (end, wanted) in norms.offsets]
+    if not known:
+        return None
+    anchor = min(known, key=lambda end: (norms.offsets[end, wanted].spread_mm, end))
+    offset = norms.offsets[anchor, wanted]
+    return seen[anchor] + offset.mm, offset, anchor
+
+
+def _by(guess: _Guess | None) -> str:
+    assert guess is not None
+    _, offset, (label, end) = guess
+    where = f"the {end} end of the {BY_ID[label].name}"
+    return f"by {where} (±{offset.spread_mm:.0f} mm in {offset.cases} cases)"
 
 
 def _outliers(organs: Organs | None, source: str, norms: Norms) -> tuple[Outlier, ...]:

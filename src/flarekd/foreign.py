@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekd.labels import LABELS, NAMES
+from flarekd.labels import LABELS, NAMES, TUMOR
 
 BACKGROUND = "background"
 KIDNEYS = "kidney"
@@ -28,19 +28,34 @@ BESIDE_MM = 15.0
 APART_MM = 60.0
 """Middles of kidneys that lie farther apart than this are on two sides."""
 
-_SYNONYMS = {
-    "kidneys": KIDNEYS, "kidney and masses": KIDNEYS, "cyst": KIDNEYS, "kidney cyst": KIDNEYS,
-    "kidney right": "right_kidney", "kidney left": "left_kidney",
-    "kidney cyst right": "right_kidney", "kidney cyst left": "left_kidney",
-    "gall bladder": "gallbladder", "oesophagus": "esophagus",
-    "inferior vena cava": "ivc", "vena cava": "ivc", "postcava": "ivc",
-    "right adrenal gland": "right_adrenal", "adrenal gland right": "right_adrenal",
-    "left adrenal gland": "left_adrenal", "adrenal gland left": "left_adrenal",
-    "tumour": "tumor", "cancer": "tumor", "lesion": "tumor", "mass": "tumor",
-    "liver tumor": "tumor", "liver tumour": "tumor", "kidney tumor": "tumor",
-    "pancreas tumor": "tumor", "colon cancer primaries": "tumor",
-    "bg": BACKGROUND,
-}  # fmt: skip
+ALIASES: dict[str, int] = {
+    **{label.name: label.id for label in LABELS},
+    **{label.short.lower(): label.id for label in LABELS},
+    **dict.fromkeys(("kidney_right",), 2),
+    **dict.fromkeys(("inferior_vena_cava", "vena_cava", "postcava"), 6),
+    **dict.fromkeys(("right_adrenal_gland", "adrenal_gland_right"), 7),
+    **dict.fromkeys(("left_adrenal_gland", "adrenal_gland_left"), 8),
+    **dict.fromkeys(("gall_bladder",), 9),
+    **dict.fromkeys(("oesophagus",), 10),
+    **dict.fromkeys(("kidney_left",), 13),
+    **dict.fromkeys(("tumour", "tumors", "tumours", "lesion", "lesions", "cancer"), TUMOR),
+}
+"""What public datasets call flarekd's classes, in lower case with underscores."""
+
+_IN_LABEL_FILES: dict[str, int] = {
+    **dict.fromkeys((BACKGROUND, "bg"), 0),
+    **dict.fromkeys((KIDNEYS, "kidneys", "cyst", "kidney_cyst"), BOTH),
+    "kidney_cyst_right": 2,
+    "kidney_cyst_left": 13,
+    **dict.fromkeys(("liver_tumor", "kidney_tumor", "pancreas_tumor"), TUMOR),
+    **dict.fromkeys(("colon_cancer_primaries", "mass"), TUMOR),
+}
+"""What label files hold beside them."""
+
+
+def alias(name: str) -> str:
+    """A name as ``ALIASES`` has it."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 @dataclass(frozen=True)
@@ -80,15 +95,12 @@ def our_id(name: str) -> int:
     Raises:
         ValueError: If no class is called so.
     """
-    words = re.sub(r"[\s_-]+", " ", name.strip().lower())
-    ours = _SYNONYMS.get(words, words.replace(" ", "_"))
-    if ours == KIDNEYS:
-        return BOTH
-    if ours not in NAMES:
+    found = (ALIASES | _IN_LABEL_FILES).get(alias(name))
+    if found is None:
         known = ", ".join([*NAMES, KIDNEYS])
         message = f"{name!r} is none of {known}, nor another name of one"
         raise ValueError(message)
-    return NAMES.index(ours)
+    return found
 
 
 def id_map(name: str, names: Mapping[int, str], *, ignores_rest: bool = False) -> IdMap:

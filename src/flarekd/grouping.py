@@ -70,7 +70,8 @@ def assign_group(
     holding = [group for group, wanted in groups.items() if ids < wanted]
     if not holding:
         # only an unusual mixture, such as tumour plus all organs
-        return Assignment(None, annotated, False, (), "ids match no group of Table 1")
+        lacking = tuple(sorted(set(ORGANS) - ids))
+        return Assignment(None, annotated, False, lacking, "ids match no group, nor part of one")
     group = min(holding, key=lambda candidate: len(groups[candidate]))
     lacking = tuple(sorted(groups[group] - ids))
     note = (

@@ -18,7 +18,7 @@ LEAST_VOLUMES = 10
 """Fewer whole organs than this say nothing of what is typical."""
 
 LEAST_PAIRS = 5
-"""Fewer cases with both organs whole say nothing of how far apart they lie."""
+"""Fewer cases with an end of both organs say nothing of how far apart these lie."""
 
 FAR = 3.5
 """Robust deviations of a volume beyond which it is unusual (a modified z-score, after Iglewicz and
@@ -30,6 +30,10 @@ LEAST_SPREAD = 0.1
 _SD_OF_MAD = 1.4826
 
 Organs = Mapping[int, Extent]
+End = tuple[int, str]
+"""An organ, and which of its ends along z."""
+
+LOWER, UPPER = "lower", "upper"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Typical:
 
 @dataclass(frozen=True)
 class Offset:
-    """How far the centre of one organ lies above another's: median and robust deviation, mm."""
+    """How far an end of one organ lies above an end of another: median and robust deviation, mm."""
 
     cases: int
     mm: float
@@ -78,57 +82,61 @@ class Norms:
 
     Attributes:
         volumes: By organ.
-        heights_mm: By organ, the median.
-        offsets: By pair of organs, of the second above the first.
+        offsets: By pair of ends of two organs, of the second above the first.
     """
 
     volumes: Mapping[int, Typical]
-    heights_mm: Mapping[int, float]
-    offsets: Mapping[tuple[int, int], Offset]
+    offsets: Mapping[tuple[End, End], Offset]
 
 
 def learn(cases: Sequence[Facts]) -> Norms:
-    """Learn what is usual from whole organs: drawn ones, and where those are few pseudo-labels."""
-    volumes, heights = {}, {}
+    """Learn what is usual of organs that are whole, and of ends that the scan reaches.
+
+    Volumes are those of drawn organs, and of pseudo-labels where few are drawn.
+    """
+    volumes = {}
     for label in ORGANS:
         drawn = [case.drawn[label] for case in cases if case.drawn and label in case.drawn]
-        guessed = [case.pseudo[label] for case in cases if case.pseudo and label in case.pseudo]
         whole = [one for one in drawn if not one.cut_off]
         if len(whole) < LEAST_VOLUMES:
+            guessed = [case.pseudo[label] for case in cases if case.pseudo and label in case.pseudo]
             whole += [one for one in guessed if not one.cut_off]
         if len(whole) >= LEAST_VOLUMES:
             volumes[label] = _typical([one.ml for one in whole])
-        tall = [one.high_mm - one.low_mm for one in [*drawn, *guessed] if one.is_whole_in_z]
-        if len(tall) >= LEAST_PAIRS:
-            heights[label] = float(np.median(tall))
-    return Norms(volumes, heights, _offsets(cases))
+    return Norms(volumes, _offsets(cases))
 
 
-def centres_mm(case: Facts) -> dict[int, float]:
-    """Heights of the centres of whole organs; those of the label file where it has them."""
-    found: dict[int, float] = {}
+def ends_mm(case: Facts) -> dict[End, float]:
+    """Where organs begin and end along z; of the label file where it has them.
+
+    An organ that the scan cuts has still its other end.
+    """
+    found: dict[End, float] = {}
     for source in (case.pseudo, case.drawn):
         for label, one in (source or {}).items():
-            if label != TUMOR and one.is_whole_in_z:
-                found[label] = one.centre_mm
+            if label != TUMOR and "feet" not in one.cut_off:
+                found[label, LOWER] = one.low_mm
+            if label != TUMOR and "head" not in one.cut_off:
+                found[label, UPPER] = one.high_mm
     return found
 
 
-def _offsets(cases: Sequence[Facts]) -> dict[tuple[int, int], Offset]:
-    centres: NDArray[np.float64] = np.full((len(cases), TUMOR), np.nan)
+def _offsets(cases: Sequence[Facts]) -> dict[tuple[End, End], Offset]:
+    columns: list[End] = [(label, end) for label in ORGANS for end in (LOWER, UPPER)]
+    places: NDArray[np.float64] = np.full((len(cases), len(columns)), np.nan)
     for row, case in enumerate(cases):
-        for label, centre in centres_mm(case).items():
-            centres[row, label] = centre
-    found = {}
-    for first in ORGANS:
-        for second in ORGANS:
-            apart = centres[:, second] - centres[:, first]
+        found = ends_mm(case)
+        places[row] = [found.get(column, np.nan) for column in columns]
+    offsets = {}
+    for first, ours in zip(columns, places.T, strict=True):
+        for second, theirs in zip(columns, places.T, strict=True):
+            apart = theirs - ours
             apart = apart[np.isfinite(apart)]
-            if first != second and apart.size >= LEAST_PAIRS:
+            if first[0] != second[0] and apart.size >= LEAST_PAIRS:
                 middle = float(np.median(apart))
                 spread = _SD_OF_MAD * float(np.median(np.abs(apart - middle)))
-                found[first, second] = Offset(apart.size, middle, spread)
-    return found
+                offsets[first, second] = Offset(apart.size, middle, spread)
+    return offsets
 
 
 def _typical(volumes_ml: Iterable[float]) -> Typical:
