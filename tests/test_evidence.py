@@ -70,7 +70,7 @@ def test_an_organ_in_the_field_of_view_that_no_source_has_was_perhaps_removed(no
     verdict, why = lacking(found)[GALLBLADDER]
     assert verdict == "perhaps removed"
     assert why == (
-        "expected inside the scan, by the liver (±0 mm in 21 cases), "
+        "100% of it expected in the scan, by the lower end of the liver (±0 mm in 21 cases), "
         "and the organ pseudo-label has none either"
     )
     assert found.is_ambiguous
@@ -87,8 +87,9 @@ def test_without_a_pseudo_label_it_is_unclear_whether_it_was_removed(norms):
 @pytest.mark.parametrize(
     ("shift", "height_mm", "told"),
     [
-        (0.0, 230.0, "expected 60 mm beyond its last slice at the head"),  # centre at 290
-        (-310.0, SCAN_MM, "expected 20 mm beyond its last slice at the feet"),
+        (0.0, 230.0, "expected 30 mm beyond the end at the head, by the lower"),  # from 260
+        (-340.0, SCAN_MM, "expected 20 mm beyond the end at the feet, by the lower"),  # to -20
+        (-310.0, SCAN_MM, "17% of it expected in the scan, by the lower"),  # from -50 to 10
     ],
 )
 def test_an_organ_that_lies_beyond_the_end_of_the_scan_is_one_that_it_does_not_reach(
@@ -100,6 +101,18 @@ def test_an_organ_that_lies_beyond_the_end_of_the_scan_is_one_that_it_does_not_r
     assert verdict == "scan ends"
     assert why.startswith(told)
     assert not found.is_ambiguous
+
+
+def test_an_organ_that_the_scan_cuts_tells_by_its_other_end_where_others_lie(norms):
+    liver = organ(LIVER, cut_off=("feet",))
+    found = weigh(facts({LIVER: liver}, height_mm=200.0), norms, {1: frozenset({LIVER})})
+    assert lacking(found)[LEFT_KIDNEY] == (
+        "scan ends",
+        "expected 60 mm beyond the end at the head, by the upper end of the liver (±0 mm in 21 cases)",
+    )
+    both = organ(LIVER, cut_off=("feet", "head"))
+    found = weigh(facts({LIVER: both}, height_mm=200.0), norms, {1: frozenset({LIVER})})
+    assert lacking(found)[LEFT_KIDNEY][0] == "not annotated"
 
 
 def test_a_sliver_of_an_organ_at_the_last_slice_means_that_the_scan_ends(norms):
@@ -130,6 +143,7 @@ def test_a_case_of_no_group_is_clear_where_every_organ_that_it_lacks_is(norms):
 def test_a_case_that_fits_no_group_at_all_is_for_a_person(norms, ids):
     found = weigh(facts(organs(ids)), norms)
     assert (found.group, found.is_ambiguous) == (None, True)
+    assert bool(found.lacking) == bool(ids)  # an empty label file says nothing of any organ
 
 
 def test_all_organs_and_the_tumour_fit_no_group_and_are_clear(norms):

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from flarekd.extents import Extent
-from flarekd.norms import FAR, Facts, centres_mm, learn
+from flarekd.norms import FAR, Facts, ends_mm, learn
 
 LIVER, SPLEEN, TUMOR = 1, 3, 14
 
@@ -41,24 +41,40 @@ def test_pseudo_labels_count_where_few_are_drawn():
     assert learn([*few, guess]).volumes[LIVER].cases == 10
 
 
-def test_how_far_organs_lie_apart_is_the_median_over_whole_ones():
+def test_how_far_the_ends_of_organs_lie_apart_is_the_median():
     cases = [
         drawn(n, drawn={LIVER: organ(1, 100, 200), SPLEEN: organ(1, 120 + far, 200 + far)})
         for n, far in enumerate([-10, 0, 0, 10, 20])
     ]
-    found = learn(cases)
-    offset = found.offsets[LIVER, SPLEEN]  # centres 10 mm and `far` above the liver's
-    assert (offset.cases, offset.mm) == (5, 10.0)
-    assert offset.spread_mm == pytest.approx(1.4826 * 10)
-    assert found.offsets[SPLEEN, LIVER].mm == -10.0
-    assert found.heights_mm == {LIVER: 100.0, SPLEEN: 80.0}
+    found = learn(cases).offsets
+    lower, upper = found[LOWER_LIVER, (SPLEEN, "lower")], found[LOWER_LIVER, (SPLEEN, "upper")]
+    assert (lower.cases, lower.mm, upper.mm) == (5, 20.0, 100.0)
+    assert lower.spread_mm == pytest.approx(1.4826 * 10)
+    assert found[(SPLEEN, "lower"), LOWER_LIVER].mm == -20.0
+    assert (
+        LOWER_LIVER,
+        (LIVER, "upper"),
+    ) not in found  # its own end says nothing of an absent organ
     assert learn(cases[:4]).offsets == {}
 
 
-def test_centres_are_those_of_the_label_file_before_the_pseudo_label():
+LOWER_LIVER = (LIVER, "lower")
+
+
+def test_an_organ_that_the_scan_cuts_has_its_other_end():
     case = drawn(
         0,
-        drawn={LIVER: organ(1, 0, 20), TUMOR: organ(1)},
-        pseudo={LIVER: organ(1, 0, 40), SPLEEN: organ(1, 30, 40), 4: organ(1, cut_off=("feet",))},
+        drawn={
+            LIVER: organ(1, 0, 20, cut_off=("feet", "left")),
+            SPLEEN: organ(1, 30, 40),
+            TUMOR: organ(1),
+        },
+        pseudo={LIVER: organ(1, 5, 40), 4: organ(1, 60, 400, cut_off=("head",))},
     )
-    assert centres_mm(case) == {LIVER: 10.0, SPLEEN: 35.0}
+    assert ends_mm(case) == {
+        (LIVER, "lower"): 5,  # where the label file has none
+        (LIVER, "upper"): 20,
+        (SPLEEN, "lower"): 30,
+        (SPLEEN, "upper"): 40,
+        (4, "lower"): 60,
+    }

@@ -66,7 +66,7 @@ class Evidence:
         exact: As ``Assignment``.
         why: A sentence.
         is_ambiguous: Whether a person should decide.
-        lacking: Every organ that its label file has not.
+        lacking: Every organ that its label file has not; none where that is empty.
         outliers: Volumes of its label file and its organ pseudo-label far from the typical ones.
         note: What a person should know, empty where there is nothing.
     """
@@ -96,10 +96,8 @@ def weigh(
     present = frozenset(case.drawn)
     found = assign_group(case.vouched if case.dataset else present, groups)
     doubtful = case.vouched - present - {TUMOR} if case.dataset else set(found.doubtful)
-    lacking = tuple(
-        _explain(label, case, norms, label in doubtful)
-        for label in sorted((set(ORGANS) | set(doubtful)) - present)
-    )
+    missing = (set(ORGANS) | set(doubtful)) - present if found.annotated else set()
+    lacking = tuple(_explain(label, case, norms, label in doubtful) for label in sorted(missing))
     doubts = [one for one in lacking if one.label in doubtful]
     open_doubts = [one for one in doubts if one.verdict in _unsettled(case)]
     outliers = (*_outliers(case.drawn, "label", norms), *_outliers(case.pseudo, PSEUDO, norms))

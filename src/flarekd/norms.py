@@ -5,7 +5,7 @@ Arithmetic on what was measured of each case and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ End = tuple[int, str]
 """An organ, and which of its ends along z."""
 
 LOWER, UPPER = "lower", "upper"
+_ENDS: tuple[End, ...] = tuple((label, end) for label in ORGANS for end in (LOWER, UPPER))
 
 
 @dataclass(frozen=True)
@@ -89,21 +90,32 @@ class Norms:
     offsets: Mapping[tuple[End, End], Offset]
 
 
-def learn(cases: Sequence[Facts]) -> Norms:
+def learn(cases: Iterable[Facts]) -> Norms:
     """Learn what is usual of organs that are whole, and of ends that the scan reaches.
 
     Volumes are those of drawn organs, and of pseudo-labels where few are drawn.
+
+    Args:
+        cases: Gone through once; little is kept of each.
     """
-    volumes = {}
+    drawn: dict[int, list[float]] = {label: [] for label in ORGANS}
+    guessed: dict[int, list[float]] = {label: [] for label in ORGANS}
+    rows = []
+    for case in cases:
+        for source, volumes in ((case.drawn, drawn), (case.pseudo, guessed)):
+            for label, one in (source or {}).items():
+                if label != TUMOR and not one.cut_off:
+                    volumes[label].append(one.ml)
+        found = ends_mm(case)
+        rows.append(np.asarray([found.get(end, np.nan) for end in _ENDS]))
+    typical = {}
     for label in ORGANS:
-        drawn = [case.drawn[label] for case in cases if case.drawn and label in case.drawn]
-        whole = [one for one in drawn if not one.cut_off]
+        whole = drawn[label]
         if len(whole) < LEAST_VOLUMES:
-            guessed = [case.pseudo[label] for case in cases if case.pseudo and label in case.pseudo]
-            whole += [one for one in guessed if not one.cut_off]
+            whole = whole + guessed[label]
         if len(whole) >= LEAST_VOLUMES:
-            volumes[label] = _typical([one.ml for one in whole])
-    return Norms(volumes, _offsets(cases))
+            typical[label] = _typical(whole)
+    return Norms(typical, _offsets(np.reshape(rows, (-1, len(_ENDS)))))
 
 
 def ends_mm(case: Facts) -> dict[End, float]:
@@ -121,15 +133,11 @@ def ends_mm(case: Facts) -> dict[End, float]:
     return found
 
 
-def _offsets(cases: Sequence[Facts]) -> dict[tuple[End, End], Offset]:
-    columns: list[End] = [(label, end) for label in ORGANS for end in (LOWER, UPPER)]
-    places: NDArray[np.float64] = np.full((len(cases), len(columns)), np.nan)
-    for row, case in enumerate(cases):
-        found = ends_mm(case)
-        places[row] = [found.get(column, np.nan) for column in columns]
+def _offsets(places: NDArray[np.float64]) -> dict[tuple[End, End], Offset]:
+    """Of the places of all ends, mm (cases, ends), NaN where they are not known."""
     offsets = {}
-    for first, ours in zip(columns, places.T, strict=True):
-        for second, theirs in zip(columns, places.T, strict=True):
+    for first, ours in zip(_ENDS, places.T, strict=True):
+        for second, theirs in zip(_ENDS, places.T, strict=True):
             apart = theirs - ours
             apart = apart[np.isfinite(apart)]
             if first[0] != second[0] and apart.size >= LEAST_PAIRS:
@@ -139,8 +147,8 @@ def _offsets(cases: Sequence[Facts]) -> dict[tuple[End, End], Offset]:
     return offsets
 
 
-def _typical(volumes_ml: Iterable[float]) -> Typical:
-    logs = np.log(list(volumes_ml))
+def _typical(volumes_ml: list[float]) -> Typical:
+    logs = np.log(volumes_ml)
     middle = float(np.median(logs))
     spread = max(_SD_OF_MAD * float(np.median(np.abs(logs - middle))), LEAST_SPREAD)
     low, median, high = (float(np.exp(middle + far * spread)) for far in (-FAR, 0, FAR))

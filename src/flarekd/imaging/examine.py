@@ -61,8 +61,9 @@ def examine(files: Files) -> dict[str, Any]:
 
     Returns:
         JSON values: ``size``, ``spacing``, ``height_mm``, and by kind of source ``extents`` (id to
-        ``Extent``), ``far_corner_mm`` and ``doubt``. Where a file cannot be used, ``refused`` says
-        why, with ``far_corner_mm`` or ``ids`` (id to voxels) where those are the reason.
+        ``Extent``), ``far_corner_mm`` and ``doubt``. Where a file cannot be used, nothing but
+        ``refused``, which says why, and ``far_corner_mm`` or ``ids`` (id to voxels) where those are
+        the reason.
 
     Raises:
         InputError: If a file cannot be read, or holds what are no labels.
@@ -77,7 +78,7 @@ def examine(files: Files) -> dict[str, Any]:
     for source in files.sources:
         found = _measure(source, geometry)
         if "refused" in found:
-            return facts | found
+            return found
         facts[source.kind] = found
     return facts
 

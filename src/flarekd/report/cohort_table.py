@@ -38,16 +38,26 @@ def cohort_rows(cases: Sequence[tuple[Case, str]], rules: Rules) -> list[list[st
     return [*rows, ["total", str(len(cases)), *empty]]
 
 
-def lacking_rows(evidence: Sequence[Evidence]) -> list[list[str]]:
+class Lacking:
     """How many labelled cases lack an organ, by reason; and how many have an unusual volume."""
-    lacking = Counter((lack.verdict, lack.label) for one in evidence for lack in one.lacking)
-    unusual = Counter(outlier.label for one in evidence for outlier in one.outliers)
-    rows = [
-        [str(verdict), *(str(lacking[verdict, label] or "") for label in ORGANS)]
-        for verdict in get_args(Verdict)
-    ]
-    rows.append(["unusual volume", *(str(unusual[label] or "") for label in ORGANS)])
-    return [row for row in rows if any(row[1:])]
+
+    def __init__(self) -> None:
+        self._lacking: Counter[tuple[str, int]] = Counter()
+        self._unusual: Counter[int] = Counter()
+
+    def add(self, evidence: Evidence) -> None:
+        """Count a case."""
+        self._lacking.update((one.verdict, one.label) for one in evidence.lacking)
+        self._unusual.update({one.label for one in evidence.outliers})
+
+    def rows(self) -> list[list[str]]:
+        """A row a reason, those that no case has left out."""
+        rows = [
+            [str(verdict), *(str(self._lacking[verdict, label] or "") for label in ORGANS)]
+            for verdict in get_args(Verdict)
+        ]
+        rows.append(["unusual volume", *(str(self._unusual[label] or "") for label in ORGANS)])
+        return [row for row in rows if any(row[1:])]
 
 
 def _row_of(case: Case, dataset: str, rules: Rules) -> str:

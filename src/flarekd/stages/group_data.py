@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flarekd import __version__, console
+from flarekd import console
 from flarekd.cohort import Case, format_cohort
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.evidence import PSEUDO, Evidence, weigh
 from flarekd.groups_file import TABLE_1, Dataset, Rules, read_rules
-from flarekd.imaging.atomic import write_json, write_text
+from flarekd.imaging.atomic import write_text
 from flarekd.imaging.examine import Files, Source, examine, extents
 from flarekd.imaging.files import list_scans
-from flarekd.labels import BY_ID
 from flarekd.ledger import Ledger, stamp
-from flarekd.norms import Facts, Norms, learn
+from flarekd.norms import Facts, learn
 from flarekd.parallel import cpu_count, map_cases
-from flarekd.report.cohort_table import COHORT_COLUMNS, LACKING_COLUMNS, cohort_rows, lacking_rows
+from flarekd.report.cohort_table import COHORT_COLUMNS, LACKING_COLUMNS, Lacking, cohort_rows
+from flarekd.report.grouping_json import Report
 
 VERSION = 1
 """Of what is measured of a case: what was measured by another version is measured anew."""
@@ -45,17 +46,6 @@ class Folders:
     labels: Path | None = None
     unlabeled: Path | None = None
     organ_pseudo: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Grouped:
-    """One case of the cohort, and what grouping.json says of it."""
-
-    case: Case
-    evidence: Evidence | None
-    record: dict[str, Any]
-    is_ambiguous: bool
-    dataset: str
 
 
 def group_data(
@@ -89,26 +79,28 @@ def group_data(
     rules = read_rules(groups) if groups else TABLE_1
     files = _find(folders, rules, out)
     measured, refused = _measure(files, out.with_suffix(".facts.jsonl"), scheduler)
-    facts = {
-        one.case: _facts(one, measured[one.case], rules) for one in files if one.case in measured
-    }
-    norms = learn(list(facts.values()))
-    grouped = [
-        _group(one, facts[one.case], measured[one.case], norms, rules)
-        for one in files
-        if one.case in facts
-    ]
-    grouped.sort(key=lambda one: (not one.case.annotated, one.case.case))
-    doubtful = [one.case.case for one in grouped if one.is_ambiguous]
-    kept = [one for one in grouped if not (strict and one.is_ambiguous)]
-    if grouped or refused:
-        write_json(out.with_name("grouping.json"), _report(grouped, norms, refused, strict))
+    used = [one for one in files if one.case in measured]
+    norms = learn(_facts(one, json.loads(measured[one.case]), rules) for one in used)
+    report, lacking, grouped = Report(), Lacking(), []
+    for one in used:
+        found = json.loads(measured[one.case])
+        facts = _facts(one, found, rules)
+        evidence = weigh(facts, norms, rules.groups)
+        case, is_ambiguous = _case(one, found, evidence)
+        grouped.append((case, facts.dataset, is_ambiguous))
+        report.add(_record(one, found, evidence, is_ambiguous))
+        if evidence:
+            lacking.add(evidence)
+    report.write(out.with_name("grouping.json"), norms, refused, strict=strict)
+    kept = [(case, dataset) for case, dataset, is_open in grouped if not (strict and is_open)]
+    kept.sort(key=lambda one: (not one[0].annotated, one[0].case))
+    doubtful = [case.case for case, _, is_open in grouped if is_open]
     if kept:
-        write_text(out, format_cohort([one.case for one in kept], out.parent))
-        _show(kept, rules)
-        console.info(f"{out}: {len(kept)} cases, {len(doubtful)} of them for a person to look at")
+        write_text(out, format_cohort((case for case, _ in kept), out.parent))
+        _show(kept, lacking, rules)
+        console.info(f"{out}: {len(kept)} cases; {len(doubtful)} are for a person to decide")
     _tell_failures(refused, doubtful if strict else [])
-    return [one.case for one in kept]
+    return [case for case, _ in kept]
 
 
 def _find(folders: Folders, rules: Rules, out: Path) -> list[Files]:
@@ -156,30 +148,36 @@ _WRITTEN = {LABEL: "labels", PSEUDO: "organ-pseudo"}
 
 def _measure(
     files: Sequence[Files], path: Path, scheduler: str | None
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """What was measured of each case, and of those that cannot be used why."""
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """What was measured of each case (JSON), and of those that cannot be used why."""
     ledger = Ledger(path)
     todo = [
         one
         for one in files
         if not ledger.is_done(one.case, one.key, *(s.written for s in one.sources if s.written))
     ]
+    measured: dict[str, str] = {}
     refused: dict[str, dict[str, Any]] = {}
     done = len(files) - len(todo)
     with console.progress("Grouping") as advance:
         for outcome in map_cases(examine, todo, cpu_count(), scheduler):
             one = outcome.item
             if outcome.result is not None:
-                ledger.add(one.case, one.key, facts=outcome.result)
+                # as text: a tenth of the memory that the same takes as objects
+                facts, is_usable = json.dumps(outcome.result), "refused" not in outcome.result
+                ledger.add(one.case, one.key, facts=facts, usable=is_usable)
             else:
                 refused[one.case] = {"refused": outcome.error or ""}
             done += 1
             advance(done, len(files), one.case)
-    found = {
-        one.case: ledger.records[one.case]["facts"] for one in files if one.case not in refused
-    }
-    refused |= {case: facts for case, facts in found.items() if "refused" in facts}
-    return {case: facts for case, facts in found.items() if case not in refused}, refused
+    for one in files:
+        if one.case not in refused:
+            record = ledger.records[one.case]
+            if record["usable"]:
+                measured[one.case] = record["facts"]
+            else:
+                refused[one.case] = json.loads(record["facts"])
+    return measured, refused
 
 
 def _facts(files: Files, found: Mapping[str, Any], rules: Rules) -> Facts:
@@ -190,13 +188,11 @@ def _facts(files: Files, found: Mapping[str, Any], rules: Rules) -> Facts:
     return Facts(files.case, found["height_mm"], drawn, pseudo, name, vouched)
 
 
-def _group(
-    files: Files, facts: Facts, found: Mapping[str, Any], norms: Norms, rules: Rules
-) -> _Grouped:
-    evidence = weigh(facts, norms, rules.groups)
+def _case(files: Files, found: Mapping[str, Any], evidence: Evidence | None) -> tuple[Case, bool]:
+    """A row of the cohort, and whether a person should decide on it."""
     label, pseudo = files.source(LABEL), files.source(PSEUDO)
-    doubts = [found[kind]["doubt"] for kind in (LABEL, PSEUDO) if kind in found]
-    doubts = [doubt for doubt in doubts if doubt]
+    doubts = [found[one.kind]["doubt"] for one in files.sources]
+    notes = [evidence.note if evidence else "", *doubts]
     case = Case(
         case=files.case,
         image=files.image,
@@ -206,10 +202,16 @@ def _group(
         label=label.used if label else None,
         group=evidence.group if evidence else None,
         annotated=frozenset(evidence.annotated) if evidence else frozenset(),
-        note="; ".join([*([evidence.note] if evidence and evidence.note else []), *doubts]),
+        note="; ".join(note for note in notes if note),
     )
-    is_ambiguous = bool(doubts) or (evidence is not None and evidence.is_ambiguous)
-    record = {
+    return case, any(doubts) or (evidence is not None and evidence.is_ambiguous)
+
+
+def _record(
+    files: Files, found: Mapping[str, Any], evidence: Evidence | None, is_ambiguous: bool
+) -> dict[str, Any]:
+    """A case of grouping.json."""
+    return {
         "case": files.case,
         **(asdict(evidence) if evidence else {}),
         "is_ambiguous": is_ambiguous,
@@ -219,20 +221,6 @@ def _group(
             | dict(found[one.kind])
             for one in files.sources
         },
-    }
-    return _Grouped(case, evidence, record, is_ambiguous, facts.dataset)
-
-
-def _report(
-    grouped: Sequence[_Grouped], norms: Norms, refused: Mapping[str, Any], strict: bool
-) -> dict[str, Any]:
-    """grouping.json."""
-    return {
-        "flarekd": __version__,
-        "strict": strict,
-        "typical_ml": {BY_ID[label].name: asdict(one) for label, one in norms.volumes.items()},
-        "cases": [one.record for one in grouped],
-        "refused": [{"case": case, **refused[case]} for case in sorted(refused)],
     }
 
 
@@ -248,13 +236,12 @@ def _tell_failures(refused: Mapping[str, Any], doubtful: Sequence[str]) -> None:
         raise CasesFailedError("; ".join(told), "grouping.json has the evidence")
 
 
-def _show(grouped: Sequence[_Grouped], rules: Rules) -> None:
-    rows = cohort_rows([(one.case, one.dataset) for one in grouped], rules)
-    console.table("Cohort (Table 1)", COHORT_COLUMNS, rows)
-    lacking = lacking_rows([one.evidence for one in grouped if one.evidence])
-    if lacking:
-        console.table("Organs that label files lack, and why", LACKING_COLUMNS, lacking)
-    noted = [one.case for one in grouped if one.case.note]
+def _show(cases: Sequence[tuple[Case, str]], lacking: Lacking, rules: Rules) -> None:
+    console.table("Cohort (Table 1)", COHORT_COLUMNS, cohort_rows(cases, rules))
+    rows = lacking.rows()
+    if rows:
+        console.table("Organs that label files lack, and why", LACKING_COLUMNS, rows)
+    noted = [case for case, _ in cases if case.note]
     for case in noted[:MOST_TOLD]:
         console.warn(f"{case.case}: {case.note}")
     if len(noted) > MOST_TOLD:
