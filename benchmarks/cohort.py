@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"bytes: {whole}")
     chance = random.Random(0)
     for number in range(options.kills):
-        after = {verb: one.wall_s * chance.uniform(0.1, 0.9) for verb, one in runs.items()}
+        after = {verb: one.wall_s * chance.uniform(0.1, 0.7) for verb, one in runs.items()}
         found = killed(cohort, options.out / "killed", after)
         moments = ", ".join(f"{verb} after {seconds:.1f} s" for verb, seconds in after.items())
         print(f"killed {moments}, run again: {'the same' if found == whole else found}")
