@@ -53,6 +53,12 @@ def test_a_case_that_kills_its_workers_is_given_up_and_the_rest_is_done(schedule
     assert found[1].error is found[2].error is None
 
 
+def test_workers_of_another_version_are_refused(scheduler, monkeypatch):
+    monkeypatch.setattr("flarekd.cluster.__version__", "9.9")
+    with pytest.raises(InputError, match=r"another flarekd than this one \(9\.9\): .*: \d"):
+        list(map_cases(whereabouts, [1], 1, scheduler))
+
+
 def test_where_no_scheduler_answers_is_said_with_how_to_start_one(monkeypatch):
     monkeypatch.setattr("flarekd.cluster.WAIT_S", 0.3)
     with pytest.raises(InputError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):

@@ -85,7 +85,12 @@ def _threads(client: Any, scheduler: str) -> int:
         raise InputError(
             f"the Dask scheduler {scheduler!r} has no worker", f"start `dask worker {scheduler}`"
         ) from error
-    versions = client.run(version)
+    try:
+        versions = client.run(version)
+    except ImportError as error:
+        raise InputError(
+            f"workers of {scheduler!r} have no flarekd: {error}", "install the same version there"
+        ) from error
     others = sorted(f"{where}: {one}" for where, one in versions.items() if one != __version__)
     if others:
         raise InputError(
