@@ -134,7 +134,8 @@ def run(cohort: Path, out: Path, scheduler: str | None = None) -> dict[str, Run]
 def digest(out: Path) -> str:
     """SHA-256 of all that was written."""
     names = ["cohort.csv", "grouping.json"]
-    found = [out / name for name in names] + sorted((out / "fused").glob("*.nii.gz"))
+    # not *.nii.gz: a kill leaves dot-files, which nothing reads
+    found = [out / name for name in names] + sorted((out / "fused").glob("[!.]*.nii.gz"))
     whole = hashlib.sha256()
     for path in found:
         whole.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
