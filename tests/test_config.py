@@ -111,10 +111,14 @@ def test_all_problems_are_told_at_once():
 
 def test_data_folders_are_relative_to_the_file(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("base: quick\ndata:\n  images: scans\n  out: /abs/out\n", encoding="utf-8")
+    path.write_text(
+        "base: quick\ndata:\n  images: scans\n  groups: my.yaml\n  out: /abs/out\n",
+        encoding="utf-8",
+    )
     data = config.load(path).data
     assert data is not None
     assert data.images == tmp_path / "scans"
+    assert data.groups == tmp_path / "my.yaml"
     assert str(data.out) == "/abs/out"
 
 

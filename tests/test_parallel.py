@@ -1,6 +1,9 @@
 import gc
+import os
+import signal
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,46 @@ def test_a_bad_case_is_named_and_the_others_go_on(jobs):
 def test_a_bug_is_not_taken_for_a_bad_case(jobs):
     with pytest.raises(KeyError):
         list(map_cases(work, [1, 3], jobs))
+
+
+def square_or_die(item):
+    """Die once where the item is a path that is not there yet, always where it is "poison"."""
+    if item == "poison":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if isinstance(item, Path) and not item.exists():
+        item.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item if isinstance(item, Path) else item**2
+
+
+def test_a_killed_worker_costs_one_retry_and_a_case_that_always_kills_is_named(tmp_path):
+    items = [1, tmp_path / "once", 2, 3, "poison", 4]
+    outcomes = list(map_cases(square_or_die, items, 2))
+    found = {o.item: (o.result, o.error) for o in outcomes}
+    assert len(outcomes) == len(items)
+    lost = "its process was killed, and again when retried: out of memory?"
+    assert found == {
+        1: (1, None),
+        2: (4, None),
+        3: (9, None),
+        4: (16, None),
+        items[1]: (items[1], None),
+        "poison": (None, lost),
+    }
+
+
+def test_results_that_nobody_has_taken_yet_are_few(tmp_path):
+    outcomes = map_cases(note, [tmp_path / str(number) for number in range(40)], 2)
+    next(outcomes)
+    threading.Event().wait(0.5)
+    assert (
+        len(list(tmp_path.iterdir())) <= 6
+    )  # the one taken, and two given to each worker and more
+    assert len(list(outcomes)) == 39
+
+
+def note(path):
+    path.touch()
 
 
 @pytest.mark.parametrize("is_ahead", [True, False])

@@ -29,6 +29,7 @@ class Data(Section):
         labels: Their label maps.
         unlabeled: Scans without labels.
         organ_pseudo: Organ pseudo-labels of all of them.
+        groups: groups.yaml, where there are other groups than Table 1's or other data sets' ids.
         out: Where everything goes.
         test_images: Held-out scans to segment at the end.
         test_labels: Complete labels of them, to score against.
@@ -38,6 +39,7 @@ class Data(Section):
     labels: Path | None = None
     unlabeled: Path | None = None
     organ_pseudo: Path | None = None
+    groups: Path | None = None
     out: Path
     test_images: Path | None = None
     test_labels: Path | None = None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from flarekd.labels import BY_ID, GROUPS
+from flarekd.labels import BY_ID, GROUPS, ORGANS
 
-ANATOMICAL: dict[int, tuple[int, ...]] = {2: (13,), 5: (13,), 6: (9,)}
-"""Groups that may be a fuller group in a patient without the organ (method.md §1.2).
+NEVER_REMOVED = frozenset({1, 5, 6})
+"""Liver, aorta and IVC: who lacks one lives without the scan."""
 
-Nephrectomy, cholecystectomy.
-"""
+REMOVABLE = frozenset(ORGANS) - NEVER_REMOVED
+"""Organs that a patient may be without (nephrectomy, cholecystectomy; method.md §1.2)."""
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,26 @@ class Assignment:
     """What grouping says of one label file.
 
     Attributes:
-        group: Group 1..7, or None where no group holds all the ids present.
+        group: Group 1..7 or one of the user's, None where no group holds all the ids present.
         annotated: λ, the ids the file vouches for: those present.
         exact: Whether the ids present are a group's set exactly.
+        doubtful: Ids that a patient may lack or nobody may have annotated: those of the nearest
+            group that are not there, or, of an exact group, an organ with which the case would be
+            in a fuller one (groups 2, 5 and 6 of Table 1).
         note: What a person should know, empty where there is nothing.
     """
 
     group: int | None
     annotated: tuple[int, ...]
     exact: bool
+    doubtful: tuple[int, ...]
     note: str
 
 
-def assign_group(present: Collection[int]) -> Assignment:
-    """Assign a case to the group of Table 1 whose annotated set is exactly the ids present.
+def assign_group(
+    present: Collection[int], groups: Mapping[int, frozenset[int]] = GROUPS
+) -> Assignment:
+    """Assign a case to the group whose annotated set is exactly the ids present.
 
     A set that is no group's gets the smallest group that holds all of it, as a proposal with a
     note. `annotated` stays the set present in any case: a label file cannot tell an organ that was
@@ -41,6 +47,7 @@ def assign_group(present: Collection[int]) -> Assignment:
 
     Args:
         present: The unique nonzero ids of the label file, each in 1..14.
+        groups: Table 1, or a user's own; of several that hold the set the first smallest is taken.
 
     Returns:
         The assignment.
@@ -54,23 +61,37 @@ def assign_group(present: Collection[int]) -> Assignment:
         message = f"label ids {unknown} are not among 1..14"
         raise ValueError(message)
     annotated = tuple(sorted(ids))
-    for group, wanted in GROUPS.items():
+    for group, wanted in groups.items():
         if ids == wanted:
-            return Assignment(group, annotated, True, _ambiguity(group))
+            doubtful = _separating(ids, groups)
+            return Assignment(group, annotated, True, doubtful, _ambiguity(doubtful))
     if not ids:
-        return Assignment(None, annotated, False, "label file is empty: treated as unlabelled")
-    holding = [group for group, wanted in GROUPS.items() if ids < wanted]
+        return Assignment(None, annotated, False, (), "label file is empty: treated as unlabelled")
+    holding = [group for group, wanted in groups.items() if ids < wanted]
     if not holding:
         # only an unusual mixture, such as tumour plus all organs
-        return Assignment(None, annotated, False, "ids match no group of Table 1")
-    group = min(holding, key=lambda candidate: len(GROUPS[candidate]))
-    lacking = ", ".join(BY_ID[label].name for label in sorted(GROUPS[group] - ids))
+        lacking = tuple(sorted(set(ORGANS) - ids))
+        return Assignment(None, annotated, False, lacking, "ids match no group, nor part of one")
+    group = min(holding, key=lambda candidate: len(groups[candidate]))
+    lacking = tuple(sorted(groups[group] - ids))
     note = (
-        f"no exact group; nearest is {group}, without {lacking} (absent, cut off or not annotated)"
+        f"no exact group; nearest is {group}, without {names(lacking)} "
+        "(absent, cut off or not annotated)"
     )
-    return Assignment(group, annotated, False, note)
+    return Assignment(group, annotated, False, lacking, note)
 
 
-def _ambiguity(group: int) -> str:
-    names = ", ".join(BY_ID[label].name for label in ANATOMICAL.get(group, ()))
-    return f"{names} absent or not annotated? taken as not annotated" if names else ""
+def names(ids: Collection[int]) -> str:
+    """Names of classes, as they are told."""
+    return ", ".join(BY_ID[label].name for label in ids)
+
+
+def _separating(ids: frozenset[int], groups: Mapping[int, frozenset[int]]) -> tuple[int, ...]:
+    """The organs each of which alone separates a set from a fuller group."""
+    fuller = set(groups.values())
+    return tuple(label for label in sorted(REMOVABLE - ids) if ids | {label} in fuller)
+
+
+def _ambiguity(doubtful: tuple[int, ...]) -> str:
+    told = "absent or not annotated? taken as not annotated"
+    return f"{names(doubtful)} {told}" if doubtful else ""

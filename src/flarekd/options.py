@@ -118,3 +118,12 @@ Form = Annotated[
 Calibrate = Annotated[
     Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
 ]
+Strategy = Annotated[FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")]
+OrganPseudo = Annotated[Path | None, typer.Option(help="Folder of organ pseudo-labels.")]
+Groups = Annotated[
+    Path | None, typer.Option(help="groups.yaml: other groups, other data sets' label ids.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Leave out what a person should decide.")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Dask scheduler tcp://HOST:PORT that does the work.")
+]

@@ -1,6 +1,7 @@
 """Map a function over cases.
 
-In this process or in local processes, one bad case never stops the rest.
+In this process, in local processes or on a Dask cluster (``cluster.py``); one bad case never stops
+the rest, and neither does a process that is killed.
 """
 
 from __future__ import annotations
@@ -10,8 +11,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -19,6 +28,9 @@ from flarekd.errors import FlarekdError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+AHEAD = 2
+"""Cases given out for every worker: one is done, one waits, so that no worker does."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +48,88 @@ def cpu_count() -> int:
 
 
 def map_cases(
-    function: Callable[[Item], Result], items: Iterable[Item], jobs: int = 1
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    jobs: int = 1,
+    scheduler: str | None = None,
 ) -> Iterator[Outcome[Item, Result]]:
     """Apply `function` to every item and yield outcomes as they finish, in order with one job.
 
     A ``FlarekdError``, ``OSError``, ``ValueError`` or ``MemoryError`` of one item becomes its
-    outcome's ``error`` and the others go on; anything else is a bug and is raised.
+    outcome's ``error`` and the others go on; anything else is a bug and is raised. A worker that is
+    killed costs its case one retry. Results are held until they are taken, a few at a time, so
+    memory does not grow with the number of cases.
 
     Args:
         function: Picklable where ``jobs`` > 1.
         items: One a case.
         jobs: Local processes; 1 stays in this process.
+        scheduler: Address of a Dask scheduler, ``tcp://host:port``: its workers do the work, and
+            `jobs` says nothing.
+
+    Raises:
+        UsageError: If Dask is not installed.
+        InputError: If no scheduler answers, or its workers run another version of flarekd.
     """
     todo = list(items)
-    if jobs <= 1 or len(todo) <= 1:
+    if scheduler is not None:
+        from flarekd.cluster import map_on_cluster
+
+        work: Callable[[Item], Outcome[Item, Result]] = partial(attempt, function)
+        lost: Callable[[Item], Outcome[Item, Result]] = _lost
+        yield from map_on_cluster(work, todo, scheduler, lost)
+    elif jobs <= 1 or len(todo) <= 1:
         for item in todo:
-            yield _attempt(function, item)
-        return
+            yield attempt(function, item)
+    else:
+        yield from _in_processes(function, deque(todo), min(jobs, len(todo)))
+
+
+def _in_processes(
+    function: Callable[[Item], Result], todo: deque[Item], workers: int
+) -> Iterator[Outcome[Item, Result]]:
+    while todo:
+        suspects: list[Item] = []
+        with _pool(workers) as pool:
+            running: dict[Future[Outcome[Item, Result]], Item] = {}
+            try:
+                while todo or running:
+                    while todo and len(running) < AHEAD * workers:
+                        running[pool.submit(attempt, function, todo[0])] = todo[0]
+                        todo.popleft()  # now, not before: a broken pool takes nothing on
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        outcome = future.result()
+                        del running[future]
+                        yield outcome
+            except BrokenProcessPool:
+                suspects = list(running.values())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        # one worker was killed, and with it the pool: which case it was shows when each runs alone
+        for item in suspects:
+            yield _alone(function, item)
+
+
+def _alone(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    # twice: it may only have waited beside the one that killed the pool
+    for _ in range(2):
+        with _pool(1) as pool:
+            try:
+                return pool.submit(attempt, function, item).result()
+            except BrokenProcessPool:
+                continue
+    return _lost(item)
+
+
+def _lost(item: Item) -> Outcome[Item, Result]:
+    return Outcome(item, None, "its process was killed, and again when retried: out of memory?")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn, not fork: a forked child of a process that has run torch or ITK threads can deadlock
     context = multiprocessing.get_context("spawn")
-    workers = min(jobs, len(todo))
-    with ProcessPoolExecutor(workers, context, initializer=_die_with_parent) as pool:
-        futures = [pool.submit(_attempt, function, item) for item in todo]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    return ProcessPoolExecutor(workers, context, initializer=_die_with_parent)
 
 
 def read_ahead(
@@ -79,10 +145,10 @@ def read_ahead(
         is_ahead: False works in the caller's own thread when it asks: one case in memory at a time.
     """
     if not is_ahead:
-        return (_attempt(function, item) for item in items)
+        return (attempt(function, item) for item in items)
     reader = ThreadPoolExecutor(1, "read-ahead")
     rest = iter(items)
-    waiting = deque(reader.submit(_attempt, function, item) for item in islice(rest, 1))
+    waiting = deque(reader.submit(attempt, function, item) for item in islice(rest, 1))
     return _one_ahead(reader, function, rest, waiting)
 
 
@@ -95,7 +161,7 @@ def _one_ahead(
     try:
         while waiting:
             now = waiting.popleft().result()
-            waiting.extend(reader.submit(_attempt, function, item) for item in islice(rest, 1))
+            waiting.extend(reader.submit(attempt, function, item) for item in islice(rest, 1))
             yield now
             del now  # or it would be in memory until the one after is read
     finally:
@@ -146,7 +212,8 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    """Apply `function` to one item; what a person can mend becomes the outcome's error."""
     try:
         return Outcome(item, function(item), None)
     except (FlarekdError, OSError, ValueError, MemoryError) as error:

@@ -13,7 +13,7 @@ from flarekd.parallel import cpu_count
 from flarekd.stages.evaluate import evaluate
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.fusion_quality import fusion_quality
-from flarekd.stages.group_data import group_data
+from flarekd.stages.group_data import Folders, group_data
 from flarekd.stages.infer import Options, infer
 from flarekd.stages.phantom import make_phantoms
 from flarekd.stages.pseudo_tumor import pseudo_tumor
@@ -22,6 +22,7 @@ from flarekd.stages.train_teacher import train_teacher
 
 TEACHER = "teacher/model.safetensors"
 STUDENT = "student/model.safetensors"
+PHANTOM_FOLDERS = ("imagesTr", "labelsTr", "imagesUnlabeled", "organPseudo")
 
 
 class Problems:
@@ -63,13 +64,8 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
     console.heading("Synthetic cohort")
     make_phantoms(cohort, settings.phantoms.cases, preset, settings.seed, cpu_count())
     console.heading("Grouping partial labels")
-    group_data(
-        cohort / "imagesTr",
-        cohort / "labelsTr",
-        cohort / "imagesUnlabeled",
-        cohort / "organPseudo",
-        out / "cohort.csv",
-    )
+    folders = Folders(*(cohort / name for name in PHANTOM_FOLDERS))
+    group_data(folders, out / "cohort.csv")
     problems = Problems()
     _teach_and_distil(out, settings, "auto", problems, truth=cohort / "truth")
     problems.tell()
@@ -109,7 +105,8 @@ def run(settings: config.Config, device: str) -> None:
         console.info(f"keeping {cohort}; remove it to group anew")
     else:
         with problems.of_cases():
-            group_data(data.images, data.labels, data.unlabeled, data.organ_pseudo, cohort)
+            folders = Folders(data.images, data.labels, data.unlabeled, data.organ_pseudo)
+            group_data(folders, cohort, groups=data.groups)
     _teach_and_distil(data.out, settings, device, problems)
     if data.test_images is not None:
         console.heading("Segmenting test scans")

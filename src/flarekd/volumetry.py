@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from flarekd.components import Component, find_components, grow, largest_diameter_mm
+from flarekd.extents import FACES
 from flarekd.labels import tumor_of
 
 PADDING_HU = -1500.0
 """Below this there is no tissue and no air, only what scanners write outside their circle."""
-
-FACES = (("feet", "head"), ("front", "back"), ("right", "left"))
-"""The faces of a canonical array: first and last slice along z, y and x."""
 
 CIRCLE = "circle"
 """What is said beside the faces where a class touches padding: the scanner's circle cuts it."""

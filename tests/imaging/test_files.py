@@ -141,7 +141,7 @@ def test_labels_come_back_as_uint8(tmp_path, oblique, suffix, dtype):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (0.5, "labels are no integers"),
+        (0.5, r"labels are no integers: 1 of 210 voxels, such as 0\.5"),
         (-1, "labels run from -1 to 0"),
         (256, "labels run from 0 to 256"),
     ],

@@ -33,7 +33,9 @@ def test_another_size_or_place_is_a_mismatch_told_in_words(oblique):
     assert oblique.mismatch(replace(oblique, origin_xyz=(x, y + 2, z))) == (
         "the farthest corner lies 2.00 mm off"
     )
-    assert oblique.mismatch(replace(oblique, size_xyz=(7, 5, 9))) == "7×5×9 voxels against 7×5×6"
+    assert oblique.mismatch(replace(oblique, size_xyz=(7, 5, 9))) == (
+        "7×5×9 voxels against 7×5×6, the farthest corner lies 2.70 mm off"  # three rows of 0.9 mm
+    )
     assert "nan" in (oblique.mismatch(replace(oblique, origin_xyz=(np.nan, y, z))) or "")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name its users know
 
+from flarekd.foreign import DATASETS, relabel
 from flarekd.imaging.files import read_geometry, read_labels, read_volume, write_volume
 from flarekd.imaging.intensity import Histogram, foreground_sample, not_ct_reason, statistics
 from flarekd.labels import NAMES
@@ -85,3 +86,14 @@ def test_the_organs_that_the_top_slice_cuts_are_flagged_and_no_others():
     hu = {entry.name: entry.mean_hu for entry in found.classes}
     assert 40 < hu["liver"] < 75  # no contrast
     assert hu["gallbladder"] < 25
+
+
+def test_real_kidneys_under_one_id_are_told_apart_by_their_side():
+    organs = read_labels(DATA / "ct_abdomen_3mm/organs.nii.gz")
+    kidneys = np.where(np.isin(organs.array, [2, 13]), organs.array, 0)
+    for kept in ([2, 13], [2], [13]):  # both, and after a nephrectomy
+        truth = np.where(np.isin(kidneys, kept), kidneys, 0).astype(np.uint8)
+        as_kits = (truth > 0).astype(np.uint8)
+        found, doubt = relabel(as_kits, DATASETS["kits23"], organs.geometry.spacing_zyx[2])
+        np.testing.assert_array_equal(found, truth)
+        assert doubt == ""

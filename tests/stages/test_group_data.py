@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 
 from flarekd.cohort import read_cohort
 from flarekd.errors import CasesFailedError, InputError
-from flarekd.imaging.files import write_labels, write_volume
+from flarekd.imaging.files import read_labels, write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.labels import GROUPS
-from flarekd.stages.group_data import group_data
+from flarekd.stages.group_data import Folders, group_data
 
 # anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
 COS, SIN = np.cos(0.28), np.sin(0.28)
@@ -41,14 +50,14 @@ def case(folder, name, ids, ending=".nii.gz"):
     label_map(folder / "labels" / f"{name}{ending}", ids)
 
 
-def group(folder, unlabeled=False, organ_pseudo=False):
-    return group_data(
+def group(folder, unlabeled=False, organ_pseudo=False, **options):
+    folders = Folders(
         folder / "images",
         folder / "labels",
         folder / "unlabeled" if unlabeled else None,
         folder / "organPseudo" if organ_pseudo else None,
-        folder / "cohort.csv",
     )
+    return group_data(folders, folder / "cohort.csv", **options)
 
 
 def table(shown):
@@ -114,7 +123,7 @@ def test_scans_without_a_label_and_scans_of_the_other_folder_are_unlabelled(tmp_
 
 def test_without_a_label_folder_every_scan_is_unlabelled(tmp_path):
     scan(tmp_path / "images" / "case_a.nii.gz")
-    group_data(tmp_path / "images", None, None, None, tmp_path / "cohort.csv")
+    group_data(Folders(tmp_path / "images"), tmp_path / "cohort.csv")
     (entry,) = read_cohort(tmp_path / "cohort.csv")
     assert (entry.case, entry.label) == ("case_a", None)
 
@@ -155,7 +164,7 @@ def test_a_label_on_another_grid_than_its_scan_leaves_the_case_out(tmp_path, geo
     assert caught.value.exit_code == 4
     told = str(caught.value)
     assert "1 cases were left out: case_b: " in told
-    assert "case_b.nii.gz: label and image do not match" in told
+    assert "case_b.nii.gz: label: label and image do not match" in told
     assert reason in str(caught.value)
     assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_a"]
 
@@ -166,7 +175,7 @@ def test_an_organ_pseudo_label_on_another_grid_leaves_the_case_out(tmp_path):
     other = Geometry((27, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), DIRECTION)
     label_map(tmp_path / "organPseudo" / "case_a.nii.gz", {1}, other)
     with pytest.raises(
-        CasesFailedError, match=r"organPseudo.case_a\.nii\.gz: label and image do not"
+        CasesFailedError, match=r"case_a\.nii\.gz: organ pseudo-label: label and image do not"
     ):
         group(tmp_path, organ_pseudo=True)
     assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_b"]
@@ -175,7 +184,7 @@ def test_an_organ_pseudo_label_on_another_grid_leaves_the_case_out(tmp_path):
 def test_an_id_that_is_no_class_is_refused_with_the_case_and_the_id(tmp_path):
     case(tmp_path, "case_a", {14})
     case(tmp_path, "case_b", {1, 15})
-    with pytest.raises(CasesFailedError, match=r"case_b.*: label ids \[15\] are not among 0..14"):
+    with pytest.raises(CasesFailedError, match=r"case_b.*: label ids \[15\] are not among 1..14"):
         group(tmp_path)
     assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_a"]
 
@@ -200,7 +209,7 @@ def test_the_same_id_in_both_image_folders_is_refused(tmp_path):
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(InputError, match=r"no scan in .*images") as caught:
-        group_data(tmp_path / "images", None, None, None, tmp_path / "cohort.csv")
+        group_data(Folders(tmp_path / "images"), tmp_path / "cohort.csv")
     assert caught.value.exit_code == 3
     assert not (tmp_path / "cohort.csv").exists()
 
@@ -208,7 +217,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     case(tmp_path, "case_a", {14})
     with pytest.raises(InputError, match="labelz: no such folder"):
-        group_data(tmp_path / "images", tmp_path / "labelz", None, None, tmp_path / "cohort.csv")
+        group_data(Folders(tmp_path / "images", tmp_path / "labelz"), tmp_path / "cohort.csv")
 
 
 def test_mha_and_nrrd_stand_beside_nifti(tmp_path):
@@ -257,3 +266,197 @@ def test_what_the_readers_mended_or_doubt_stands_in_the_note(tmp_path):
     assert "image: says nothing of orientation" in found.note
     assert "label: says nothing of orientation" in found.note
     assert read_cohort(tmp_path / "cohort.csv")[0].note == found.note
+
+
+def report(folder):
+    """grouping.json: the whole, and its cases by id."""
+    whole = json.loads((folder / "grouping.json").read_text(encoding="utf-8"))
+    return whole, {entry["case"]: entry for entry in whole["cases"]}
+
+
+def test_grouping_json_says_what_was_measured_and_why_the_case_is_in_its_group(tmp_path):
+    case(tmp_path, "case_a", {14})
+    label_map(tmp_path / "organPseudo" / "case_a.nii.gz", {1, 9})
+    group(tmp_path, organ_pseudo=True)
+    whole, cases = report(tmp_path)
+    assert (whole["strict"], whole["refused"], whole["typical_ml"]) == (False, [], {})
+    a = cases["case_a"]
+    assert (a["group"], a["annotated"], a["exact"], a["is_ambiguous"]) == (1, [14], True, False)
+    assert a["why"] == "its ids are those of group 1"
+    assert a["height_mm"] == 36.0
+    label = a["sources"]["label"]
+    # two slices of 3 mm, one row, six columns of 0.75 by 1.25 mm
+    assert label["extents"] == {
+        "14": {
+            "voxels": 12,
+            "ml": 0.034,
+            "low_mm": 6.0,
+            "high_mm": 12.0,
+            "centre_mm": 9.0,
+            "cut_off": [],
+        }
+    }
+    assert (label["file"], label["ids"], label["far_corner_mm"]) == ("case_a.nii.gz", "flarekd", 0)
+    shown = {entry["name"]: entry["why"] for entry in a["lacking"]}
+    assert shown["gallbladder"] == "the organ pseudo-label shows 0.034 ml of it"
+    assert shown["spleen"] == "no case of its group has it"
+
+
+def test_grouping_json_says_why_a_case_cannot_be_used_in_numbers(tmp_path):
+    case(tmp_path, "case_a", {14})
+    case(tmp_path, "case_b", {1, 15, 52})
+    moved = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 110.0), DIRECTION)
+    scan(tmp_path / "images" / "case_c_0000.nii.gz")
+    label_map(tmp_path / "labels" / "case_c.nii.gz", {14}, moved)
+    scan(tmp_path / "images" / "case_d_0000.nii.gz")
+    halves = np.zeros(SHAPE, np.float32)
+    halves[3, 4, 5:8] = 0.5
+    write_volume(tmp_path / "labels" / "case_d.nii.gz", Volume(halves, GEOMETRY))
+    with pytest.raises(CasesFailedError, match="3 cases were left out"):
+        group(tmp_path)
+    b, c, d = report(tmp_path)[0]["refused"]
+    assert (b["case"], b["ids"]) == ("case_b", {"15": 12, "52": 12})
+    assert (c["case"], c["far_corner_mm"]) == ("case_c", 2.0)
+    assert d["case"] == "case_d"
+    assert "labels are no integers: 3 of 8,064 voxels, such as 0.5" in d["refused"]
+
+
+def test_strict_leaves_out_what_a_person_should_decide(tmp_path):
+    case(tmp_path, "case_a", {14})
+    case(tmp_path, "case_b", GROUPS[6])  # a gallbladder that is not there, or was not drawn
+    with pytest.raises(
+        CasesFailedError, match=r"1 ambiguous cases .* \(--strict\): case_b"
+    ) as caught:
+        group(tmp_path, strict=True)
+    assert caught.value.exit_code == 4
+    assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_a"]
+    assert set(report(tmp_path)[1]) == {"case_a", "case_b"}
+    assert [entry.case for entry in group(tmp_path)] == ["case_a", "case_b"]
+
+
+def rules(folder, text):
+    path = folder / "groups.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_other_data_sets_are_written_in_our_ids_and_vouch_for_their_classes(tmp_path, capsys):
+    case(tmp_path, "liver_1", {1, 2})
+    case(tmp_path, "liver_2", {1})  # no tumour, and somebody has looked
+    case(tmp_path, "mine_1", {14})
+    for name in ("liver_1", "mine_1"):
+        label_map(tmp_path / "organPseudo" / f"{name}.nii.gz", {1, 5, 52, 90})
+    text = """
+        groups: {8: [liver, tumor]}
+        datasets:
+          - {cases: "liver_*", ids: lits, organ_pseudo: totalsegmentator}
+          - {organ_pseudo: totalsegmentator}
+    """
+    group(tmp_path, organ_pseudo=True, groups=rules(tmp_path, text))
+    found = {entry.case: entry for entry in read_cohort(tmp_path / "cohort.csv")}
+    for name in ("liver_1", "liver_2"):
+        assert (found[name].group, found[name].annotated) == (8, {1, 14})
+        assert found[name].label == tmp_path / "cohort-labels" / f"{name}.nii.gz"
+    assert found["mine_1"].label == tmp_path / "labels" / "mine_1.nii.gz"
+    theirs = read_labels(tmp_path / "labels" / "liver_1.nii.gz")
+    ours = read_labels(found["liver_1"].label)
+    assert ours.geometry.mismatch(theirs.geometry) is None
+    np.testing.assert_array_equal(ours.array, np.asarray([0, 1, 14], np.uint8)[theirs.array])
+    for name in ("liver_1", "mine_1"):
+        assert found[name].organ_pseudo == tmp_path / "cohort-organ-pseudo" / f"{name}.nii.gz"
+        assert set(np.unique(read_labels(found[name].organ_pseudo).array)) == {0, 1, 3, 5}
+    _, cases = report(tmp_path)
+    assert cases["liver_2"]["why"] == "data set 'lits' has annotated liver, tumor"
+    assert cases["liver_2"]["sources"]["label"]["ids"] == "lits"
+    assert table(capsys.readouterr().out)["group 8"][0] == "2"
+
+
+def test_an_id_that_a_data_set_does_not_have_is_refused(tmp_path):
+    case(tmp_path, "liver_1", {1, 3})
+    path = rules(tmp_path, "datasets: [{ids: lits}]")
+    with pytest.raises(CasesFailedError, match=r"ids \[3\] are not among those of 'lits' \(12 vox"):
+        group(tmp_path, groups=path)
+    assert not (tmp_path / "cohort-labels").exists()
+
+
+def test_a_kidney_whose_side_is_not_sure_is_for_a_person(tmp_path):
+    scan(tmp_path / "images" / "kits_1.nii.gz")
+    array = np.zeros(SHAPE, np.uint8)
+    array[4:8, 4:9, 12:17] = 1
+    write_labels(tmp_path / "labels" / "kits_1.nii.gz", LabelMap(array, GEOMETRY))
+    path = rules(tmp_path, "datasets: [{ids: kits23}]")
+    (found,) = group(tmp_path, groups=path)
+    assert "the side of the kidney is not sure" in found.note
+    with pytest.raises(CasesFailedError, match="kits_1"):
+        group(tmp_path, groups=path, strict=True)
+
+
+OUTPUTS = ("cohort.csv", "grouping.json", "cohort-labels/case_000.nii.gz")
+
+
+def many(folder, count):
+    for number in range(count):
+        case(folder, f"case_{number:03d}", {1, 2} if number % 2 else {1})
+    return rules(folder, "datasets: [{ids: lits}]")
+
+
+def outputs(folder):
+    return [(folder / name).read_bytes() for name in OUTPUTS]
+
+
+def forget(folder):
+    for name in ("cohort.csv", "grouping.json", "cohort.facts.jsonl"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "cohort-labels")
+
+
+def test_a_run_goes_on_where_it_was_and_what_has_changed_is_measured_anew(tmp_path):
+    path = many(tmp_path, 6)
+    group(tmp_path, groups=path)
+    whole, facts = outputs(tmp_path), tmp_path / "cohort.facts.jsonl"
+    lines = facts.read_text(encoding="utf-8").splitlines(keepends=True)
+    facts.write_text("".join(lines[:5]) + lines[5][:40], encoding="utf-8")  # torn by a kill
+    (tmp_path / "cohort.csv").unlink()
+    group(tmp_path, groups=path)
+    assert outputs(tmp_path) == whole
+    again = [
+        json.loads(line)["case"] for line in facts.read_text().splitlines() if line[-1:] == "}"
+    ]
+    assert sorted(again) == sorted(f"case_{number:03d}" for number in range(6))
+    # another label, or a mapped file that is gone
+    label_map(tmp_path / "labels" / "case_001.nii.gz", {2})
+    (tmp_path / "cohort-labels" / "case_000.nii.gz").unlink()
+    group(tmp_path, groups=path)
+    assert list(report(tmp_path)[1]["case_001"]["sources"]["label"]["extents"]) == ["14"]
+    assert (tmp_path / "cohort-labels" / "case_000.nii.gz").exists()
+    # another meaning of the ids
+    group(tmp_path, groups=rules(tmp_path, "datasets: [{ids: {1: spleen, 2: tumor}}]"))
+    assert list(report(tmp_path)[1]["case_000"]["sources"]["label"]["extents"]) == ["3"]
+
+
+def test_a_killed_run_leaves_what_the_next_one_completes_to_the_same_bytes(tmp_path):
+    path = many(tmp_path, 60)
+    group(tmp_path, groups=path)
+    whole = outputs(tmp_path)
+    forget(tmp_path)
+    words = ["group-data", "--images", "images", "--labels", "labels", "--groups", "groups.yaml"]
+    command = [sys.executable, "-m", "flarekd", *words, "--out", "cohort.csv"]
+    facts = tmp_path / "cohort.facts.jsonl"
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not (facts.exists() and facts.read_text().count("\n") > 6) and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "cohort.csv").exists()
+    assert 0 < facts.read_text().count('{"case"') < 60
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert outputs(tmp_path) == whole
+
+
+def test_a_cohort_in_a_spreadsheet_has_the_evidence_in_its_note(tmp_path):
+    case(tmp_path, "case_b", GROUPS[6])
+    label_map(tmp_path / "organPseudo" / "case_b.nii.gz", {9})
+    group(tmp_path, organ_pseudo=True)
+    with (tmp_path / "cohort.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["note"] == ("gallbladder not annotated: the organ pseudo-label shows 0.034 ml of it")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flarekd import options
 from flarekd.options import (
     Jobs,
     Out,
@@ -51,11 +52,13 @@ def group_data(
     out: Annotated[Path, typer.Option(help="cohort.csv to write.")],
     labels: Annotated[Path | None, typer.Option(help="Folder of partial label maps.")] = None,
     unlabeled: Annotated[Path | None, typer.Option(help="Folder of scans without labels.")] = None,
-    organ_pseudo: Annotated[
-        Path | None, typer.Option(help="Folder of organ pseudo-labels.")
-    ] = None,
+    organ_pseudo: options.OrganPseudo = None,
+    groups: options.Groups = None,
+    strict: options.Strict = False,
+    scheduler: options.Scheduler = None,
 ) -> None:
-    """Find out which classes each case has annotated (Table 1)."""
-    from flarekd.stages.group_data import group_data as stage
+    """Find out which classes each case has annotated (Table 1), and say why."""
+    from flarekd.stages import group_data as stage
 
-    stage(images, labels, unlabeled, organ_pseudo, out)
+    folders = stage.Folders(images, labels, unlabeled, organ_pseudo)
+    stage.group_data(folders, out, groups=groups, strict=strict, scheduler=scheduler)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from flarekd import options
 from flarekd.options import (
     Cohort,
     ConfigFile,
@@ -57,14 +58,13 @@ def fuse(
     cohort: Cohort,
     tumor: Annotated[Path, typer.Option(help="Folder of tumour pseudo-labels.")],
     out: Out,
-    strategy: Annotated[
-        FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")
-    ] = FusionStrategy.paper,
+    strategy: options.Strategy = FusionStrategy.paper,
+    scheduler: options.Scheduler = None,
 ) -> None:
     """Fuse partial labels, organ and tumour pseudo-labels into one label map a case."""
     from flarekd.stages.fuse import fuse_labels
 
-    fuse_labels(cohort, tumor, out, strategy.value)
+    fuse_labels(cohort, tumor, out, strategy.value, scheduler=scheduler)
 
 
 def train_student(

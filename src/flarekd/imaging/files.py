@@ -69,7 +69,7 @@ def read_labels(path: Path) -> LabelMap:
     if not _are_integers(stored):
         furthest = _rounding(stored)
         if furthest > checks.ROUNDING:
-            raise InputError(f"{path}: labels are no integers ({least:g} to {most:g})", mend)
+            raise InputError(f"{path}: labels are no integers: {_fractions(stored)}", mend)
         what = f"labels are up to {furthest:.1g} off whole numbers"
         notes = (*notes, Finding("mended", what, "rounded"))
         stored = np.rint(stored)
@@ -217,6 +217,13 @@ def _are_integers(array: NDArray[Any]) -> bool:
 def _rounding(array: NDArray[Any]) -> float:
     """How far a value is from a whole number at most."""
     return max(float(np.abs(plane - np.rint(plane)).max()) for plane in array)
+
+
+def _fractions(array: NDArray[Any]) -> str:
+    """How many voxels are no integer, and the first of them."""
+    found = [plane[plane != np.rint(plane)] for plane in array]
+    values = np.concatenate(found)
+    return f"{values.size:,} of {array.size:,} voxels, such as {values[0]:g}"
 
 
 def _range(path: Path, array: NDArray[Any]) -> tuple[float, float]:

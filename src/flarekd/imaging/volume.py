@@ -99,13 +99,16 @@ class Geometry:
 
         Sizes are compared exactly, positions by the farthest corner.
         """
+        distance_mm = self.far_corner_mm(other)
+        off = f"the farthest corner lies {distance_mm:.2f} mm off"
         if self.size_xyz != other.size_xyz:
             ours, theirs = ("×".join(map(str, size)) for size in (self.size_xyz, other.size_xyz))
-            return f"{theirs} voxels against {ours}"
-        distance_mm = float(np.linalg.norm(self.corners() - other.corners(), axis=1).max())
-        if not distance_mm <= GEOMETRY_TOLERANCE_MM:
-            return f"the farthest corner lies {distance_mm:.2f} mm off"
-        return None
+            return f"{theirs} voxels against {ours}, {off}"
+        return None if distance_mm <= GEOMETRY_TOLERANCE_MM else off
+
+    def far_corner_mm(self, other: Geometry) -> float:
+        """The largest distance between corners of the two grids that are the same in both, mm."""
+        return float(np.linalg.norm(self.corners() - other.corners(), axis=1).max())
 
 
 class Grid(NamedTuple):

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flarekd.labels import BACKGROUND, LABELS, NAMES, TUMOR
-
-ALIASES: dict[str, int] = {
-    **{label.name: label.id for label in LABELS},
-    **{label.short.lower(): label.id for label in LABELS},
-    **dict.fromkeys(("kidney_right",), 2),
-    **dict.fromkeys(("inferior_vena_cava", "postcava"), 6),
-    **dict.fromkeys(("right_adrenal_gland", "adrenal_gland_right"), 7),
-    **dict.fromkeys(("left_adrenal_gland", "adrenal_gland_left"), 8),
-    **dict.fromkeys(("gall_bladder",), 9),
-    **dict.fromkeys(("oesophagus",), 10),
-    **dict.fromkeys(("kidney_left",), 13),
-    **dict.fromkeys(("tumour", "tumors", "tumours", "lesion", "lesions", "cancer"), TUMOR),
-}
-"""What public datasets call flarekd's classes, in lower case with underscores."""
+from flarekd.foreign import ALIASES, alias
+from flarekd.labels import BACKGROUND, NAMES
 
 
 def label_outputs(names: Sequence[str], classes: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -55,4 +42,4 @@ def label_outputs(names: Sequence[str], classes: int) -> tuple[tuple[str, ...], 
 
 
 def _known(name: str) -> int | None:
-    return ALIASES.get(name.strip().lower().replace(" ", "_").replace("-", "_"))
+    return ALIASES.get(alias(name))

@@ -33,7 +33,9 @@ class _Job:
     key: str
 
 
-def fuse_labels(cohort: Path, tumor: Path, out: Path, strategy: Strategy) -> None:
+def fuse_labels(
+    cohort: Path, tumor: Path, out: Path, strategy: Strategy, *, scheduler: str | None = None
+) -> None:
     """Write a fused label map for every training case; a re-run does what is missing or old.
 
     Args:
@@ -41,6 +43,7 @@ def fuse_labels(cohort: Path, tumor: Path, out: Path, strategy: Strategy) -> Non
         tumor: Folder of tumour pseudo-labels, one file a case without annotated tumours.
         out: Folder of fused labels.
         strategy: Eq. 3, 4 and 5, or the simple fusion of the ablation.
+        scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
         CasesFailedError: After the rest is written, if some cases failed.
@@ -62,7 +65,8 @@ def fuse_labels(cohort: Path, tumor: Path, out: Path, strategy: Strategy) -> Non
             "those organs stay background"
         )
     with console.progress("Fusing") as advance:
-        for done, outcome in enumerate(map_cases(_fuse_one, todo, cpu_count()), 1):
+        outcomes = map_cases(_fuse_one, todo, cpu_count(), scheduler)
+        for done, outcome in enumerate(outcomes, 1):
             job = outcome.item
             if outcome.error is None:
                 ledger.add(job.case.case, job.key)

@@ -1,154 +1,249 @@
-"""group-data: folders of scans and labels → cohort.csv (Table 1)."""
+"""group-data: folders of scans and labels → cohort.csv (Table 1), with the evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from flarekd import console
 from flarekd.cohort import Case, format_cohort
 from flarekd.errors import CasesFailedError, InputError
-from flarekd.grouping import assign_group
-from flarekd.imaging import checks
+from flarekd.evidence import PSEUDO, Evidence, weigh
+from flarekd.groups_file import TABLE_1, Dataset, Rules, read_rules
 from flarekd.imaging.atomic import write_text
-from flarekd.imaging.files import list_scans, read_geometry, read_grid, read_labels
-from flarekd.imaging.findings import admitted
-from flarekd.labels import GROUPS, LABELS
+from flarekd.imaging.examine import Files, Source, examine, extents
+from flarekd.imaging.files import list_scans
+from flarekd.ledger import Ledger, stamp
+from flarekd.norms import Facts, learn
 from flarekd.parallel import cpu_count, map_cases
+from flarekd.report.cohort_table import COHORT_COLUMNS, LACKING_COLUMNS, Lacking, cohort_rows
+from flarekd.report.grouping_json import Report
+
+VERSION = 1
+"""Of what is measured of a case: what was measured by another version is measured anew."""
+
+MOST_TOLD = 20
+"""Notes told on the screen; all of them stand in cohort.csv."""
+
+LABEL = "label"
 
 
 @dataclass(frozen=True)
-class _Job:
-    case: str
-    image: Path
-    label: Path | None
-    organ_pseudo: Path | None
+class Folders:
+    """Where the files are.
+
+    Attributes:
+        images: Scans; those with a file in `labels` are partially labelled, others unlabelled.
+        labels: Partial label maps.
+        unlabeled: Further scans without labels.
+        organ_pseudo: Organ pseudo-labels.
+    """
+
+    images: Path
+    labels: Path | None = None
+    unlabeled: Path | None = None
+    organ_pseudo: Path | None = None
 
 
 def group_data(
-    images: Path,
-    labels: Path | None,
-    unlabeled: Path | None,
-    organ_pseudo: Path | None,
+    folders: Folders,
     out: Path,
+    *,
+    groups: Path | None = None,
+    strict: bool = False,
+    scheduler: str | None = None,
 ) -> list[Case]:
-    """Find every case, what its label file annotates, and the group that makes it.
+    """Find every case, what its label file annotates, the group that makes it, and why.
+
+    What is measured of a case is noted beside cohort.csv (``*.facts.jsonl``) as soon as it is
+    known: a run that was killed goes on where it was, and gives the same files.
 
     Args:
-        images: Folder of scans; those with a file in `labels` are partially labelled, others
-            unlabelled.
-        labels: Folder of partial label maps.
-        unlabeled: Folder of further scans without labels.
-        organ_pseudo: Folder of organ pseudo-labels.
-        out: cohort.csv.
+        folders: Where the files are.
+        out: cohort.csv; grouping.json comes beside it.
+        groups: groups.yaml, Table 1 alone where left out.
+        strict: Whether cases that a person should decide on are left out.
+        scheduler: As ``parallel.map_cases`` takes it.
 
     Returns:
         The cases written.
 
     Raises:
-        InputError: If there is no case, or one id stands in both image folders.
+        InputError: If there is no case, one id stands in both image folders, or `groups` cannot be
+            used.
         CasesFailedError: After writing the rest, if some cases cannot be used.
     """
-    jobs = _find(images, labels, unlabeled, organ_pseudo)
-    cases, failed = [], {}
-    with console.progress("Grouping") as advance:
-        for outcome in map_cases(_examine, jobs, cpu_count()):
-            if outcome.result is not None:
-                cases.append(outcome.result)
-            else:
-                failed[outcome.item.case] = outcome.error or ""
-            advance(len(cases) + len(failed), len(jobs), outcome.item.case)
-    cases.sort(key=lambda case: (not case.annotated, case.case))
-    if cases:
-        write_text(out, format_cohort(cases, out.parent))
-        _show(cases)
-        console.info(f"{out}: {len(cases)} cases")
-    if failed:
-        names = "; ".join(f"{case}: {reason}" for case, reason in sorted(failed.items()))
-        raise CasesFailedError(f"{len(failed)} cases were left out: {names}")
-    return cases
+    rules = read_rules(groups) if groups else TABLE_1
+    files = _find(folders, rules, out)
+    measured, refused = _measure(files, out.with_suffix(".facts.jsonl"), scheduler)
+    used = [one for one in files if one.case in measured]
+    norms = learn(_facts(one, json.loads(measured[one.case]), rules) for one in used)
+    report, lacking, grouped = Report(), Lacking(), []
+    for one in used:
+        found = json.loads(measured[one.case])
+        facts = _facts(one, found, rules)
+        evidence = weigh(facts, norms, rules.groups)
+        case, is_ambiguous = _case(one, found, evidence)
+        grouped.append((case, facts.dataset, is_ambiguous))
+        report.add(_record(one, found, evidence, is_ambiguous))
+        if evidence:
+            lacking.add(evidence)
+    report.write(out.with_name("grouping.json"), norms, refused, strict=strict)
+    kept = [(case, dataset) for case, dataset, is_open in grouped if not (strict and is_open)]
+    kept.sort(key=lambda one: (not one[0].annotated, one[0].case))
+    doubtful = [case.case for case, _, is_open in grouped if is_open]
+    if kept:
+        write_text(out, format_cohort((case for case, _ in kept), out.parent))
+        _show(kept, lacking, rules)
+        console.info(f"{out}: {len(kept)} cases; {len(doubtful)} are for a person to decide")
+    _tell_failures(refused, doubtful if strict else [])
+    return [case for case, _ in kept]
 
 
-def _find(
-    images: Path, labels: Path | None, unlabeled: Path | None, organ_pseudo: Path | None
-) -> list[_Job]:
-    scans = list_scans(images)
-    drawn = list_scans(labels) if labels else {}
-    more = list_scans(unlabeled) if unlabeled else {}
-    pseudo = list_scans(organ_pseudo) if organ_pseudo else {}
+def _find(folders: Folders, rules: Rules, out: Path) -> list[Files]:
+    scans = list_scans(folders.images)
+    drawn = list_scans(folders.labels) if folders.labels else {}
+    more = list_scans(folders.unlabeled) if folders.unlabeled else {}
+    pseudo = list_scans(folders.organ_pseudo) if folders.organ_pseudo else {}
     both = sorted(scans.keys() & more.keys())
     if both:
         raise InputError(
-            f"case {both[0]!r} is in {str(images)!r} and in {str(unlabeled)!r}",
+            f"case {both[0]!r} is in {str(folders.images)!r} and in {str(folders.unlabeled)!r}",
             "rename one of them",
         )
     everything = scans | more
     if not everything:
         raise InputError(
-            f"no scan in {str(images)!r}", "give a folder of .nii.gz, .mha or .nrrd files"
+            f"no scan in {str(folders.images)!r}", "give a folder of .nii.gz, .mha or .nrrd files"
         )
-    for name, found in (("label", drawn), ("organ pseudo-label", pseudo)):
-        _tell_strays(name, found, everything)
-    return [
-        _Job(case, image, drawn.get(case) if case in scans else None, pseudo.get(case))
-        for case, image in everything.items()
+    for name, found in ((LABEL, drawn), (PSEUDO, pseudo)):
+        strays = sorted(found.keys() - everything.keys())
+        if strays:
+            console.warn(f"{len(strays)} {name} files have no scan, the first {strays[0]!r}")
+    written = {kind: out.with_name(f"{out.stem}-{name}") for kind, name in _WRITTEN.items()}
+    files = []
+    for case, image in everything.items():
+        dataset = rules.dataset_of(case) or Dataset("*")
+        sources = []
+        for kind, path, ids in (
+            (LABEL, drawn.get(case) if case in scans else None, dataset.ids),
+            (PSEUDO, pseudo.get(case), dataset.organ_pseudo),
+        ):
+            if path is not None:
+                target = written[kind] / f"{case}.nii.gz" if ids else None
+                sources.append(Source(kind, path, ids, target))
+        paths = (
+            part for one in sources for part in (one.kind, one.path, one.ids and asdict(one.ids))
+        )
+        files.append(Files(case, image, tuple(sources), stamp(VERSION, image, *paths)))
+    return files
+
+
+_WRITTEN = {LABEL: "labels", PSEUDO: "organ-pseudo"}
+"""Where label files in flarekd's ids go: beside cohort.csv, ``cohort-labels`` and so on."""
+
+
+def _measure(
+    files: Sequence[Files], path: Path, scheduler: str | None
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """What was measured of each case (JSON), and of those that cannot be used why."""
+    ledger = Ledger(path)
+    todo = [
+        one
+        for one in files
+        if not ledger.is_done(one.case, one.key, *(s.written for s in one.sources if s.written))
     ]
+    measured: dict[str, str] = {}
+    refused: dict[str, dict[str, Any]] = {}
+    done = len(files) - len(todo)
+    with console.progress("Grouping") as advance:
+        for outcome in map_cases(examine, todo, cpu_count(), scheduler):
+            one = outcome.item
+            if outcome.result is not None:
+                # as text: a tenth of the memory that the same takes as objects
+                facts, is_usable = json.dumps(outcome.result), "refused" not in outcome.result
+                ledger.add(one.case, one.key, facts=facts, usable=is_usable)
+            else:
+                refused[one.case] = {"refused": outcome.error or ""}
+            done += 1
+            advance(done, len(files), one.case)
+    for one in files:
+        if one.case not in refused:
+            record = ledger.records[one.case]
+            if record["usable"]:
+                measured[one.case] = record["facts"]
+            else:
+                refused[one.case] = json.loads(record["facts"])
+    return measured, refused
 
 
-def _tell_strays(name: str, found: Mapping[str, Path], scans: Mapping[str, Path]) -> None:
-    strays = sorted(found.keys() - scans.keys())
-    if strays:
-        console.warn(f"{len(strays)} {name} files have no scan, the first {strays[0]!r}")
+def _facts(files: Files, found: Mapping[str, Any], rules: Rules) -> Facts:
+    dataset = rules.dataset_of(files.case)
+    drawn, pseudo = (extents(found[k]) if k in found else None for k in (LABEL, PSEUDO))
+    vouched = dataset.annotated if dataset and drawn is not None else frozenset()
+    name = dataset.name if dataset and vouched else ""
+    return Facts(files.case, found["height_mm"], drawn, pseudo, name, vouched)
 
 
-def _examine(job: _Job) -> Case:
-    geometry, notes = read_grid(job.image)
-    for path in filter(None, (job.label, job.organ_pseudo)):
-        admitted(path, checks.of_pair(geometry, read_geometry(path)))
-    told = [f"image: {note}" for note in notes]
+def _case(files: Files, found: Mapping[str, Any], evidence: Evidence | None) -> tuple[Case, bool]:
+    """A row of the cohort, and whether a person should decide on it."""
+    label, pseudo = files.source(LABEL), files.source(PSEUDO)
+    doubts = [found[one.kind]["doubt"] for one in files.sources]
+    read = [*found["notes"], *(note for one in files.sources for note in found[one.kind]["notes"])]
+    notes = [evidence.note if evidence else "", *doubts, *read]
     case = Case(
-        case=job.case,
-        image=job.image,
-        organ_pseudo=job.organ_pseudo,
-        size=geometry.size_xyz,
-        spacing=geometry.spacing_xyz,
+        case=files.case,
+        image=files.image,
+        organ_pseudo=pseudo.used if pseudo else None,
+        size=tuple(found["size"]),
+        spacing=tuple(found["spacing"]),
+        label=label.used if label else None,
+        group=evidence.group if evidence else None,
+        annotated=frozenset(evidence.annotated) if evidence else frozenset(),
+        note="; ".join(note for note in notes if note),
     )
-    if job.label is None:
-        return replace(case, note="; ".join(told))
-    labels = read_labels(job.label)
-    told += [f"label: {note}" for note in labels.notes]
-    admitted(job.label, checks.of_labels(labels.array))
-    found = assign_group(checks.present(labels.array))
-    return replace(
-        case,
-        label=job.label,
-        group=found.group,
-        annotated=frozenset(found.annotated),
-        note="; ".join([*filter(None, [found.note]), *told]),
-    )
+    return case, any(doubts) or (evidence is not None and evidence.is_ambiguous)
 
 
-def _show(cases: list[Case]) -> None:
-    """The counts as Table 1 gives them.
-
-    A case that is no group exactly counts in a line of its own.
-    """
-    rows = []
-    for group, ids in GROUPS.items():
-        exact = [case for case in cases if case.group == group and case.annotated == ids]
-        rows.append([f"group {group}", str(len(exact)), *_ticks(ids)])
-    odd = [case for case in cases if case.label and case.annotated != GROUPS.get(case.group or 0)]
-    rows.append(["no exact group", str(len(odd)), *[""] * len(LABELS)])
-    without = [case for case in cases if case.label is None]
-    rows.append(["unlabelled", str(len(without)), *[""] * len(LABELS)])
-    rows.append(["total", str(len(cases)), *[""] * len(LABELS)])
-    columns = ["annotated", "cases", *(label.short for label in LABELS)]
-    console.table("Cohort (Table 1)", columns, rows)
-    for case in cases:
-        if case.note:
-            console.warn(f"{case.case}: {case.note}")
+def _record(
+    files: Files, found: Mapping[str, Any], evidence: Evidence | None, is_ambiguous: bool
+) -> dict[str, Any]:
+    """A case of grouping.json."""
+    return {
+        "case": files.case,
+        **(asdict(evidence) if evidence else {}),
+        "is_ambiguous": is_ambiguous,
+        "height_mm": found["height_mm"],
+        "sources": {
+            one.kind: {"file": one.path.name, "ids": one.ids.name if one.ids else "flarekd"}
+            | dict(found[one.kind])
+            for one in files.sources
+        },
+    }
 
 
-def _ticks(ids: frozenset[int]) -> list[str]:
-    return ["✓" if label.id in ids else "" for label in LABELS]
+def _tell_failures(refused: Mapping[str, Any], doubtful: Sequence[str]) -> None:
+    told = []
+    if refused:
+        names = "; ".join(f"{case}: {refused[case]['refused']}" for case in sorted(refused))
+        told.append(f"{len(refused)} cases were left out: {names}")
+    if doubtful:
+        names = ", ".join(doubtful)
+        told.append(f"{len(doubtful)} ambiguous cases were left out (--strict): {names}")
+    if told:
+        raise CasesFailedError("; ".join(told), "grouping.json has the evidence")
+
+
+def _show(cases: Sequence[tuple[Case, str]], lacking: Lacking, rules: Rules) -> None:
+    console.table("Cohort (Table 1)", COHORT_COLUMNS, cohort_rows(cases, rules))
+    rows = lacking.rows()
+    if rows:
+        console.table("Organs that label files lack, and why", LACKING_COLUMNS, rows)
+    noted = [case for case, _ in cases if case.note]
+    for case in noted[:MOST_TOLD]:
+        console.warn(f"{case.case}: {case.note}")
+    if len(noted) > MOST_TOLD:
+        console.warn(f"{len(noted) - MOST_TOLD} more cases have a note in cohort.csv")

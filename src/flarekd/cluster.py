@@ -1,0 +1,106 @@
+"""Cases on a Dask cluster (extra ``cluster``): a scheduler and workers that somebody started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from flarekd import __version__
+from flarekd.errors import InputError, UsageError
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+WAIT_S = 30
+"""So long a scheduler may take to answer, and so long may pass until its first worker is there."""
+
+AHEAD = 2
+"""Cases given out for every thread of a worker, as ``parallel.AHEAD``."""
+
+
+def map_on_cluster(
+    attempt: Callable[[Item], Outcome],
+    items: Sequence[Item],
+    scheduler: str,
+    lost: Callable[[Item], Outcome],
+) -> Iterator[Outcome]:
+    """Yield the outcome of every item as it is finished.
+
+    Dask gives the case of a dead worker to another one, and gives up a case that kills several.
+
+    Args:
+        attempt: Picklable; what it raises is a bug and is raised here.
+        items: Their files must lie where every worker sees them under the same path.
+        scheduler: ``tcp://host:port``.
+        lost: The outcome of a case that was given up.
+
+    Raises:
+        UsageError: If Dask is not installed.
+        InputError: If nothing answers there, no worker is there, or one has another version.
+    """
+    try:
+        from distributed import Client, as_completed
+        from distributed.scheduler import KilledWorker
+    except ImportError as error:
+        raise UsageError("--scheduler needs Dask", "pip install 'flarekd[cluster]'") from error
+    try:
+        client = Client(scheduler, timeout=WAIT_S)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {scheduler!r}: {error}",
+            "start one with `dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`",
+        ) from error
+    with client:
+        threads = _threads(client, scheduler)
+        rest = iter(items)
+        given: dict[str, Item] = {}
+
+        def give(count: int) -> list[Any]:
+            futures = []
+            for item in islice(rest, count):
+                future = client.submit(attempt, item, pure=False)
+                given[future.key] = item
+                futures.append(future)
+            return futures
+
+        running = as_completed(give(AHEAD * threads))
+        for future in running:
+            item = given.pop(future.key)
+            try:
+                outcome = future.result()
+            except KilledWorker:
+                outcome = lost(item)
+            future.release()
+            for following in give(1):
+                running.add(following)
+            yield outcome
+
+
+def _threads(client: Any, scheduler: str) -> int:
+    """Threads of all workers, once there is one; all must run our version."""
+    try:
+        client.wait_for_workers(1, timeout=WAIT_S)
+    except TimeoutError as error:
+        raise InputError(
+            f"the Dask scheduler {scheduler!r} has no worker", f"start `dask worker {scheduler}`"
+        ) from error
+    try:
+        versions = client.run(version)
+    except ImportError as error:
+        raise InputError(
+            f"workers of {scheduler!r} have no flarekd: {error}", "install the same version there"
+        ) from error
+    others = sorted(f"{where}: {one}" for where, one in versions.items() if one != __version__)
+    if others:
+        raise InputError(
+            f"workers run another flarekd than this one ({__version__}): {', '.join(others)}",
+            "install the same version on all of them",
+        )
+    threads: int = sum(client.nthreads().values())
+    return threads
+
+
+def version() -> str:
+    """The version of flarekd; asked of every worker."""
+    return __version__

@@ -1,0 +1,65 @@
+"""Cases on a real Dask cluster of two local workers."""
+
+import os
+import signal
+
+import pytest
+
+from flarekd.errors import InputError
+from flarekd.parallel import map_cases
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask warns of in its own code
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def whereabouts(item):
+    if item == "broken":
+        raise InputError("it is broken", "mend it")
+    if item == "poison":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def bug(item):
+    raise KeyError(item)
+
+
+def test_cases_run_in_the_workers_and_a_bad_one_is_named(scheduler):
+    items = [*range(20), "broken"]
+    found = {o.item: (o.result, o.error) for o in map_cases(whereabouts, items, 1, scheduler)}
+    assert len(found) == 21
+    assert found.pop("broken") == (None, "it is broken \u00b7 mend it")
+    workers = {result for result, _ in found.values()}
+    assert 1 <= len(workers) <= 2
+    assert os.getpid() not in workers
+
+
+def test_a_bug_on_a_worker_is_raised_here(scheduler):
+    with pytest.raises(KeyError, match="7"):
+        list(map_cases(bug, [7], 1, scheduler))
+
+
+def test_a_case_that_kills_its_workers_is_given_up_and_the_rest_is_done(scheduler):
+    found = {o.item: o for o in map_cases(whereabouts, [1, "poison", 2], 1, scheduler)}
+    assert found["poison"].error.startswith("its process was killed")
+    assert found[1].error is found[2].error is None
+
+
+def test_workers_of_another_version_are_refused(scheduler, monkeypatch):
+    monkeypatch.setattr("flarekd.cluster.__version__", "9.9")
+    with pytest.raises(InputError, match=r"another flarekd than this one \(9\.9\): .*: \d"):
+        list(map_cases(whereabouts, [1], 1, scheduler))
+
+
+def test_where_no_scheduler_answers_is_said_with_how_to_start_one(monkeypatch):
+    monkeypatch.setattr("flarekd.cluster.WAIT_S", 0.3)
+    with pytest.raises(InputError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):
+        list(map_cases(whereabouts, [1], 1, "tcp://127.0.0.1:9"))

@@ -1,0 +1,97 @@
+import json
+
+import pytest
+
+from flarekd.errors import InputError
+from flarekd.foreign import BOTH, DATASETS
+from flarekd.groups_file import TABLE_1, read_rules
+from flarekd.labels import GROUPS
+
+
+def read(folder, text):
+    path = folder / "groups.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_rules(path)
+
+
+def test_without_a_file_there_is_table_1():
+    assert (TABLE_1.groups, TABLE_1.datasets) == (GROUPS, ())
+    assert TABLE_1.dataset_of("any") is None
+
+
+def test_groups_of_ones_own_stand_beside_table_1_or_replace_one_of_it(tmp_path):
+    rules = read(tmp_path, "groups: {8: [liver, tumor], 9: [kidney, 14], 1: [3]}")
+    assert rules.groups[8] == {1, 14}
+    assert rules.groups[9] == {2, 13, 14}
+    assert rules.groups[1] == {3}
+    assert {number: rules.groups[number] for number in range(2, 8)} == {
+        number: GROUPS[number] for number in range(2, 8)
+    }
+
+
+def test_the_first_data_set_whose_pattern_fits_a_case_is_its_own(tmp_path):
+    rules = read(
+        tmp_path,
+        """
+        datasets:
+          - {cases: "case_0*", ids: kits23, organ_pseudo: totalsegmentator}
+          - {cases: "case_*", ids: {1: spleen, 5: tumour, 9: background}}
+          - {cases: "own_*", annotated: [liver, spleen]}
+        """,
+    )
+    kits = rules.dataset_of("case_01")
+    assert (kits.ids, kits.organ_pseudo) == (DATASETS["kits23"], DATASETS["totalsegmentator"])
+    assert (kits.name, kits.annotated) == ("kits23", {2, 13, 14})
+    own = rules.dataset_of("case_11")
+    assert (own.ids.ids, own.annotated) == (((1, 3), (5, 14), (9, 0)), {3, 14})
+    ours = rules.dataset_of("own_1")
+    assert (ours.ids, ours.annotated, ours.name) == (None, {1, 3}, "own_*")
+    assert rules.dataset_of("Case_01") is None
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"0": "background", "1": "kidney", "2": "cancer"},  # Decathlon, nnU-Net v1
+        {"background": 0, "kidney": 1, "cancer": 2},  # nnU-Net v2
+    ],
+)
+def test_a_dataset_json_says_what_ids_are(tmp_path, labels):
+    content = json.dumps({"name": "Kidney", "labels": labels})
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
+    ids = read(tmp_path, "datasets: [{ids: dataset.json}]").dataset_of("a").ids
+    assert (ids.name, ids.ids) == ("Kidney", ((0, 0), (1, BOTH), (2, 14)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("groups: {8: [livr]}", r"groups\.8: 'livr' is none of background, liver"),
+        ("groups: {8: [15]}", r"groups\.8: 15 is no class among 1\.\.14"),
+        ("groups: {8: [background]}", r"groups\.8: 'background' is no class"),
+        ("groups: {8: []}", r"groups\.8: a group has at least one class"),
+        ("groups: {0: [liver]}", r"groups\.0: the number of a group is 1 or more"),
+        ("datasets: [{ids: kits}]", r"datasets\.0: no data set 'kits'; there are .*kits23"),
+        ("datasets: [{ids: {1: bladder}}]", r"datasets\.0: 'bladder' is none of"),
+        ("datasets: [{ids: gone.json}]", r"datasets\.0: .*gone\.json"),
+        ("datasets: [{organ_pseudo: lits}]", r"organ_pseudo: 'lits' names a tumour"),
+        ("datasets: [{id: lits}]", r"datasets\.0\.id: Extra inputs are not permitted"),
+        ("groups: [", "cannot read"),
+    ],
+)
+def test_what_groups_yaml_cannot_say_is_refused_with_its_place(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path, text)
+    assert caught.value.exit_code == 3
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    with pytest.raises(InputError, match=r"groups\.8: .*; groups\.9: .*; datasets\.0: "):
+        read(tmp_path, "groups: {8: [a], 9: [b]}\ndatasets: [{ids: c}]")
+
+
+def test_a_region_of_several_ids_in_a_dataset_json_is_refused(tmp_path):
+    content = json.dumps({"labels": {"kidney": [1, 2, 3]}})
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"'kidney' is \[1, 2, 3\]: a region of several ids"):
+        read(tmp_path, "datasets: [{ids: dataset.json}]")
