@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flarekd import __version__
+from flarekd import __version__, options
 from flarekd.failures import Verbs
 from flarekd.options import (
     Calibrate,
@@ -121,9 +121,7 @@ def group_data(
     out: Annotated[Path, typer.Option(help="cohort.csv to write.")],
     labels: Annotated[Path | None, typer.Option(help="Folder of partial label maps.")] = None,
     unlabeled: Annotated[Path | None, typer.Option(help="Folder of scans without labels.")] = None,
-    organ_pseudo: Annotated[
-        Path | None, typer.Option(help="Folder of organ pseudo-labels.")
-    ] = None,
+    organ_pseudo: options.OrganPseudo = None,
 ) -> None:
     """Find out which classes each case has annotated (Table 1)."""
     from flarekd.stages.group_data import group_data as stage
@@ -169,14 +167,15 @@ def fuse(
     cohort: Cohort,
     tumor: Annotated[Path, typer.Option(help="Folder of tumour pseudo-labels.")],
     out: Out,
-    strategy: Annotated[
-        FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")
-    ] = FusionStrategy.paper,
+    strategy: options.Strategy = FusionStrategy.paper,
+    provenance: options.Provenance = False,
+    ignore: options.Ignore = None,
+    drop: options.Drop = None,
 ) -> None:
     """Fuse partial labels, organ and tumour pseudo-labels into one label map a case."""
-    from flarekd.stages.fuse import fuse_labels
+    from flarekd.stages.fuse import Extras, fuse_labels
 
-    fuse_labels(cohort, tumor, out, strategy.value)
+    fuse_labels(cohort, tumor, out, strategy.value, Extras(provenance, ignore, tuple(drop or ())))
 
 
 @app.command("train-student")

@@ -118,3 +118,32 @@ Form = Annotated[
 Calibrate = Annotated[
     Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
 ]
+Strategy = Annotated[FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")]
+Provenance = Annotated[
+    bool, typer.Option("--provenance", help="Volumes that say which source each voxel came from.")
+]
+Ignore = Annotated[
+    float | None,
+    typer.Option(
+        "--ignore", min=0, help="Leave open where labels contradict over a ball of so many mm."
+    ),
+]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave out: 'component confidence < 0.7' (docs/fusion.md). Repeatable."),
+]
+Probability = Annotated[
+    bool, typer.Option("--probability", help="The tumour probability too, 0 to 255.")
+]
+Quality = Annotated[
+    bool, typer.Option("--quality", help="Figures of each pseudo-label; runs the teacher twice.")
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(help="Another teacher, for the agreement; a flipped scan where left out."),
+]
+Previous = Annotated[
+    list[Path] | None,
+    typer.Option(help="Pseudo-labels of an earlier round, oldest first. Repeatable."),
+]
+OrganPseudo = Annotated[Path | None, typer.Option(help="Folder of organ pseudo-labels.")]
