@@ -10,14 +10,12 @@ import typer
 from flarekd import __version__, options
 from flarekd.failures import Verbs
 from flarekd.options import (
-    Calibrate,
     Cohort,
     Command,
     ConfigFile,
     Device,
     DicomSeg,
     Extend,
-    Form,
     FusionStrategy,
     Gpu,
     Init,
@@ -26,10 +24,7 @@ from flarekd.options import (
     Labels,
     MaxMemory,
     Model,
-    Orientation,
     Out,
-    OutputNames,
-    Plans,
     Preset,
     Preview,
     Protocol,
@@ -101,9 +96,7 @@ def run(
 @app.command()
 def phantom(
     out: Out,
-    cases: Annotated[
-        int, typer.Option(min=4, help="All cases: labelled, unlabelled, held out.")
-    ] = 48,
+    cases: options.Cases = 48,
     preset: Annotated[Preset, typer.Option(help="quick: coarse and small.")] = Preset.quick,
     seed: Seed = 0,
     jobs: Jobs = None,
@@ -155,11 +148,22 @@ def train_teacher(
 
 
 @app.command("pseudo-tumor")
-def pseudo_tumor(cohort: Cohort, model: Model, out: Out, device: Device = "auto") -> None:
+def pseudo_tumor(
+    cohort: Cohort,
+    model: Model,
+    out: Out,
+    device: Device = "auto",
+    probability: options.Probability = False,
+    quality: options.Quality = False,
+    against: options.Against = None,
+    previous: options.Previous = None,
+) -> None:
     """Label tumours with the teacher where no person did."""
+    from flarekd.stages.pseudo_tumor import Extras
     from flarekd.stages.pseudo_tumor import pseudo_tumor as stage
 
-    stage(cohort, model, out, device)
+    beside = Extras(probability, quality, against, tuple(previous or ()))
+    stage(cohort, model, out, device, beside)
 
 
 @app.command()
@@ -239,9 +243,7 @@ def evaluate(
     predictions: Annotated[Path, typer.Option(help="Folder of label maps to score.")],
     references: Annotated[Path, typer.Option(help="Folder of complete label maps.")],
     out: Out,
-    protocol: Annotated[
-        Protocol, typer.Option(help="The official scorer, or it without its quirks.")
-    ] = Protocol.flare23,
+    protocol: options.Scoring = Protocol.flare23,
     images: Annotated[Path | None, typer.Option(help="Folder of scans, for the pictures.")] = None,
 ) -> None:
     """Score label maps as FLARE does: DSC and NSD."""
@@ -269,9 +271,9 @@ def bench(
 def export(
     model: Model,
     out: Annotated[Path, typer.Option("--out", help="File to write: *.onnx or *.xml (OpenVINO).")],
-    form: Form = None,
+    form: options.Form = None,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit weights; needs --calibrate.")] = False,
-    calibrate: Calibrate = None,
+    calibrate: options.Calibrate = None,
 ) -> None:
     """Write a model's network for other programs, checked against torch."""
     from flarekd.stages.export import export as stage
@@ -283,9 +285,9 @@ def export(
 def import_nnunet(
     checkpoint: Annotated[Path, typer.Option(help="checkpoint_final.pth (v2) or *.model (v1).")],
     out: Annotated[Path, typer.Option("--out", help="Model file to write (*.safetensors).")],
-    plans: Plans = None,
-    labels: OutputNames = None,
-    orientation: Orientation = None,
+    plans: options.Plans = None,
+    labels: options.OutputNames = None,
+    orientation: options.Orientation = None,
 ) -> None:
     """Turn a plain U-Net of nnU-Net v1 or v2 into a model file; no code in it is run."""
     from flarekd.stages.import_nnunet import import_nnunet as stage

@@ -147,3 +147,5 @@ Previous = Annotated[
     typer.Option(help="Pseudo-labels of an earlier round, oldest first. Repeatable."),
 ]
 OrganPseudo = Annotated[Path | None, typer.Option(help="Folder of organ pseudo-labels.")]
+Cases = Annotated[int, typer.Option(min=4, help="All cases: labelled, unlabelled, held out.")]
+Scoring = Annotated[Protocol, typer.Option(help="The official scorer, or it without its quirks.")]
