@@ -4,7 +4,8 @@
 a folder that `flarekd pseudo-tumor --quality` wrote and one of complete labels (a phantom cohort's
 `truth`). Every rule is taken alone; beside them stand all pseudo-tumours as they are, and none of
 them: as FLARE counts, a case without a tumour scores 1 where none was labelled, so leaving out
-everything is a baseline that a rule must beat.
+everything is a baseline that a rule must beat. `--halves` chooses the best limit of each figure of
+a component on every second case and tries it on the others, and the other way round.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from flarekd.components import find_components
 from flarekd.fusion_table import Figures, read_quality
 from flarekd.imaging.files import read_labels
 from flarekd.labels import TUMOR
-from flarekd.selection import Rule, parse_rule
+from flarekd.selection import COMPONENT_FIGURES, Rule, parse_rule
 
 Keeps = Callable[[Figures, Figures], bool]
 """Whether a component is kept, by the figures of its case and its own."""
@@ -28,8 +29,11 @@ Keeps = Callable[[Figures, Figures], bool]
 Found = tuple[int, int, Figures]
 """Voxels of a component, how many of them are tumour, and its figures."""
 
+Case = tuple[int, Figures, list[Found]]
+"""Voxels of tumour in truth, the figures of the case, and its components."""
 
-def measure(tumor: Path, truth: Path) -> list[tuple[int, Figures, list[Found]]]:
+
+def measure(tumor: Path, truth: Path) -> list[Case]:
     """For each case: voxels of tumour in truth, the figures, and the components."""
     cases, components = read_quality(tumor)
     measured = []
@@ -48,7 +52,7 @@ def measure(tumor: Path, truth: Path) -> list[tuple[int, Figures, list[Found]]]:
     return measured
 
 
-def scores(measured: Sequence[tuple[int, Figures, list[Found]]], keeps: Keeps) -> list[str]:
+def scores(measured: Sequence[Case], keeps: Keeps) -> list[str]:
     """The row of one way to choose."""
     dsc, with_tumor, kept, hit, total = [], [], 0, 0, 0
     number = 0
@@ -71,11 +75,39 @@ def by(rule: Rule) -> Keeps:
     return lambda _, component: not rule.hits(component)
 
 
+def mean_dsc(measured: Sequence[Case], keeps: Keeps) -> float:
+    """Mean DSC over all cases, as FLARE counts."""
+    dsc = []
+    for real, figures, found in measured:
+        chosen = [one for one in found if keeps(figures, one[2])]
+        total = real + sum(one[0] for one in chosen)
+        dsc.append(2 * sum(one[1] for one in chosen) / total if total else 1.0)
+    return float(np.mean(dsc))
+
+
+def halves(measured: Sequence[Case]) -> list[list[str]]:
+    """For each figure: the limit chosen on one half and what it gains on the other, both ways."""
+    rows = []
+    for figure in COMPONENT_FIGURES:
+        sign = ">" if figure in {"entropy", "intensity_distance"} else "<"
+        values = {one[2][figure] for _, _, found in measured for one in found}
+        rules = [parse_rule(f"component {figure} {sign} {v}") for v in values if v is not None]
+        row = [f"{figure} {sign}"]
+        for first in (0, 1):
+            chosen_on, tried_on = measured[first::2], measured[1 - first :: 2]
+            best = max(rules, key=lambda rule: mean_dsc(chosen_on, by(rule)))
+            gain = mean_dsc(tried_on, by(best)) - mean_dsc(tried_on, lambda *_: True)
+            row += [f"{best.limit:.4g}", f"{100 * gain:+.1f}"]
+        rows.append(row)
+    return rows
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tumor", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--halves", action="store_true")
     parser.add_argument("rules", nargs="*")
     options = parser.parse_args()
     measured = measure(options.tumor, options.truth)
@@ -84,6 +116,9 @@ def main() -> None:
     columns = ["dropped", "DSC, all", "DSC, with a tumour", "precision", "recall", "components"]
     rows = [[name, *scores(measured, keeps)] for name, keeps in ways.items()]
     console.table(f"Pseudo-tumours of {len(measured)} cases (%)", columns, rows)
+    if options.halves:
+        columns = ["dropped", "limit of half 1", "gain on 2", "limit of half 2", "gain on 1"]
+        console.table("DSC, all, gained on the other half (points)", columns, halves(measured))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from flarekd.labels import ORGANS, TUMOR
 
@@ -191,9 +192,19 @@ def thick(
     Returns:
         bool (z, y, x), the union of all such balls, a new array.
     """
-    from scipy import ndimage  # nothing else here needs it
-
     found = np.zeros_like(mask)
+    for whole in ndimage.find_objects(mask.view(np.uint8)):
+        _add_thick(mask[whole], spacing_zyx, radius_mm, found[whole])
+    return found
+
+
+def _add_thick(
+    mask: NDArray[np.bool_],
+    spacing_zyx: tuple[float, ...],
+    radius_mm: float,
+    found: NDArray[np.bool_],
+) -> None:
+    """Set what is thick in `found`, part by part: distances are measured in small boxes."""
     parts, _ = ndimage.label(mask)
     for number, box in enumerate(ndimage.find_objects(parts), 1):
         part = np.pad(parts[box] == number, 1)
@@ -202,7 +213,6 @@ def thick(
         if middles.any():
             far = ndimage.distance_transform_edt(~middles, sampling=spacing_zyx)
             found[box] |= (far <= radius_mm)[1:-1, 1:-1, 1:-1]
-    return found
 
 
 def _codes(
