@@ -19,7 +19,7 @@ from flarekd.components import find_components
 from flarekd.errors import CasesFailedError, InputError, UsageError
 from flarekd.fusion import IGNORED, SOURCES, Strategy, contradictions, count, look_up, rules, thick
 from flarekd.fusion_checks import Facts, examine, outliers
-from flarekd.imaging.atomic import write_text
+from flarekd.imaging.atomic import update_text
 from flarekd.imaging.files import read_labels, write_labels
 from flarekd.imaging.volume import LabelMap
 from flarekd.labels import IGNORE, ORGANS
@@ -281,14 +281,14 @@ def _write_tables(
         name = case.case
         known = dropped.get(name, ())
         rows.append(fusion_table.fusion_row(case, facts.get(name), unlike.get(name, ()), known))
-    write_text(
+    update_text(
         out / fusion_table.FUSION, fusion_table.format_table(fusion_table.FUSION_COLUMNS, rows)
     )
     listed = [one for case in cases for one in dropped.get(case.case, ())]
     path = out / fusion_table.DROPPED
     if with_rules or path.exists():
         columns = fusion_table.DROPPED_COLUMNS
-        write_text(path, fusion_table.format_table(columns, fusion_table.dropped_rows(listed)))
+        update_text(path, fusion_table.format_table(columns, fusion_table.dropped_rows(listed)))
         whole = sum(one.component is None for one in listed)
         console.info(f"dropped {whole} cases and {len(listed) - whole} tumours: see {path}")
     odd = [row for row in rows if row.get("checks")]

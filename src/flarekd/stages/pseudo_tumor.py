@@ -15,7 +15,7 @@ from flarekd import __version__, console, device, fusion_table
 from flarekd.cohort import Case, read_cohort
 from flarekd.errors import CasesFailedError, FlarekdError, InputError
 from flarekd.fusion import fuse
-from flarekd.imaging.atomic import write_json, write_text
+from flarekd.imaging.atomic import update_text, write_json
 from flarekd.imaging.files import read_labels, read_volume, write_labels
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.inference import predictor
@@ -282,5 +282,5 @@ def _write_quality(out: Path, cases: Sequence[Case], figures: Ledger) -> None:
         (fusion_table.QUALITY, fusion_table.QUALITY_COLUMNS, rows),
         (fusion_table.COMPONENTS, fusion_table.COMPONENT_COLUMNS, parts),
     ):
-        write_text(out / name, fusion_table.format_table(columns, content))
+        update_text(out / name, fusion_table.format_table(columns, content))
     console.info(f"{out / fusion_table.QUALITY}: figures of {len(rows)} pseudo-labels")
