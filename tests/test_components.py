@@ -142,3 +142,8 @@ def test_growing_is_dilation_with_all_neighbours(seed):
     in_plane = ndimage.binary_dilation(mask, np.ones((1, 3, 3)))
     np.testing.assert_array_equal(grow(mask, axes=(1, 2)), in_plane)
     np.testing.assert_array_equal(mask, before)
+
+
+def test_a_class_without_a_voxel_has_no_parts():
+    everywhere = (slice(0, 2), slice(0, 3), slice(0, 4))
+    assert find_components(np.zeros((2, 3, 4), np.uint8), 1, everywhere) == []

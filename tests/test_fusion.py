@@ -3,8 +3,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
-from flarekd.fusion import fuse, fuse_simple
+from flarekd.fusion import (
+    COMBINATIONS,
+    HUMAN,
+    IGNORED,
+    NOBODY,
+    PSEUDO,
+    TEACHER,
+    contradictions,
+    count,
+    fuse,
+    fuse_simple,
+    look_up,
+    rules,
+    thick,
+)
 from flarekd.labels import GROUPS
 
 GROUP_3 = GROUPS[3]
@@ -100,3 +115,73 @@ def test_ids_beyond_the_classes_are_refused():
         fuse(label, tumor, label + 14, ())
     with pytest.raises(ValueError, match=r"partial label holds id 15"):
         fuse_simple(label + 15, tumor, label)
+
+
+@given(
+    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 14)),
+    hnp.arrays(np.bool_, SHAPE),
+    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 13)),
+    st.sets(st.integers(1, 14)),
+    st.sampled_from(["paper", "simple"]),
+)
+def test_every_voxel_comes_from_a_source_that_says_so(partial, tumor, organs, annotated, strategy):
+    how = rules(annotated, strategy)
+    fused = look_up(how.labels, partial, tumor, organs)
+    sources = look_up(how.sources, partial, tumor, organs)
+    assert np.array_equal(sources == NOBODY, fused == 0)
+    assert np.array_equal(fused[sources == HUMAN], partial[sources == HUMAN])
+    assert np.array_equal(fused[sources == PSEUDO], organs[sources == PSEUDO])
+    assert (fused[sources == TEACHER] == 14).all()
+    assert tumor[sources == TEACHER].all()
+    assert not (sources == IGNORED).any()
+
+
+@given(
+    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 14)),
+    hnp.arrays(np.bool_, SHAPE),
+    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 13)),
+)
+def test_combinations_are_counted_one_by_one(partial, tumor, organs):
+    expected = np.zeros(COMBINATIONS, np.int64)
+    for index in np.ndindex(SHAPE):
+        expected[partial[index], int(tumor[index]), organs[index]] += 1
+    np.testing.assert_array_equal(count(partial, tumor, organs), expected)
+
+
+@pytest.mark.parametrize(
+    ("partial", "tumor", "organs", "expected"),
+    [
+        (1, 0, 1, False),
+        (1, 0, 2, True),
+        (1, 0, 0, True),  # drawn, and the pseudo-label has nothing
+        (0, 0, 1, True),  # the pseudo-label has liver where the person drew none
+        (0, 0, 5, False),  # aorta, which nobody annotated
+        (0, 0, 0, False),
+        (14, 0, 1, False),  # a tumour over its organ is no contradiction
+        (1, 1, 2, False),  # the tumour goes over both
+    ],
+)
+def test_what_contradicts_what(partial, tumor, organs, expected):
+    assert contradictions(GROUP_3)[partial, tumor, organs] == expected
+
+
+def ball(radius_mm, spacing):
+    steps = np.indices((15, 15, 15)) - 7
+    return (steps**2 * np.reshape(spacing, (3, 1, 1, 1)) ** 2).sum(0) <= radius_mm**2
+
+
+@given(hnp.arrays(np.bool_, (5, 9, 12), elements=st.integers(0, 8).map(bool)))
+def test_thick_parts_are_the_union_of_the_balls_that_fit(mask):
+    spacing, radius = (3.0, 1.0, 1.5), 2.5
+    oracle = ndimage.binary_opening(np.pad(mask, 8), ball(radius, spacing))[8:-8, 8:-8, 8:-8]
+    np.testing.assert_array_equal(thick(mask, spacing, radius), oracle)
+
+
+def test_a_rim_is_not_thick_and_a_lump_is():
+    mask = np.zeros((10, 20, 20), bool)
+    mask[:, 3, :] = True  # a rim of one voxel
+    mask[2:9, 8:17, 8:17] = True
+    found = thick(mask, (1.0, 1.0, 1.0), 3.0)
+    assert not found[:, 3].any()
+    assert found[5, 12, 12]
+    assert not found[2, 8, 8]  # a ball does not reach into a corner

@@ -88,9 +88,11 @@ def find_components(
         box: Where it lies; nothing outside is looked at.
 
     Returns:
-        Largest first; those of one size in array order.
+        Largest first; those of one size in array order; none where no voxel is of the class.
     """
     runs = _runs(labels, label, box)
+    if not len(runs):
+        return []
     first, second = _touching(runs, labels.shape)
     links = coo_array((np.ones(first.size, bool), (first, second)), shape=(len(runs), len(runs)))
     count, owner = connected_components(links, directed=False)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 BACKGROUND = 0
 TUMOR = 14
+IGNORE = 255
+"""In fused labels that were asked for it: nobody knows what this voxel is, so nothing is learned of
+it. No class, and never written by a model."""
 
 
 @dataclass(frozen=True)

@@ -127,3 +127,32 @@ Strict = Annotated[bool, typer.Option("--strict", help="Leave out what a person 
 Scheduler = Annotated[
     str | None, typer.Option(help="Dask scheduler tcp://HOST:PORT that does the work.")
 ]
+Provenance = Annotated[
+    bool, typer.Option("--provenance", help="Volumes that say which source each voxel came from.")
+]
+Ignore = Annotated[
+    float | None,
+    typer.Option(
+        "--ignore", min=0, help="Leave open where labels contradict over a ball of so many mm."
+    ),
+]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave out: 'component confidence < 0.7' (docs/fusion.md). Repeatable."),
+]
+Probability = Annotated[
+    bool, typer.Option("--probability", help="The tumour probability too, 0 to 255.")
+]
+Quality = Annotated[
+    bool, typer.Option("--quality", help="Figures of each pseudo-label; runs the teacher twice.")
+]
+Against = Annotated[
+    Path | None,
+    typer.Option(help="Another teacher, for the agreement; a flipped scan where left out."),
+]
+Previous = Annotated[
+    list[Path] | None,
+    typer.Option(help="Pseudo-labels of an earlier round, oldest first. Repeatable."),
+]
+Cases = Annotated[int, typer.Option(min=4, help="All cases: labelled, unlabelled, held out.")]
+Scoring = Annotated[Protocol, typer.Option(help="The official scorer, or it without its quirks.")]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarekd.imaging.atomic import replacing, write_json, write_text
+from flarekd.imaging.atomic import replacing, update_text, write_json, write_text
 
 
 def test_the_temporary_name_keeps_the_full_suffix_and_is_a_dot_file_beside_the_target(tmp_path):
@@ -101,3 +101,13 @@ def test_json_with_nan_is_refused_and_keeps_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", float("nan"))
     assert (tmp_path / "a.json").read_text() == "1\n"
+
+
+def test_a_file_that_holds_the_text_already_is_left_alone(tmp_path):
+    path = tmp_path / "a.csv"
+    update_text(path, "µ,1\n")
+    before = path.stat()
+    update_text(path, "µ,1\n")
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    update_text(path, "µ,2\n")
+    assert path.read_text(encoding="utf-8") == "µ,2\n"

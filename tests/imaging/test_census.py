@@ -74,3 +74,9 @@ def test_more_voxels_than_an_index_counts_are_refused():
     huge = np.broadcast_to(np.zeros(1, np.uint8), (2**11, 2**11, 2**11))
     with pytest.raises(ValueError, match="more voxels than a store's index counts"):
         count_classes(huge)
+
+
+def test_what_is_to_be_ignored_is_no_class():
+    labels = np.zeros((4, 5, 6), np.uint8)
+    labels[1], labels[2] = 3, 255
+    assert list(count_classes(labels)) == [3]

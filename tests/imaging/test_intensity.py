@@ -162,3 +162,10 @@ def magnitude():
 )
 def test_what_is_no_ct_in_hu_is_told_with_a_reason(array, reason):
     assert reason in (not_ct_reason(array) or "")
+
+
+def test_what_is_to_be_ignored_is_no_foreground():
+    labels = np.full((1, 2, 20), 255, np.uint8)
+    labels[0, 1] = 3
+    image = np.arange(40, dtype=np.int16).reshape(1, 2, 20)
+    np.testing.assert_array_equal(foreground_sample(image, labels), [20, 30])

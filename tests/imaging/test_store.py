@@ -280,3 +280,21 @@ def test_wrong_shapes_and_dtypes_are_refused_and_write_nothing(tmp_path, arrays)
     with pytest.raises(ValueError, match="not int16 and uint8"):
         write_case(path, image.astype(np.float32), labels, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ignored_voxels_are_kept_and_counted_and_are_no_class(tmp_path, arrays):
+    image, labels = arrays
+    labels[12:14] = 255
+    path = tmp_path / "a.b2nd"
+    write_case(path, image, labels, spacing_zyx=SPACING, chunk_zyx=(8, 16, 64), key="")
+    case = open_case(path)
+    assert case.ignored == 2 * 33 * 41
+    assert case.classes == (1, 14)
+    assert case.voxels[1] == (labels == 1).sum()
+    np.testing.assert_array_equal(
+        case.read((slice(11, 15), slice(0, 33), slice(0, 41)))[1], labels[11:15]
+    )
+
+
+def test_a_case_without_ignored_voxels_has_none(stored):
+    assert open_case(stored).ignored == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import time
 from dataclasses import replace
 
@@ -10,10 +12,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 
 from flarekd.cohort import Case, format_cohort
-from flarekd.errors import CasesFailedError
+from flarekd.errors import CasesFailedError, InputError, UsageError
 from flarekd.imaging.files import read_labels, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
-from flarekd.stages.fuse import fuse_labels
+from flarekd.stages.fuse import Extras, fuse_labels
 
 # anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
 COS, SIN = np.cos(0.28), np.sin(0.28)
@@ -69,9 +71,19 @@ class Folder:
             )
         )
 
-    def fuse(self, strategy="paper"):
+    def fuse(self, strategy="paper", **extras):
         (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
-        fuse_labels(self.path / "cohort.csv", self.path / "tumor", self.path / "fused", strategy)
+        fuse_labels(
+            self.path / "cohort.csv",
+            self.path / "tumor",
+            self.path / "fused",
+            strategy,
+            Extras(**extras),
+        )
+
+    def table(self, name="fusion.csv"):
+        text = (self.path / "fused" / name).read_text(encoding="utf-8")
+        return list(csv.DictReader(io.StringIO(text)))
 
     def row(self, name):
         return read_labels(self.path / "fused" / f"{name}.nii.gz").array[ROW].ravel().tolist()
@@ -256,3 +268,144 @@ def test_a_source_is_never_replaced_by_the_result(folder, source):
             folder.path / "cohort.csv", folder.path / "tumor", folder.path / source, "paper"
         )
     assert (folder.path / source / "case_a.nii.gz").read_bytes() == before
+
+
+VOXEL_ML = 0.75 * 1.25 * 3.0 / 1000
+
+
+def test_every_case_has_a_row_of_its_sources_in_the_order_of_the_cohort(folder):
+    folder.add("case_b")
+    folder.add("case_a", labels=None)
+    folder.fuse()
+    rows = folder.table()
+    assert [row["case"] for row in rows] == ["case_b", "case_a"]
+    first = rows[0]
+    # by hand, from PARTIAL, TUMOR and ORGANS above
+    told = {"liver_human": 1, "right_kidney_human": 1, "aorta_pseudo": 1, "tumor_pseudo": 3}
+    counts = {
+        name: int(value) for name, value in first.items() if name.endswith(("_human", "_pseudo"))
+    }
+    assert {name: count for name, count in counts.items() if count} == told
+    assert float(first["tumor_pseudo_ml"]) == pytest.approx(3 * VOXEL_ML, abs=5e-5)
+    against = 3  # liver against spleen, liver that nobody drew, right kidney against vena cava
+    assert float(first["organ_against_human_ml"]) == pytest.approx(against * VOXEL_ML, abs=5e-5)
+    assert float(first["tumor_over_human_ml"]) == pytest.approx(VOXEL_ML, abs=5e-5)
+    assert float(first["tumor_over_pseudo_ml"]) == pytest.approx(VOXEL_ML, abs=5e-5)
+    assert first["flags"].split("; ")[0].startswith("tumour takes 50% of")
+    assert first["dropped"] == ""
+
+
+def test_a_second_run_writes_the_same_table_without_looking_at_a_voxel(folder):
+    folder.add("case_a")
+    folder.add("case_b", labels=None)
+    folder.fuse()
+    before = folder.table()
+    (folder.path / "fused" / "fusion.csv").unlink()
+    folder.fuse()
+    assert folder.table() == before
+
+
+def test_a_provenance_volume_says_where_each_voxel_came_from(folder):
+    folder.add("case_a")
+    folder.fuse()
+    before = folder.times()
+    folder.fuse(provenance=True)  # the fused labels alone are not enough then
+    assert folder.times() != before
+    sources = read_labels(folder.path / "fused" / "provenance" / "case_a.nii.gz").array
+    assert sources[ROW].ravel().tolist() == [1, 2, 2, 3, 2, 0, 0, 1]
+    assert folder.row("case_a") == PAPER
+
+
+def test_thick_contradictions_are_left_open_and_rims_are_not(folder):
+    folder.add("case_a", tumor=[0] * 8)
+    partial, organs = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    partial[1:11, 2:20, 2:20] = 1
+    organs[1:11, 2:20, 2:21] = 1  # a rim of one voxel
+    organs[2:9, 5:15, 5:18] = 3  # no rim
+    for name, array in (("labels", partial), ("organs", organs)):
+        write_labels(folder.path / name / "case_a.nii.gz", LabelMap(array, GEOMETRY))
+    folder.fuse(ignore_mm=4.0, provenance=True)
+    fused = read_labels(folder.path / "fused" / "case_a.nii.gz").array
+    assert fused[5, 10, 12] == 255
+    assert not (fused[:, :, 20] == 255).any()
+    assert set(np.unique(fused)) == {0, 1, 255}
+    assert np.array_equal(fused == 1, (partial == 1) & (fused != 255))
+    sources = read_labels(folder.path / "fused" / "provenance" / "case_a.nii.gz").array
+    assert np.array_equal(sources == 4, fused == 255)
+    (row,) = folder.table()
+    assert float(row["ignored_ml"]) == pytest.approx((fused == 255).sum() * VOXEL_ML, abs=5e-5)
+    assert int(row["liver_human"]) == (fused == 1).sum()
+    folder.fuse()  # 255 is written where it is asked for alone
+    fused = read_labels(folder.path / "fused" / "case_a.nii.gz").array
+    assert set(np.unique(fused)) == {0, 1}
+
+
+def figures(folder, cases, components):
+    """quality.csv and components.csv of hand-made pseudo-labels."""
+    (folder.path / "tumor" / "quality.csv").write_text(
+        "case,confidence,tumor_ml\n" + "".join(f"{c},{v},1\n" for c, v in cases.items())
+    )
+    (folder.path / "tumor" / "components.csv").write_text(
+        "case,component,voxels,volume_ml,confidence\n"
+        + "".join(f"{','.join(map(str, row))}\n" for row in components)
+    )
+
+
+def test_components_that_a_rule_hits_are_not_fused_and_are_listed(folder):
+    folder.add("case_a")
+    folder.add("case_b")
+    # TUMOR has a component of two voxels and one of a single voxel
+    figures(
+        folder,
+        {"case_a": 0.8, "case_b": 0.8},
+        [("case_a", 1, 2, 0.006, 0.9), ("case_a", 2, 1, 0.003, 0.6), ("case_b", 1, 2, 0.006, 0.9)],
+    )
+    folder.fuse(drop=("component confidence < 0.7",))
+    assert folder.row("case_a") == [1, 14, 14, 5, 0, 0, 0, 2]
+    assert folder.row("case_b") == PAPER
+    (row,) = folder.table("dropped.csv")
+    assert row == {
+        "case": "case_a",
+        "component": "2",
+        "volume_ml": "0.003",
+        "rule": "component confidence < 0.7",
+        "value": "0.6",
+    }
+    assert folder.table()[0]["dropped"] == "component 2 (component confidence < 0.7: 0.6)"
+    folder.fuse()  # without the rule all is back
+    assert folder.row("case_a") == PAPER
+    assert folder.table("dropped.csv") == []
+
+
+def test_a_case_that_a_rule_hits_is_left_out_even_if_it_was_fused_before(folder):
+    folder.add("case_a")
+    folder.add("case_b", annotated=(1, 14))  # a person annotated its tumours: nothing is dropped
+    folder.add("case_c")
+    figures(folder, {"case_a": 0.4, "case_b": 0.1, "case_c": 0.8}, [])
+    folder.fuse()
+    folder.fuse(drop=("case confidence < 0.5",))
+    assert sorted(folder.times()) == ["case_b.nii.gz", "case_c.nii.gz"]
+    assert [row["case"] for row in folder.table("dropped.csv")] == ["case_a"]
+    rows = {row["case"]: row for row in folder.table()}
+    assert rows["case_a"]["dropped"] == "case (case confidence < 0.5: 0.4)"
+    assert rows["case_a"]["liver_human"] == ""
+
+
+def test_figures_of_another_pseudo_label_are_refused(folder):
+    folder.add("case_a")
+    figures(folder, {"case_a": 0.8}, [("case_a", 1, 7, 0.02, 0.6)])
+    with pytest.raises(CasesFailedError, match=r"case_a: .* not the pseudo-label that its figures"):
+        folder.fuse(drop=("component confidence < 0.7",))
+    assert not folder.times()
+
+
+def test_a_rule_without_figures_says_how_to_get_them(folder):
+    folder.add("case_a")
+    with pytest.raises(InputError, match=r"quality\.csv.*pseudo-tumor --quality"):
+        folder.fuse(drop=("case confidence < 0.5",))
+
+
+def test_a_rule_that_is_none_is_wrong_usage(folder):
+    folder.add("case_a")
+    with pytest.raises(UsageError, match=r"--drop 'confidence' is no rule"):
+        folder.fuse(drop=("confidence",))

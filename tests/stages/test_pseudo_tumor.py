@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -17,7 +19,10 @@ from flarekd.imaging.files import read_labels, read_volume, write_labels, write_
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.inference.predictor import load
 from flarekd.modelfile import ModelCard, file_hash, save_model
-from flarekd.stages.pseudo_tumor import pseudo_tumor, without_small
+from flarekd.quality import round_uncertainty
+from flarekd.stages.fuse import Extras as FusionExtras
+from flarekd.stages.fuse import fuse_labels
+from flarekd.stages.pseudo_tumor import Extras, pseudo_tumor, without_small
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
 
@@ -65,9 +70,14 @@ class Cohort:
         vouched = frozenset(ids or ())
         self.cases.append(Case(name, image, split, annotated=vouched, label=label))
 
-    def run(self, out="tumor"):
+    def run(self, out="tumor", **extras):
         (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
-        pseudo_tumor(self.path / "cohort.csv", self.model, self.path / out, "cpu")
+        beside = Extras(**extras)
+        pseudo_tumor(self.path / "cohort.csv", self.model, self.path / out, "cpu", beside)
+
+    def table(self, name, out="tumor"):
+        text = (self.path / out / name).read_text(encoding="utf-8")
+        return list(csv.DictReader(io.StringIO(text)))
 
     def report(self):
         return json.loads((self.path / "tumor" / "report.json").read_text(encoding="utf-8"))
@@ -246,3 +256,120 @@ def test_a_human_label_is_never_replaced_by_a_pseudo_label(cohort):
     with pytest.raises(CasesFailedError, match="1 cases were not labelled: organs"):
         cohort.run("labels")
     assert cohort.cases[0].label.read_bytes() == before
+
+
+def masks(cohort, name, model):
+    """What a teacher says of a scan as it is and flipped, by the functions that it is made of."""
+    ready = load(model, "teacher", TeacherUNet, torch.device("cpu"))
+    tensor = ready.network_input(read_volume(cohort.path / "images" / f"{name}_0000.nii.gz"))
+    return [
+        segment_slices(ready.network, seen, (16, 16), (24, 28), probe=Probe(), batch=5).labels > 0
+        for seen in (tensor, tensor.flip(-1))
+    ]
+
+
+def test_the_probability_is_written_on_request_and_lies_about_the_threshold(cohort):
+    cohort.add("plain")
+    cohort.run()
+    assert not (cohort.path / "tumor" / "probability").exists()
+    cohort.run(probability=True)
+    chances = read_labels(cohort.path / "tumor" / "probability" / "plain.nii.gz")
+    assert chances.geometry.mismatch(GEOMETRY) is None
+    labels = cohort.labels("plain")
+    assert chances.array[labels == 14].min() >= 127
+    assert chances.array[labels == 0].max() <= 128
+    assert len(np.unique(chances.array)) > 50
+
+
+def test_figures_are_those_of_the_label_its_probability_and_a_flipped_scan(cohort):
+    cohort.add("plain")
+    cohort.add("organs", {1})
+    cohort.run(quality=True, probability=True)
+    rows = {row["case"]: row for row in cohort.table("quality.csv")}
+    assert list(rows) == ["plain", "organs"]
+    for name, row in rows.items():
+        mask, flipped = masks(cohort, name, cohort.model)
+        flipped = flipped[:, :, ::-1]
+        chances = read_labels(cohort.path / "tumor" / "probability" / f"{name}.nii.gz").array
+        both = 2 * (mask & flipped).sum() / (mask.sum() + flipped.sum())
+        assert float(row["agreement"]) == pytest.approx(both, abs=1e-4)
+        assert 0.1 < both < 1
+        assert float(row["confidence"]) == pytest.approx(chances[mask].mean() / 255, abs=1e-4)
+        assert float(row["tumor_ml"]) == pytest.approx(mask.sum() * VOXEL_ML, abs=1e-4)
+        count = ndimage.label(mask, np.ones((3, 3, 3)))[1]
+        parts = [part for part in cohort.table("components.csv") if part["case"] == name]
+        assert len(parts) == count == int(row["components"])
+        assert sum(int(part["voxels"]) for part in parts) == mask.sum()
+    assert rows["plain"]["off_organ"] == ""  # nothing is known of its organs
+    assert rows["organs"]["off_organ"] == rows["organs"]["components"]  # its label is empty
+
+
+def test_another_teacher_may_be_agreed_with(cohort):
+    cohort.add("plain")
+    other = teacher(cohort.path / "other.safetensors", seed=2)
+    cohort.run(quality=True, against=other)
+    first, second = (masks(cohort, "plain", model)[0] for model in (cohort.model, other))
+    both = 2 * (first & second).sum() / (first.sum() + second.sum())
+    assert float(cohort.table("quality.csv")[0]["agreement"]) == pytest.approx(both, abs=1e-4)
+
+
+def test_earlier_rounds_give_the_uncertainty(cohort):
+    cohort.add("plain")
+    cohort.add("new")
+    model = cohort.model
+    rounds = []
+    for seed in (2, 3):
+        cohort.model = teacher(cohort.path / f"round_{seed}.safetensors", seed=seed)
+        cohort.run(out=f"round_{seed}")
+        rounds.append(read_labels(cohort.path / f"round_{seed}" / "plain.nii.gz").array > 0)
+    (cohort.path / "round_2" / "new.nii.gz").unlink()  # a case that was not there yet
+    cohort.model = model
+    cohort.run(quality=True, previous=(cohort.path / "round_2", cohort.path / "round_3"))
+    plain, new = cohort.table("quality.csv")
+    expected = round_uncertainty([*rounds, cohort.labels("plain") > 0])
+    assert float(plain["uncertainty"]) == pytest.approx(expected, abs=1e-4)
+    assert expected > 0
+    assert new["uncertainty"] == ""
+
+
+def test_figures_are_made_once_and_again_where_what_they_are_of_changes(cohort):
+    cohort.add("plain")
+    cohort.run()
+    labelled = cohort.written()
+    cohort.run(quality=True)
+    again = cohort.written()
+    assert again != labelled  # the probability had not been kept
+    before = cohort.table("quality.csv")
+    cohort.run(quality=True)
+    cohort.run()
+    assert cohort.written() == again
+    assert cohort.table("quality.csv") == before
+    cohort.model = teacher(cohort.path / "other.safetensors", seed=2)
+    cohort.run()  # the figures are of another pseudo-label now, and go
+    assert not (cohort.path / "tumor" / "quality.csv").exists()
+    cohort.run(quality=True)
+    assert cohort.table("quality.csv") != before
+
+
+def test_fusion_takes_the_figures_as_they_are(cohort):
+    cohort.add("plain")
+    cohort.run(probability=True)
+    chances = read_labels(cohort.path / "tumor" / "probability" / "plain.nii.gz").array
+    sure = float(np.percentile(chances, 97)) / 255  # so that many components are left
+    cohort.model = teacher(cohort.path / "sure.safetensors", threshold=sure)
+    cohort.run(quality=True)
+    parts = cohort.table("components.csv")
+    cut = sorted(float(part["confidence"]) for part in parts)[len(parts) // 2]
+    rule = f"component confidence < {cut}"
+    fuse_labels(
+        cohort.path / "cohort.csv",
+        cohort.path / "tumor",
+        cohort.path / "fused",
+        "paper",
+        FusionExtras(drop=(rule,)),
+    )
+    kept = sum(int(part["voxels"]) for part in parts if float(part["confidence"]) >= cut)
+    fused = read_labels(cohort.path / "fused" / "plain.nii.gz").array
+    assert 0 < kept < (cohort.labels("plain") == 14).sum()
+    assert (fused == 14).sum() == kept
+    assert not ((fused == 14) & (cohort.labels("plain") != 14)).any()

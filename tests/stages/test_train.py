@@ -288,3 +288,35 @@ def test_a_start_that_is_no_model_is_refused_before_anything_is_written(cohort, 
     with pytest.raises(InputError, match="is not a model file"):
         cohort.train(role, init=cohort.image("a"))
     assert not (cohort.path / role).exists()
+
+
+def test_a_case_that_fusion_left_out_on_purpose_is_not_missed(cohort):
+    cohort.add("organs", {1, 2})
+    cohort.add("doubtful", {1, 2})
+    cohort.add("lost", {1, 2})
+    for name in ("doubtful", "lost"):
+        cohort.fused(name).unlink()
+    (cohort.path / "fused" / "dropped.csv").write_text(
+        "case,component,volume_ml,rule,value\n"
+        "doubtful,,3,case confidence < 0.5,0.4\n"
+        "lost,2,3,component confidence < 0.5,0.4\n"  # a tumour of it alone
+    )
+    with pytest.raises(CasesFailedError, match=r"^1 cases were left out of training: lost: no la"):
+        cohort.train("student")
+    assert list(cohort.stored("student")) == ["organs"]
+
+
+def test_nothing_is_learned_of_what_is_to_be_ignored(cohort):
+    cohort.add("organs", {1, 2})
+    labels = read_labels(cohort.fused("organs"))
+    labels.array[:] = 255
+    write_labels(cohort.fused("organs"), labels)
+    untrained = read_weights(cohort.train("student", "student.epochs=0"))
+    still = "student.optimizer.weight_decay=0"
+    trained = read_weights(cohort.train("student", still))
+    assert cohort.stored("student")["organs"].ignored == labels.array.size
+    assert all(torch.equal(trained[name], untrained[name]) for name in untrained)
+    labels.array[:, 12:] = 1
+    write_labels(cohort.fused("organs"), labels)
+    trained = read_weights(cohort.train("student", still))
+    assert not all(torch.equal(trained[name], untrained[name]) for name in untrained)

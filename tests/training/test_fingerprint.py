@@ -51,7 +51,8 @@ def test_a_fingerprint_is_that_of_the_raw_arrays(sources, tmp_path):
     found = take_fingerprint(make(sources, tmp_path / "store"))
     assert found.cases == 3
     spacings, sizes = np.array(SPACINGS)[:, ::-1], np.array(SIZES)[:, ::-1]
-    for spread, values in ((found.spacing_mm, spacings), (found.size, sizes)):
+    facts = (found.spacing_mm, spacings), (found.size, sizes), (found.extent_mm, sizes * spacings)
+    for spread, values in facts:
         assert spread.p5 == pytest.approx(np.percentile(values, 5, axis=0))
         assert spread.median == pytest.approx(np.median(values, axis=0))
         assert spread.p95 == pytest.approx(np.percentile(values, 95, axis=0))

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from flarekd.labels import IGNORE
 from flarekd.training.loss import deep_supervision_loss, dice_cross_entropy
 
 
@@ -122,3 +123,63 @@ def test_deep_supervision_adds_the_levels_with_their_weights():
     torch.testing.assert_close(loss, 0.6 * full + 0.4 * half)
     with pytest.raises(ValueError, match="2 deep supervision weights for 3 outputs"):
         deep_supervision_loss(outputs, target, (0.5, 0.5))
+
+
+def some_ignored():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 4, 5, 6), torch.randint(0, 4, (2, 5, 6))
+    ignored = torch.rand(target.shape) < 0.4
+    return logits, target, ignored
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 4.0, 1.0, 2.0)])
+def test_ignored_voxels_cost_what_voxels_that_are_not_there_cost(weights):
+    logits, target, ignored = some_ignored()
+    weights = torch.tensor(weights) if weights else None
+    held_back = target.masked_fill(ignored, IGNORE)
+    loss, dice = dice_cross_entropy(logits, held_back, weights, ignores=True)
+    left = logits.movedim(1, -1)[~ignored].T[None]
+    expected, expected_dice = dice_cross_entropy(left, target[~ignored][None], weights)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(dice, expected_dice)
+
+
+def test_whatever_is_said_of_ignored_voxels_changes_nothing_and_learns_nothing():
+    logits, target, ignored = some_ignored()
+    held_back = target.masked_fill(ignored, IGNORE)
+    others = torch.where(ignored[:, None], 50 * torch.randn_like(logits), logits)
+    found = []
+    for seen in (logits, others):
+        seen.requires_grad_(True)
+        loss, _ = dice_cross_entropy(seen, held_back, ignores=True)
+        loss.backward()
+        assert not seen.grad.movedim(1, -1)[ignored].any()
+        assert seen.grad.movedim(1, -1)[~ignored].all()
+        found.append((loss.item(), seen.grad.movedim(1, -1)[~ignored]))
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_where_nothing_is_ignored_nothing_changes():
+    logits, target, _ = some_ignored()
+    plain, asked = (dice_cross_entropy(logits, target, ignores=way) for way in (False, True))
+    assert torch.equal(plain[0], asked[0])
+    assert torch.equal(plain[1], asked[1])
+
+
+def test_a_batch_of_nothing_but_ignored_voxels_costs_a_number():
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss, _ = dice_cross_entropy(logits, torch.full((1, 4, 4), IGNORE), ignores=True)
+    loss.backward()
+    assert loss.item() == pytest.approx(-1, abs=1e-2)  # no class was there, and none was said
+    assert not logits.grad.any()
+
+
+def test_deep_supervision_ignores_at_every_level():
+    logits, target, ignored = some_ignored()
+    held_back = target.masked_fill(ignored, IGNORE)
+    small = torch.randn(2, 4, 5, 3)
+    loss, _ = deep_supervision_loss((logits, small), held_back, (0.7, 0.3), ignores=True)
+    full, _ = dice_cross_entropy(logits, held_back, ignores=True)
+    half, _ = dice_cross_entropy(small, held_back[:, :, 1::2], ignores=True)
+    torch.testing.assert_close(loss, 0.7 * full + 0.3 * half)

@@ -276,3 +276,15 @@ def test_the_store_is_the_same_whatever_the_number_of_processes(tmp_path):
         files.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert files[0] == files[1]
     assert len(files[0]) == 3
+
+
+@pytest.mark.parametrize("tumor_only", [False, True])
+def test_what_is_to_be_ignored_stays_so_in_the_store(tmp_path, tumor_only):
+    one = source(tmp_path, "a")
+    labels = read_labels(one.labels)
+    labels.array[5] = 255
+    write_labels(one.labels, labels)
+    grid = Grid((0.0, 0.0, 0.0), (8, 16, 16), tumor_only=tumor_only)
+    (case,), _ = make(tmp_path / "store", [one], grid)
+    assert case.ignored == labels.array[5].size
+    assert (content(case)[1][5] == 255).all()

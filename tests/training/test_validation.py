@@ -113,3 +113,25 @@ def test_the_mean_leaves_out_what_nobody_saw():
     assert mean([0.5, None, 1.0]) == 0.75
     assert mean([None]) is None
     assert mean([]) is None
+
+
+def test_ignored_voxels_are_not_judged(tmp_path):
+    images = torch.tensor([0.0, 100.0, 100.0, 200.0]).view(1, 1, 1, 1, 4)
+    target = torch.tensor([0, 1, 255, 255]).view(1, 1, 1, 4)
+    held = np.zeros((2, 3, 4), np.int16)
+    labels = np.zeros(held.shape, np.uint8)
+    held[0, 0], labels[0, 0] = 100, 1
+    held[1, 2], labels[1, 2] = 100, 255
+    path = tmp_path / "a.b2nd"
+    store.write_case(path, held, labels, spacing_zyx=(1, 1, 1), chunk_zyx=(2, 3, 4), key="")
+    judge = Validation(
+        lambda _: (images, target),
+        [store.open_case(path)],
+        STATISTICS,
+        lambda network, volume: network(volume[None, None])[0].argmax(0).byte().numpy(),
+        settings(validation=1, volumes_every=1),
+        4,
+        ALONE,
+    )
+    found = judge(Threshold().eval(), 1, CPU)
+    assert found == {"validation_dsc": [1.0, None, None], "volumes_dsc": [1.0, None, None]}

@@ -18,9 +18,7 @@ from flarekd.options import (
 
 def phantom(
     out: Out,
-    cases: Annotated[
-        int, typer.Option(min=4, help="All cases: labelled, unlabelled, held out.")
-    ] = 48,
+    cases: options.Cases = 48,
     preset: Annotated[Preset, typer.Option(help="quick: coarse and small.")] = Preset.quick,
     seed: Seed = 0,
     jobs: Jobs = None,

@@ -47,11 +47,22 @@ def train_teacher(
     stage(cohort, out, resolved, device, how, tensorboard=tensorboard, init=init)
 
 
-def pseudo_tumor(cohort: Cohort, model: Model, out: Out, device: Device = "auto") -> None:
+def pseudo_tumor(
+    cohort: Cohort,
+    model: Model,
+    out: Out,
+    device: Device = "auto",
+    probability: options.Probability = False,
+    quality: options.Quality = False,
+    against: options.Against = None,
+    previous: options.Previous = None,
+) -> None:
     """Label tumours with the teacher where no person did."""
+    from flarekd.stages.pseudo_tumor import Extras
     from flarekd.stages.pseudo_tumor import pseudo_tumor as stage
 
-    stage(cohort, model, out, device)
+    beside = Extras(probability, quality, against, tuple(previous or ()))
+    stage(cohort, model, out, device, beside)
 
 
 def fuse(
@@ -59,12 +70,16 @@ def fuse(
     tumor: Annotated[Path, typer.Option(help="Folder of tumour pseudo-labels.")],
     out: Out,
     strategy: options.Strategy = FusionStrategy.paper,
+    provenance: options.Provenance = False,
+    ignore: options.Ignore = None,
+    drop: options.Drop = None,
     scheduler: options.Scheduler = None,
 ) -> None:
     """Fuse partial labels, organ and tumour pseudo-labels into one label map a case."""
-    from flarekd.stages.fuse import fuse_labels
+    from flarekd.stages.fuse import Extras, fuse_labels
 
-    fuse_labels(cohort, tumor, out, strategy.value, scheduler=scheduler)
+    extras = Extras(provenance, ignore, tuple(drop or ()))
+    fuse_labels(cohort, tumor, out, strategy.value, extras, scheduler=scheduler)
 
 
 def train_student(

@@ -48,6 +48,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def update_text(path: Path, text: str) -> None:
+    """Write `text` as `write_text` does, and leave a file alone that holds it already."""
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as indented JSON, whole or not at all.
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from flarekd.labels import BACKGROUND, IGNORE
+
 MOST_LOCATIONS = 10_000
 LEAST_LOCATED = 0.01
 LOCATION_SEED = 1234
@@ -59,7 +61,7 @@ def count_classes(labels: NDArray[np.uint8]) -> dict[int, ClassCensus]:
         labels: Ids (z, y, x).
 
     Returns:
-        Id to census, ascending, background left out.
+        Id to census, ascending, background and what is to be ignored left out.
 
     Raises:
         ValueError: If there are more voxels than uint32 indexes.
@@ -68,7 +70,7 @@ def count_classes(labels: NDArray[np.uint8]) -> dict[int, ClassCensus]:
         message = f"labels are {labels.shape}: more voxels than a store's index counts"
         raise ValueError(message)
     generator = np.random.default_rng(LOCATION_SEED)
-    foreground = np.flatnonzero(labels)
+    foreground = np.flatnonzero((labels != BACKGROUND) & (labels != IGNORE))
     ids = labels.ravel()[foreground]
     result: dict[int, ClassCensus] = {}
     for class_id in np.unique(ids).tolist():

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flarekd.labels import BACKGROUND, IGNORE
+
 FOREGROUND_STEP = 10
 """Every tenth foreground voxel of a case enters the statistics, as in nnU-Net."""
 
@@ -63,7 +65,7 @@ FLARE22_STATISTICS = IntensityStatistics(lower=-972.0, upper=294.0, mean=79.43, 
 
 
 def foreground_sample(array: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
-    """Every tenth voxel whose label is not 0, in memory order.
+    """Every tenth voxel whose label is a class, in memory order.
 
     Args:
         array: HU (z, y, x).
@@ -78,7 +80,9 @@ def foreground_sample(array: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]
     if array.shape != labels.shape:
         message = f"image is {array.shape}, labels {labels.shape} (z, y, x)"
         raise ValueError(message)
-    return array[labels > 0][::FOREGROUND_STEP].copy()
+    is_class = (labels != BACKGROUND) & (labels != IGNORE)
+    sample: NDArray[Any] = array[is_class][::FOREGROUND_STEP].copy()
+    return sample
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from flarekd.imaging import census
 from flarekd.imaging.intensity import Histogram, foreground_sample
 from flarekd.imaging.packed import DAMAGE, MEND, Packed, open_packed, write
 from flarekd.imaging.volume import Geometry, Shape, Triple
-from flarekd.labels import TUMOR
+from flarekd.labels import IGNORE, TUMOR
 
 SUFFIX = ".b2nd"
 FORMAT = 2
@@ -36,6 +36,7 @@ class StoredCase:
         own_spacing_zyx: Millimetres a voxel of that scan.
         key: What the writer said it was made from.
         voxels: Id to number of voxels, ascending, without background.
+        ignored: Voxels of `IGNORE`, of which nothing is learned.
         lesions_mm3: Volume of each lesion.
         sha256: Of the content, as it was when written.
     """
@@ -54,6 +55,7 @@ class StoredCase:
         self.own_spacing_zyx: Triple = _three(facts["own_spacing_zyx"])
         ids, counts = self._numbers("classes"), self._numbers("class_counts")
         self.voxels: dict[int, int] = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        self.ignored: int = facts.get("ignored", 0)
         self.key: str = self._packed.text["key"]
         self.sha256: str = self._packed.text["sha256"]
         self._lesion_counts = self._numbers("lesion_counts")
@@ -165,6 +167,9 @@ def write_case(
         "own_shape_zyx": own.shape_zyx if own else image.shape,
         "own_spacing_zyx": own.spacing_zyx if own else spacing_zyx,
     }
+    ignored = int(np.count_nonzero(labels == IGNORE))
+    if ignored:  # a case without any is the same bytes as before there was such a thing
+        facts["ignored"] = ignored
     numbers = _count(image, labels, lesion_class)
     write(path, image, labels, chunk_zyx=chunk_zyx, numbers=numbers, facts=facts, key=key)
 

@@ -1,27 +1,55 @@
 """fuse: partial labels, organ and tumour pseudo-labels → one complete label map a case (Eq.
 
-3, 4, 5).
+3, 4, 5), and what a person should know of each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flarekd import console
+from flarekd import console, fusion_table
 from flarekd.cohort import Case, read_cohort
-from flarekd.errors import CasesFailedError, InputError
-from flarekd.fusion import fuse, fuse_simple
+from flarekd.components import find_components
+from flarekd.errors import CasesFailedError, InputError, UsageError
+from flarekd.fusion import IGNORED, SOURCES, Strategy, contradictions, count, look_up, rules, thick
+from flarekd.fusion_checks import Facts, examine, outliers
+from flarekd.imaging.atomic import update_text
 from flarekd.imaging.files import read_labels, write_labels
 from flarekd.imaging.volume import LabelMap
-from flarekd.labels import ORGANS
+from flarekd.labels import IGNORE, ORGANS
 from flarekd.ledger import Ledger, stamp
 from flarekd.parallel import cpu_count, map_cases
+from flarekd.selection import Dropped, Rule, parse_rule, select
 
-Strategy = Literal["paper", "simple"]
+PROVENANCE = "provenance"
+"""Folder of the volumes that say which source each voxel came from, below the fused labels."""
+
+_FACTS = 1
+"""Raised when a case's facts change their meaning: all are fused anew."""
+
+Array = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is done beside fusing.
+
+    Attributes:
+        provenance: Whether volumes of sources are written.
+        ignore_mm: Contradictions between organ pseudo-label and partial label into which a ball of
+            this radius fits become `IGNORE`; None never writes it.
+        drop: Rules (``selection.py``) by which pseudo-labels are left out.
+    """
+
+    provenance: bool = False
+    ignore_mm: float | None = None
+    drop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,60 +57,140 @@ class _Job:
     case: Case
     tumor: Path | None
     out: Path
+    sources: Path | None
     strategy: Strategy
+    ignore_mm: float | None
+    dropped: tuple[Dropped, ...]
+    sizes: Mapping[int, float | None]
     key: str
+
+    @property
+    def outputs(self) -> list[Path]:
+        return [self.out, self.sources] if self.sources else [self.out]
 
 
 def fuse_labels(
-    cohort: Path, tumor: Path, out: Path, strategy: Strategy, *, scheduler: str | None = None
+    cohort: Path,
+    tumor: Path,
+    out: Path,
+    strategy: Strategy,
+    extras: Extras | None = None,
+    *,
+    scheduler: str | None = None,
 ) -> None:
     """Write a fused label map for every training case; a re-run does what is missing or old.
 
     Args:
         cohort: cohort.csv; its column `annotated` drives the fusion.
         tumor: Folder of tumour pseudo-labels, one file a case without annotated tumours.
-        out: Folder of fused labels.
+        out: Folder of fused labels; gets fusion.csv, and dropped.csv where rules are given.
         strategy: Eq. 3, 4 and 5, or the simple fusion of the ablation.
+        extras: What is done beside.
         scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
         CasesFailedError: After the rest is written, if some cases failed.
+        InputError: If rules are given and there are no figures for them.
+        UsageError: If a rule is none.
     """
+    extras = extras or Extras()
     ledger = Ledger(out / "done.jsonl")
-    jobs, failed = [], {}
     cases = [case for case in read_cohort(cohort) if case.split == "train"]
+    dropped, sizes = _drop(cases, tumor, extras.drop)
+    left_out = {d.case for found in dropped.values() for d in found if d.component is None}
+    jobs, failed = [], {}
     for case in cases:
         try:
-            jobs.append(_job(case, tumor, out, strategy))
+            mine = dropped.get(case.case, ())
+            job = _job(case, tumor, out, strategy, extras, dropped=mine, sizes=sizes)
         except (InputError, OSError) as error:
             failed[case.case] = str(error)
-    todo = [job for job in jobs if not ledger.is_done(job.case.case, job.key, job.out)]
-    console.info(f"fusing {len(todo)} of {len(cases)} cases ({strategy})")
-    bare = [job.case.case for job in jobs if job.case.organ_pseudo is None and _lacks_organs(job)]
-    if bare:
-        console.warn(
-            f"{len(bare)} cases lack organs and have no organ pseudo-label, the first {bare[0]!r}: "
-            "those organs stay background"
-        )
-    with console.progress("Fusing") as advance:
-        outcomes = map_cases(_fuse_one, todo, cpu_count(), scheduler)
-        for done, outcome in enumerate(outcomes, 1):
-            job = outcome.item
-            if outcome.error is None:
-                ledger.add(job.case.case, job.key)
-            else:
-                failed[job.case.case] = outcome.error
-            advance(done, len(todo), job.case.case)
+            continue
+        if case.case in left_out:
+            for path in job.outputs:  # of a run before: the student must not find it
+                path.unlink(missing_ok=True)
+        else:
+            jobs.append(job)
+    _tell_bare(jobs)
+    _fuse_all(jobs, len(cases) - len(left_out), ledger, failed, scheduler)
+    known = {job.case.case: job for job in jobs if job.case.case not in failed}
+    facts = {name: Facts(**ledger.records[name]["facts"]) for name in known}
+    listed = [case for case in cases if case.case in facts or case.case in left_out]
+    _write_tables(out, listed, facts, dropped, with_rules=bool(extras.drop))
     if failed:
         names = "; ".join(f"{case}: {reason}" for case, reason in sorted(failed.items()))
         raise CasesFailedError(f"{len(failed)} cases were not fused: {names}")
 
 
-def _lacks_organs(job: _Job) -> bool:
-    return not set(ORGANS) <= job.case.annotated
+def _fuse_all(
+    jobs: Sequence[_Job],
+    total: int,
+    ledger: Ledger,
+    failed: dict[str, str],
+    scheduler: str | None,
+) -> None:
+    """Fuse what is not done; `failed` gains case → reason."""
+    todo = [job for job in jobs if not ledger.is_done(job.case.case, job.key, *job.outputs)]
+    strategy = f" ({jobs[0].strategy})" if jobs else ""
+    console.info(f"fusing {len(todo)} of {total} cases{strategy}")
+    with console.progress("Fusing") as advance:
+        outcomes = map_cases(_fuse_one, todo, cpu_count(), scheduler)
+        for done, outcome in enumerate(outcomes, 1):
+            job = outcome.item
+            if outcome.result is not None:
+                ledger.add(job.case.case, job.key, facts=asdict(outcome.result))
+            else:
+                failed[job.case.case] = outcome.error or ""
+            advance(done, len(todo), job.case.case)
 
 
-def _job(case: Case, tumor: Path, out: Path, strategy: Strategy) -> _Job:
+def _tell_bare(jobs: Sequence[_Job]) -> None:
+    bare = [
+        job.case.case
+        for job in jobs
+        if job.case.organ_pseudo is None and not set(ORGANS) <= job.case.annotated
+    ]
+    if bare:
+        console.warn(
+            f"{len(bare)} cases lack organs and have no organ pseudo-label, the first {bare[0]!r}: "
+            "those organs stay background"
+        )
+
+
+def _drop(
+    cases: Sequence[Case], tumor: Path, texts: Sequence[str]
+) -> tuple[dict[str, list[Dropped]], dict[str, dict[int, float | None]]]:
+    """What rules drop of each case, and the voxels of each component where something is dropped."""
+    if not texts:
+        return {}, {}
+    try:
+        wanted: list[Rule] = [parse_rule(text) for text in texts]
+    except ValueError as error:
+        raise UsageError(f"--drop {error}", "see docs/fusion.md") from None
+    figures, components = fusion_table.read_quality(tumor)
+    dropped, sizes = {}, {}
+    for case in cases:
+        if case.has_tumor_label or case.case not in figures:
+            continue  # nothing of a person is dropped
+        labelled = case.label is not None
+        mine = [rule for rule in wanted if rule.concerns(case.group, is_labelled=labelled)]
+        parts = components.get(case.case, {})
+        if found := select(case.case, mine, figures[case.case], parts):
+            dropped[case.case] = found
+            sizes[case.case] = {number: part["voxels"] for number, part in parts.items()}
+    return dropped, sizes
+
+
+def _job(
+    case: Case,
+    tumor: Path,
+    out: Path,
+    strategy: Strategy,
+    extras: Extras,
+    *,
+    dropped: Sequence[Dropped],
+    sizes: Mapping[str, Mapping[int, float | None]],
+) -> _Job:
     path = None
     if not case.has_tumor_label:
         path = tumor / f"{case.case}.nii.gz"
@@ -90,32 +198,75 @@ def _job(case: Case, tumor: Path, out: Path, strategy: Strategy) -> _Job:
             raise InputError(f"no tumour pseudo-label {str(path)!r}", "run `flarekd pseudo-tumor`")
     sources = [source for source in (case.label, path, case.organ_pseudo) if source is not None]
     target = out / f"{case.case}.nii.gz"
-    if target.resolve() in [source.resolve() for source in sources]:
+    beside = out / PROVENANCE / target.name if extras.provenance else None
+    if {target.resolve(), beside and beside.resolve()} & {source.resolve() for source in sources}:
         raise InputError(f"the fused label would replace {str(target)!r}", "choose another --out")
-    key = stamp(strategy, sorted(case.annotated), *sources)
-    return _Job(case, path, target, strategy, key)
+    numbers = [one.component for one in dropped]
+    key = stamp(_FACTS, strategy, sorted(case.annotated), extras.ignore_mm, numbers, *sources)
+    mine = sizes.get(case.case, {})
+    return _Job(case, path, target, beside, strategy, extras.ignore_mm, tuple(dropped), mine, key)
 
 
-def _fuse_one(job: _Job) -> None:
+def _fuse_one(job: _Job) -> Facts:
     case = job.case
     first = case.label or case.organ_pseudo or job.tumor
     if first is None:
         raise InputError("no label of any kind", "give it a label or an organ pseudo-label")
     base = read_labels(first)
-    partial = _array(case.label, base)
-    organs = _array(case.organ_pseudo, base)
+    geometry = base.geometry
+    partial, organs = _array(case.label, base), _array(case.organ_pseudo, base)
     tumor = _array(job.tumor, base) != 0
+    if job.dropped:
+        _take_out(tumor, job)
+    how = rules(case.annotated, job.strategy)
     try:
-        if job.strategy == "paper":
-            fused = fuse(partial, tumor, organs, case.annotated)
-        else:
-            fused = fuse_simple(partial, tumor, organs)
+        counts = count(partial, tumor, organs)
     except ValueError as error:
         raise InputError(str(error), "correct the label files") from error
-    write_labels(job.out, LabelMap(fused, base.geometry))
+    fused: Array = look_up(how.labels, partial, tumor, organs)
+    sources: Array | None = None
+    if job.sources:
+        sources = look_up(how.sources, partial, tumor, organs)
+    ignored = np.zeros_like(counts)
+    if job.ignore_mm is not None and case.label and case.organ_pseudo:
+        against = look_up(contradictions(case.annotated), partial, tumor, organs)
+        unknown = thick(against, geometry.spacing_zyx, job.ignore_mm)
+        ignored = count(partial[unknown][None], tumor[unknown][None], organs[unknown][None])
+        fused[unknown] = IGNORE
+        if sources is not None:
+            sources[unknown] = IGNORED
+    facts = examine(
+        fused,
+        counts,
+        ignored,
+        how,
+        annotated=case.annotated,
+        spacing_zyx=geometry.spacing_zyx,
+    )
+    if job.sources and sources is not None:
+        names = dict(enumerate(SOURCES[1:], 1))
+        write_labels(job.sources, LabelMap(sources, geometry), names)
+    write_labels(job.out, LabelMap(fused, geometry))
+    return facts
 
 
-def _array(path: Path | None, base: LabelMap) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _take_out(tumor: NDArray[np.bool_], job: _Job) -> None:
+    """Take dropped components out of a tumour pseudo-label, which changes."""
+    everywhere = tuple(slice(0, size) for size in tumor.shape)
+    z, y, x = everywhere
+    parts = find_components(tumor.view(np.uint8), 1, (z, y, x))
+    if [part.voxels for part in parts] != [job.sizes[n] for n in sorted(job.sizes)]:
+        raise InputError(
+            f"{job.tumor} is not the pseudo-label that its figures are of",
+            "run `flarekd pseudo-tumor --quality` again",
+        )
+    for one in job.dropped:
+        if one.component is not None:
+            part = parts[one.component - 1]
+            tumor[part.box] &= ~part.mask()
+
+
+def _array(path: Path | None, base: LabelMap) -> Array:
     """The voxels of one source on the grid of `base`; empty where there is none."""
     if path is None:
         return np.zeros_like(base.array)
@@ -127,3 +278,37 @@ def _array(path: Path | None, base: LabelMap) -> np.ndarray[tuple[int, ...], np.
             "all of a case must lie on its scan's grid",
         )
     return labels.array
+
+
+def _write_tables(
+    out: Path,
+    cases: Sequence[Case],
+    facts: Mapping[str, Facts],
+    dropped: Mapping[str, Sequence[Dropped]],
+    *,
+    with_rules: bool,
+) -> None:
+    """fusion.csv and dropped.csv, in the order of the cohort."""
+    unlike = outliers(facts)
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        name = case.case
+        known = dropped.get(name, ())
+        rows.append(fusion_table.fusion_row(case, facts.get(name), unlike.get(name, ()), known))
+    update_text(
+        out / fusion_table.FUSION, fusion_table.format_table(fusion_table.FUSION_COLUMNS, rows)
+    )
+    listed = [one for case in cases for one in dropped.get(case.case, ())]
+    path = out / fusion_table.DROPPED
+    if with_rules or path.exists():
+        columns = fusion_table.DROPPED_COLUMNS
+        update_text(path, fusion_table.format_table(columns, fusion_table.dropped_rows(listed)))
+        whole = sum(one.component is None for one in listed)
+        console.info(f"dropped {whole} cases and {len(listed) - whole} tumours: see {path}")
+    odd = [row for row in rows if row.get("checks")]
+    if odd:
+        first = odd[0]
+        console.warn(
+            f"{len(odd)} of {len(rows)} cases are worth a look, such as {first['case']} "
+            f"({first['flags']}): see {out / fusion_table.FUSION}"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +11,63 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from flarekd import __version__, console, device
+from flarekd import __version__, console, device, fusion_table
 from flarekd.cohort import Case, read_cohort
 from flarekd.errors import CasesFailedError, FlarekdError, InputError
+from flarekd.fusion import fuse
 from flarekd.imaging import checks
-from flarekd.imaging.atomic import write_json
-from flarekd.imaging.files import read_volume, write_labels
-from flarekd.imaging.volume import LabelMap
+from flarekd.imaging.atomic import update_text, write_json
+from flarekd.imaging.files import read_labels, read_volume, write_labels
+from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.ledger import Ledger, stamp
+from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.teacher.network import TeacherUNet
-from flarekd.teacher.windows import Probe, segment_slices
+from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
 
 SLICES = 8
 """Slices a group: enough to fill a GPU, few enough for any memory."""
 
+PROBABILITY = "probability"
+"""Folder of the tumour probabilities, below the pseudo-labels."""
 
-def pseudo_tumor(cohort: Path, model: Path, out: Path, device_name: str) -> None:
+LEFT_RIGHT = -1
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is written beside the pseudo-labels.
+
+    Attributes:
+        probability: Whether the tumour probability is, as uint8.
+        quality: Whether the figures of ``quality.py`` are; the teacher then runs twice.
+        against: Model file of another teacher that labels the second time; the same one on the scan
+            flipped left to right where left out.
+        previous: Folders of pseudo-labels of earlier rounds, oldest first.
+    """
+
+    probability: bool = False
+    quality: bool = False
+    against: Path | None = None
+    previous: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all cases share."""
+
+    teacher: Predictor
+    second: Predictor | None
+    out: Path
+    extras: Extras
+    labels: Ledger
+    figures: Ledger
+
+
+def pseudo_tumor(
+    cohort: Path, model: Path, out: Path, device_name: str, extras: Extras | None = None
+) -> None:
     """Label the tumours of every training case whose own label does not vouch for them.
 
     Args:
@@ -34,75 +75,123 @@ def pseudo_tumor(cohort: Path, model: Path, out: Path, device_name: str) -> None
         model: Teacher model file.
         out: Gets <case>.nii.gz (uint8, 14 where tumour) and report.json.
         device_name: As `device.choose` takes it.
+        extras: What is written beside.
 
     Raises:
         CasesFailedError: After the rest is written, if some cases failed.
     """
+    extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
-    teacher = predictor.load(model, "teacher", TeacherUNet, device.choose(device_name))
-    ledger = Ledger(out / "done.jsonl")
+    chosen = device.choose(device_name)
+    teacher = predictor.load(model, "teacher", TeacherUNet, chosen)
+    second = None
+    if extras.against is not None:
+        second = predictor.load(extras.against, "teacher", TeacherUNet, chosen)
+    ledgers = Ledger(out / "done.jsonl"), Ledger(out / "quality.jsonl")
+    work = _Work(teacher, second, out, extras, *ledgers)
     failed: dict[str, str] = {}
     with console.progress("Tumour pseudo-labels") as advance:
         for done, case in enumerate(cases):
             advance(done, len(cases), case.case)
-            target = out / f"{case.case}.nii.gz"
             try:
-                _refuse_own_file(case, target)
-                key = stamp(teacher.sha256, case.image)
-                if not ledger.is_done(case.case, key, target):
-                    target.unlink(missing_ok=True)  # of another teacher: if this fails, none
-                    ledger.add(case.case, key, **_label(teacher, case, target))
+                _do(work, case)
             except (FlarekdError, OSError, ValueError, MemoryError, RuntimeError) as error:
                 failed[case.case] = str(error)
                 console.error(f"{case.case}: {error}")
         advance(len(cases), len(cases), "")
-    records = [ledger.records[case.case] for case in cases if case.case not in failed]
-    report = {
-        "flarekd": __version__,
-        "model": model.name,
-        "model_sha256": teacher.sha256,
-        "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
-        "failed": failed,
-    }
-    write_json(out / "report.json", report)
-    found = sum(record["tumor_ml"] > 0 for record in records)
-    console.info(f"{out}: tumour found in {found} of {len(records)} cases")
+    whole = [case for case in cases if case.case not in failed]
+    _report(work, model, whole, failed)
+    if extras.quality:
+        _write_quality(out, whole, work.figures)
     if failed:
         raise CasesFailedError(f"{len(failed)} cases were not labelled: {', '.join(failed)}")
 
 
-def _refuse_own_file(case: Case, target: Path) -> None:
-    own = [path.resolve() for path in (case.image, case.label, case.organ_pseudo) if path]
-    if target.resolve() in own:
-        raise InputError(f"the pseudo-label would replace {str(target)!r}", "choose another --out")
-
-
-def _label(teacher: Predictor, case: Case, target: Path) -> dict[str, Any]:
+def _do(work: _Work, case: Case) -> None:
+    """Label one case, where that or something beside it is missing or out of date."""
+    target = work.out / f"{case.case}.nii.gz"
+    probability = work.out / PROBABILITY / target.name if work.extras.probability else None
+    beside = [probability] if probability else []
+    _refuse_own_files(case, [target, *beside])
+    key = stamp(work.teacher.sha256, case.image)
+    judged = stamp(key, *_judged_by(work, case)) if work.extras.quality else ""
+    is_judged = not judged or work.figures.is_done(case.case, judged)
+    if is_judged and work.labels.is_done(case.case, key, target, *beside):
+        return
+    tables = [work.out / fusion_table.QUALITY, work.out / fusion_table.COMPONENTS]
+    for path in (target, *beside, *tables):
+        path.unlink(missing_ok=True)  # of another teacher: if this fails, none
     volume = read_volume(case.image)
     for note in (*volume.notes, *checks.of_scan(volume.array)):
         console.warn(f"{case.image}: {note}")
-    tensor = teacher.network_input(volume)
-    settings = teacher.card.inference
-    found = segment_slices(
-        teacher.network,
-        tensor,
-        teacher.card.patch[1:],
-        volume.array.shape[1:],
-        probe=Probe(settings["probe"], settings["min_foreground"]),
-        threshold=settings.get("threshold", 0.5),
-        batch=SLICES,
-        half=teacher.device.type == "cuda",
-    )
-    voxel_ml = float(np.prod(volume.geometry.spacing_xyz)) / 1000
-    tumors, dropped = without_small(found.labels, settings.get("min_ml", 0.0) / voxel_ml)
-    labels = np.asarray(teacher.card.label_ids, np.uint8)[tumors]
+    chances = np.zeros(volume.array.shape, np.uint8) if probability or judged else None
+    found, labels, dropped = _label(work.teacher, volume, probability=chances)
+    if judged and chances is not None:
+        figures, rows = _judge(work, case, volume, labels, chances)
+        work.figures.add(case.case, judged, figures=figures, components=rows)
+    if probability and chances is not None:
+        write_labels(probability, LabelMap(chances, volume.geometry))
     write_labels(target, LabelMap(labels, volume.geometry))
-    return {
-        "tumor_ml": round(float((labels > 0).sum()) * voxel_ml, 3),
+    facts = {
+        "tumor_ml": round(float((labels > 0).sum()) * _voxel_ml(volume), 3),
         "dropped": dropped,
         "windows_run": found.windows_run,
         "windows_total": found.windows_total,
     }
+    work.labels.add(case.case, key, **facts)
+
+
+def _judged_by(work: _Work, case: Case) -> list[Any]:
+    """All that the figures depend on, beside teacher and scan."""
+    second = work.second.sha256 if work.second else "flipped"
+    rounds = [path for path in _rounds(work, case) if path.exists()]
+    sources = [path for path in (case.label, case.organ_pseudo) if path]
+    return [second, sorted(case.annotated), len(rounds), *rounds, *sources]
+
+
+def _rounds(work: _Work, case: Case) -> list[Path]:
+    return [folder / f"{case.case}.nii.gz" for folder in work.extras.previous]
+
+
+def _refuse_own_files(case: Case, targets: Sequence[Path]) -> None:
+    own = [path.resolve() for path in (case.image, case.label, case.organ_pseudo) if path]
+    for target in targets:
+        if target.resolve() in own:
+            raise InputError(
+                f"the pseudo-label would replace {str(target)!r}", "choose another --out"
+            )
+
+
+def _label(
+    teacher: Predictor,
+    volume: Volume,
+    *,
+    probability: NDArray[np.uint8] | None = None,
+    flip: bool = False,
+) -> tuple[SliceLabels, NDArray[np.uint8], int]:
+    """What the teacher says of a scan: as it is, as cleaned label ids, and what was left out.
+
+    Args:
+        teacher: The network.
+        volume: The scan.
+        probability: Filled with it.
+        flip: Whether the network sees the scan mirrored left to right.
+    """
+    settings = teacher.card.inference
+    tensor = teacher.network_input(volume)
+    groups = predict_slices(
+        teacher.network,
+        tensor.flip(LEFT_RIGHT) if flip else tensor,
+        teacher.card.patch[1:],
+        probe=Probe(settings["probe"], settings["min_foreground"]),
+        batch=SLICES,
+        half=teacher.device.type == "cuda",
+    )
+    z, y, x = volume.array.shape
+    found = label_slices(groups, (z, y, x), settings.get("threshold", 0.5), probability)
+    mask = np.flip(found.labels, LEFT_RIGHT) if flip else found.labels
+    tumors, dropped = without_small(mask, settings.get("min_ml", 0.0) / _voxel_ml(volume))
+    return found, np.asarray(teacher.card.label_ids, np.uint8)[tumors], dropped
 
 
 def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
@@ -120,3 +209,81 @@ def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray
     keeps = sizes >= least_voxels
     keeps[0] = False
     return keeps[components].astype(np.uint8), count - int(keeps.sum())
+
+
+def _voxel_ml(volume: Volume) -> float:
+    return float(np.prod(volume.geometry.spacing_xyz)) / 1000
+
+
+def _judge(
+    work: _Work,
+    case: Case,
+    volume: Volume,
+    labels: NDArray[np.uint8],
+    probability: NDArray[np.uint8],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The figures of a pseudo-label, rounded as they are written."""
+    again = _label(work.second or work.teacher, volume, flip=work.second is None)[1]
+    mask = labels != 0
+    evidence = Evidence(
+        mask, probability, again != 0, _organs(case, volume), volume.array,
+        volume.geometry.spacing_zyx,
+    )  # fmt: skip
+    figures, rows = judge(evidence, work.teacher.card.fingerprint)
+    paths = _rounds(work, case)
+    figures["uncertainty"] = None
+    if paths and all(path.exists() for path in paths):
+        earlier = [_on_grid(path, volume) != 0 for path in paths]
+        figures["uncertainty"] = round_uncertainty([*earlier, mask])
+    return _rounded(figures), [_rounded(row) for row in rows]
+
+
+def _organs(case: Case, volume: Volume) -> NDArray[np.uint8] | None:
+    """The organs that are known of a case; None where none is."""
+    if case.label is None and case.organ_pseudo is None:
+        return None
+    nothing = np.zeros(volume.array.shape, np.uint8)
+    partial = _on_grid(case.label, volume) if case.label else nothing
+    organs = _on_grid(case.organ_pseudo, volume) if case.organ_pseudo else nothing
+    return fuse(partial, nothing.astype(bool), organs, case.annotated)
+
+
+def _on_grid(path: Path, volume: Volume) -> NDArray[np.uint8]:
+    labels = read_labels(path)
+    mismatch = volume.geometry.mismatch(labels.geometry)
+    if mismatch:
+        raise InputError(f"label and image do not match: {path}: {mismatch}", "re-export the label")
+    return labels.array
+
+
+def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
+
+
+def _report(work: _Work, model: Path, cases: Sequence[Case], failed: Mapping[str, str]) -> None:
+    records = [work.labels.records[case.case] for case in cases]
+    report = {
+        "flarekd": __version__,
+        "model": model.name,
+        "model_sha256": work.teacher.sha256,
+        "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
+        "failed": failed,
+    }
+    write_json(work.out / "report.json", report)
+    found = sum(record["tumor_ml"] > 0 for record in records)
+    console.info(f"{work.out}: tumour found in {found} of {len(records)} cases")
+
+
+def _write_quality(out: Path, cases: Sequence[Case], figures: Ledger) -> None:
+    """quality.csv and components.csv, in the order of the cohort."""
+    rows, parts = [], []
+    for case in cases:
+        record = figures.records[case.case]
+        rows.append({"case": case.case, "group": case.group, **record["figures"]})
+        parts += [{"case": case.case, **part} for part in record["components"]]
+    for name, columns, content in (
+        (fusion_table.QUALITY, fusion_table.QUALITY_COLUMNS, rows),
+        (fusion_table.COMPONENTS, fusion_table.COMPONENT_COLUMNS, parts),
+    ):
+        update_text(out / name, fusion_table.format_table(columns, content))
+    console.info(f"{out / fusion_table.QUALITY}: figures of {len(rows)} pseudo-labels")

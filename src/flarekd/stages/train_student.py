@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from flarekd import config, console, device
 from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
+from flarekd.fusion_table import dropped_cases
 from flarekd.imaging.files import list_scans
 from flarekd.labels import NAMES
 from flarekd.memory import keep_freed_memory
@@ -57,7 +58,8 @@ def train_student(
     initial = open_initial(init) if init else None
     fused = list_scans(labels)
     cases = [case for case in read_cohort(cohort) if case.split == "train"]
-    lacking = [case.case for case in cases if case.case not in fused]
+    dropped = dropped_cases(labels)
+    lacking = [case.case for case in cases if case.case not in fused.keys() | dropped]
     sources = [Source(c.case, c.image, fused[c.case]) for c in cases if c.case in fused]
     if not sources:
         raise InputError(

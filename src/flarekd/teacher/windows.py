@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from flarekd.inference.accumulate import Accumulator, Network, check_network, forward
 from flarekd.inference.slabs import labels_from_logits
@@ -94,15 +95,39 @@ def segment_slices(
         ValueError: If the volume is not 3D, or the network is in training mode or not at full
             resolution.
     """
-    labels = np.zeros((volume.shape[0], *shape_yx), np.uint8)
+    groups = predict_slices(network, volume, patch_yx, probe=probe, batch=batch, half=half)
+    return label_slices(groups, (volume.shape[0], shape_yx[0], shape_yx[1]), threshold)
+
+
+@torch.inference_mode()
+def label_slices(
+    groups: Iterable[SliceGroup],
+    shape_zyx: tuple[int, int, int],
+    threshold: float = 0.5,
+    probability: npt.NDArray[np.uint8] | None = None,
+) -> SliceLabels:
+    """Label what `predict_slices` says at the in-plane size a volume had before.
+
+    Args:
+        groups: All slices.
+        shape_zyx: Of the labels.
+        threshold: As in `segment_slices`.
+        probability: Of `shape_zyx`; is filled with the probability of foreground, 255 times, to the
+            nearest whole number. A rounded one may lie on the other side of the threshold.
+    """
+    labels = np.zeros(shape_zyx, np.uint8)
     run = total = 0
-    for group in predict_slices(network, volume, patch_yx, probe=probe, batch=batch, half=half):
+    for group in groups:
         count = len(group.probability)
         done = group.start + count
+        if probability is not None:
+            foreground = 1 - group.probability[:, :1]
+            resized = functional.interpolate(foreground, shape_zyx[1:], mode="bilinear")[:, 0]
+            probability[group.start : done] = resized.mul_(255).round_().byte().numpy()
         # p > t and (1 - p)·t / (1 - t) < p are the same, and the latter is an arg max
         group.probability[:, 0] *= threshold / (1 - threshold)
         labels[group.start : done] = labels_from_logits(
-            group.probability.transpose(0, 1), (count, *shape_yx)
+            group.probability.transpose(0, 1), (count, *shape_zyx[1:])
         )
         run, total = run + group.windows_run, total + group.windows_total
     return SliceLabels(labels, run, total)

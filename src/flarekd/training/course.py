@@ -54,7 +54,7 @@ def train(plan: Plan, prepared: Prepared, place: Place, resume: Resume) -> Mappi
     network = _network(plan, None if goes_on else plan.initial, place)
     trainer = Trainer(
         network, settings, place.folder, plan.seed, prepared.identity, place.device,
-        place.ranks, place.screen.warn,
+        place.ranks, place.screen.warn, any(case.ignored for case in prepared.cases),
     )  # fmt: skip
     # before training: afterwards a case may be gone
     statistics = intensity_statistics(training, settings.window)

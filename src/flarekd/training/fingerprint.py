@@ -79,6 +79,7 @@ class Fingerprint(_Facts):
         cases: How many.
         spacing_mm: Of the scans as they came.
         size: Voxels of the scans as they came.
+        extent_mm: Of the scans as they came; None in model files of before it was kept.
         classes: Id to how common it is, ascending.
         intensity: None where nothing is labelled.
     """
@@ -86,6 +87,7 @@ class Fingerprint(_Facts):
     cases: int
     spacing_mm: Spread
     size: Spread
+    extent_mm: Spread | None = None
     classes: dict[int, ClassFacts]
     intensity: Intensity | None
 
@@ -98,6 +100,7 @@ def take_fingerprint(cases: Sequence[StoredCase]) -> Fingerprint:
         cases=len(cases),
         spacing_mm=_spread([case.own_spacing_zyx for case in cases]),
         size=_spread([case.own_shape_zyx for case in cases]),
+        extent_mm=_spread([_extent(case) for case in cases]),
         classes={
             class_id: ClassFacts(
                 cases=sum(class_id in case.voxels for case in cases),
@@ -122,6 +125,14 @@ def intensity_statistics(
     if foreground.size < FEWEST_SAMPLES:
         return FLARE22_STATISTICS
     return statistics(foreground, window)
+
+
+def _extent(case: StoredCase) -> Zyx:
+    z, y, x = (
+        size * spacing
+        for size, spacing in zip(case.own_shape_zyx, case.own_spacing_zyx, strict=True)
+    )
+    return z, y, x
 
 
 def _spread(triples: Sequence[Zyx]) -> Spread:

@@ -66,6 +66,7 @@ class Trainer:
         device: Where tensors go.
         ranks: This process among those that train together.
         warn: Told what a person should look at.
+        ignores: Whether labels may hold `IGNORE`.
     """
 
     network: nn.Module
@@ -76,6 +77,7 @@ class Trainer:
     device: torch.device
     ranks: Ranks = ALONE
     warn: Callable[[str], None] = _unheard
+    ignores: bool = False
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -251,6 +253,7 @@ class Trainer:
             self.settings.deep_supervision,
             self.class_weights,
             self.ranks.total_with_gradient,
+            ignores=self.ignores,
         )
         with torch.no_grad():
             # the background's logit is beaten somewhere: cheaper than an arg max of all classes

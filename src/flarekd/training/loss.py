@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flarekd.labels import IGNORE
+
 SMOOTH = 1e-5
+
+_SURE = 100.0
+"""A logit so far above the others that softmax leaves nothing for them."""
 
 Total = Callable[[Tensor], Tensor]
 """Sums over all processes that share a batch, with gradients: `ranks.Ranks.total_with_gradient`."""
@@ -68,6 +73,8 @@ def dice_cross_entropy(
     target: Tensor,
     class_weights: Tensor | None = None,
     total: Total = _own,
+    *,
+    ignores: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy minus mean soft Dice, weighted 1:1.
 
@@ -80,6 +87,7 @@ def dice_cross_entropy(
         class_weights: Weight of each class (classes,) in the cross-entropy and, background left
             out, in the mean Dice; None weighs all alike.
         total: Adds up the sums (1 + 3·classes,) of all processes that hold a part of the batch.
+        ignores: Whether the target may hold `IGNORE`: such voxels count nowhere.
 
     Returns:
         The loss, between -1 and infinity, and the soft Dice of each foreground class
@@ -88,14 +96,20 @@ def dice_cross_entropy(
     classes = logits.shape[1]
     weights = logits.new_ones(classes) if class_weights is None else class_weights
     weights = weights.float()
-    sums = _Sums.apply(logits.float(), target, weights)  # type: ignore[no-untyped-call]  # torch's own gap
+    logits, withheld = logits.float(), None
+    if ignores:
+        logits, target, withheld = _withhold(logits, target)
+    sums = _Sums.apply(logits, target, weights)  # type: ignore[no-untyped-call]  # torch's own gap
     counts = torch.bincount(target.flatten(), minlength=classes)
+    if withheld is not None:
+        counts[0] -= withheld
     joined = total(torch.cat((sums[0][None], sums[1], sums[2], counts)))
     sizes = [1, classes, classes, classes]
     entropy, overlap, predicted, counts = torch.split(joined, sizes)
     dice: Tensor = (2 * overlap + SMOOTH) / (predicted + counts + SMOOTH + 1e-8)
     dice = dice[1:]
-    mean_entropy = entropy.squeeze(0) / (weights * counts).sum()
+    # a batch that is ignored as a whole has nothing to divide by
+    mean_entropy = entropy.squeeze(0) / (weights * counts).sum().clamp(min=1e-8)
     mean_dice = (weights[1:] * dice).sum() / weights[1:].sum()
     return mean_entropy - mean_dice, dice.detach()
 
@@ -106,6 +120,8 @@ def deep_supervision_loss(
     weights: Sequence[float],
     class_weights: Tensor | None = None,
     total: Total = _own,
+    *,
+    ignores: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Weighted loss over all decoder levels, targets scaled down to each by nearest neighbour.
 
@@ -115,6 +131,7 @@ def deep_supervision_loss(
         weights: One a level; a level of weight 0 is left out.
         class_weights: As in `dice_cross_entropy`.
         total: As in `dice_cross_entropy`.
+        ignores: As in `dice_cross_entropy`.
 
     Returns:
         The loss, and the soft Dice (classes - 1,) at full resolution.
@@ -125,14 +142,27 @@ def deep_supervision_loss(
     if len(outputs) != len(weights):
         message = f"{len(weights)} deep supervision weights for {len(outputs)} outputs"
         raise ValueError(message)
-    loss, dice = dice_cross_entropy(outputs[0], target, class_weights, total)
+    loss, dice = dice_cross_entropy(outputs[0], target, class_weights, total, ignores=ignores)
     loss = loss * weights[0]
     for logits, weight in zip(outputs[1:], weights[1:], strict=True):
         if weight > 0:
             small = _shrink(target, logits.shape[2:])
-            coarse, _ = dice_cross_entropy(logits, small, class_weights, total)
+            coarse, _ = dice_cross_entropy(logits, small, class_weights, total, ignores=ignores)
             loss = loss + weight * coarse
     return loss, dice
+
+
+def _withhold(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Make ignored voxels background that is predicted for certain: it adds to no sum.
+
+    Returns:
+        Logits with no gradient there, a target without `IGNORE`, and how many voxels it had.
+    """
+    ignored = target == IGNORE
+    sure = logits.new_full((logits.shape[1], *[1] * (logits.ndim - 2)), -_SURE)
+    sure[0] = _SURE
+    logits = torch.where(ignored.unsqueeze(1), sure, logits)
+    return logits, target.masked_fill(ignored, 0), ignored.sum()
 
 
 def _shrink(target: Tensor, shape: Sequence[int]) -> Tensor:

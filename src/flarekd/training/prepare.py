@@ -17,7 +17,7 @@ from flarekd.imaging import checks, store
 from flarekd.imaging.files import read_labels, read_volume
 from flarekd.imaging.findings import admitted
 from flarekd.imaging.resampling import resample, resample_labels
-from flarekd.labels import TUMOR
+from flarekd.labels import IGNORE, TUMOR
 from flarekd.ledger import stamp
 from flarekd.parallel import map_cases
 from flarekd.training.forecast import duration, forecast, size, stored_grid
@@ -177,7 +177,7 @@ def _prepare_one(job: _Job) -> list[str]:
     ]
     ids = labels.array
     if job.grid.tumor_only:
-        ids = (ids == TUMOR).astype(np.uint8)
+        ids = np.where(ids == IGNORE, ids, ids == TUMOR).astype(np.uint8)
     own = volume.geometry
     spacing, shape = stored_grid(own.shape_zyx, own.spacing_zyx, job.grid.spacing)
     hu = np.rint(resample(volume.array, shape)).clip(-32768, 32767).astype(np.int16)

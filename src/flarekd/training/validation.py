@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.imaging.store import StoredCase
+from flarekd.labels import IGNORE
 from flarekd.protocol import FOLDS, Training
 from flarekd.training.batches import Batch
 from flarekd.training.ranks import Ranks
@@ -111,7 +112,7 @@ class Validation:
             z, y, x = (slice(0, size) for size in case.shape_zyx)
             hu, truth = case.read((z, y, x))
             volume = torch.from_numpy(self.statistics.normalize(hu)).to(device)
-            found = self.segment(network, volume)
+            found = np.where(truth == IGNORE, IGNORE, self.segment(network, volume))
             for label in case.classes:
                 predicted, real = found == label, truth == label
                 overlap = np.count_nonzero(predicted & real)
@@ -147,10 +148,12 @@ def _count(network: nn.Module, batch: Batch, device: torch.device) -> Tensor:
     logits: Tensor = network(images)
     # max, not argmax: several times faster across the class axis
     found = logits.max(1).indices
+    known = target != IGNORE
+    found, target = found[known], target[known]
     classes = logits.shape[1]
     overlap = torch.bincount(target[found == target], minlength=classes)
-    predicted = torch.bincount(found.flatten(), minlength=classes)
-    real = torch.bincount(target.flatten(), minlength=classes)
+    predicted = torch.bincount(found, minlength=classes)
+    real = torch.bincount(target, minlength=classes)
     return torch.stack((overlap, predicted, real)).double().cpu()
 
 

@@ -1,0 +1,151 @@
+"""Which pseudo-labels are left out of fusion: rules in a few words, and what they hit.
+
+A rule reads ``component confidence < 0.7``, ``unlabelled case agreement < 0.5`` or ``group 3
+component volume_ml < 1``: for which cases it is (all where left out), whether it drops components
+of the tumour or the whole case, and below or above which number of which figure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+CASE_FIGURES = (
+    "tumor_ml", "components", "largest_ml", "confidence", "entropy", "agreement", "off_organ",
+    "uncertainty", "spacing_distance", "extent_distance", "intensity_distance", "distance",
+)  # fmt: skip
+"""Figures of a whole pseudo-label, as ``quality.csv`` names them."""
+
+COMPONENT_FIGURES = (
+    "volume_ml", "confidence", "entropy", "agreement", "organ_share", "mean_hu",
+    "intensity_distance",
+)  # fmt: skip
+"""Figures of one component, as ``components.csv`` names them."""
+
+_RULE = re.compile(
+    r"(?:(?P<unlabelled>unlabelled)\s+|group\s+(?P<group>\d+)\s+)?"
+    r"(?P<subject>case|component)\s+(?P<figure>\w+)\s*(?P<sign>[<>])\s*(?P<limit>[-+.\deE]+)"
+)
+_FORM = "a rule reads: [unlabelled | group N] case|component FIGURE <|> NUMBER"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        text: As it was given, spaces made single.
+        group: A group of Table 1, ``unlabelled``, or None for all cases.
+        subject: What is dropped.
+        figure: Its figure.
+        sign: ``<`` drops what is below the limit.
+        limit: The number.
+    """
+
+    text: str
+    group: int | Literal["unlabelled"] | None
+    subject: Literal["case", "component"]
+    figure: str
+    sign: Literal["<", ">"]
+    limit: float
+
+    def concerns(self, group: int | None, *, is_labelled: bool) -> bool:
+        """Whether it is for a case of this group."""
+        if self.group == "unlabelled":
+            return not is_labelled
+        return self.group is None or self.group == group
+
+    def hits(self, figures: Mapping[str, float | None]) -> bool:
+        """Whether these figures are dropped by it; a figure that is not known never is."""
+        value = figures.get(self.figure)
+        if value is None:
+            return False
+        return value < self.limit if self.sign == "<" else value > self.limit
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What was left out of fusion, and why.
+
+    Attributes:
+        case: Its id.
+        component: Its number in ``components.csv``, None for the whole case.
+        volume_ml: Of what was dropped.
+        rule: The text of the rule.
+        value: The figure that it hit.
+    """
+
+    case: str
+    component: int | None
+    volume_ml: float | None
+    rule: str
+    value: float
+
+
+def parse_rule(text: str) -> Rule:
+    """Read a rule.
+
+    Raises:
+        ValueError: If it is none, or names a figure that there is not.
+
+    >>> parse_rule("group 3 component confidence<0.7")
+    Rule(text='group 3 component confidence<0.7', group=3, subject='component',
+         figure='confidence', sign='<', limit=0.7)
+    """
+    words = " ".join(text.split())
+    match = _RULE.fullmatch(words)
+    if match is None:
+        raise ValueError(f"{text!r} is no rule; {_FORM}")
+    known = CASE_FIGURES if match["subject"] == "case" else COMPONENT_FIGURES
+    if match["figure"] not in known:
+        near = difflib.get_close_matches(match["figure"], known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise ValueError(f"{text!r}: no figure {match['figure']!r} of a {match['subject']}; {hint}")
+    try:
+        limit = float(match["limit"])
+    except ValueError:
+        raise ValueError(f"{text!r}: {match['limit']!r} is no number") from None
+    group: int | Literal["unlabelled"] | None = "unlabelled" if match["unlabelled"] else None
+    if match["group"]:
+        group = int(match["group"])
+    subject: Literal["case", "component"] = "case" if match["subject"] == "case" else "component"
+    return Rule(words, group, subject, match["figure"], "<" if match["sign"] == "<" else ">", limit)
+
+
+def select(
+    case: str,
+    rules: Sequence[Rule],
+    figures: Mapping[str, float | None],
+    components: Mapping[int, Mapping[str, float | None]],
+) -> list[Dropped]:
+    """What rules drop of one case.
+
+    Args:
+        case: Its id.
+        rules: Those that concern it.
+        figures: Of the case.
+        components: Number to figures.
+
+    Returns:
+        The case alone where a rule drops it whole; else the components, each once, by number.
+    """
+    for rule in rules:
+        if rule.subject == "case" and rule.hits(figures):
+            return [Dropped(case, None, figures.get("tumor_ml"), rule.text, _value(rule, figures))]
+    found = []
+    for number, known in sorted(components.items()):
+        hit = next((r for r in rules if r.subject == "component" and r.hits(known)), None)
+        if hit:
+            found.append(
+                Dropped(case, number, known.get("volume_ml"), hit.text, _value(hit, known))
+            )
+    return found
+
+
+def _value(rule: Rule, figures: Mapping[str, float | None]) -> float:
+    value = figures[rule.figure]
+    assert value is not None  # it was hit
+    return value
