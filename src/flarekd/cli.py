@@ -20,6 +20,7 @@ from flarekd.options import (
     Form,
     FusionStrategy,
     Gpu,
+    Images,
     Init,
     Interpolation,
     Jobs,
@@ -27,21 +28,26 @@ from flarekd.options import (
     MaxMemory,
     Model,
     Orientation,
+    Other,
     Out,
     OutputNames,
     Plans,
+    Predictions,
     Preset,
     Preview,
     Protocol,
+    References,
     Resume,
     Runtime,
     RuntimeName,
     Scans,
+    Scoring,
     Seed,
     Settings,
     Statistics,
     Step,
     TensorBoard,
+    Traits,
     Windows,
 )
 
@@ -237,19 +243,20 @@ def infer(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Option(help="Folder of label maps to score.")],
-    references: Annotated[Path, typer.Option(help="Folder of complete label maps.")],
+    predictions: Predictions,
+    references: References,
     out: Out,
-    protocol: Annotated[
-        Protocol, typer.Option(help="The official scorer, or it without its quirks.")
-    ] = Protocol.flare23,
-    images: Annotated[Path | None, typer.Option(help="Folder of scans, for the pictures.")] = None,
+    protocol: Scoring = Protocol.flare23,
+    images: Images = None,
+    cohort: Traits = None,
+    compare: Other = None,
 ) -> None:
-    """Score label maps as FLARE does: DSC and NSD."""
+    """Score label maps as FLARE does: DSC and NSD; also HD95, volumes, tumours one by one."""
     from flarekd.parallel import cpu_count
     from flarekd.stages.evaluate import evaluate as stage
 
-    stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
+    more = {"images": images, "cohort": cohort, "other": compare}
+    stage(predictions, references, out, protocol.value, jobs=cpu_count(), **more)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})

@@ -118,3 +118,14 @@ Form = Annotated[
 Calibrate = Annotated[
     Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
 ]
+Predictions = Annotated[Path, typer.Option(help="Folder of label maps to score.")]
+References = Annotated[Path, typer.Option(help="Folder of complete label maps.")]
+Scoring = Annotated[Protocol, typer.Option(help="The official scorer, or it without its quirks.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of scans, for the pictures.")]
+Traits = Annotated[
+    Path | None, typer.Option("--cohort", help="Table of cases: means by its group and phase.")
+]
+Other = Annotated[
+    Path | None,
+    typer.Option("--compare", help="Other scores.csv, or folder of scores or label maps."),
+]
