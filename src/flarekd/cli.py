@@ -36,6 +36,7 @@ from flarekd.options import (
     Preset,
     Preview,
     Protocol,
+    Ranked,
     References,
     Resume,
     Runtime,
@@ -257,6 +258,14 @@ def evaluate(
 
     more = {"images": images, "cohort": cohort, "other": compare}
     stage(predictions, references, out, protocol.value, jobs=cpu_count(), **more)
+
+
+@app.command()
+def rank(models: Ranked, out: Out = Path("flarekd-rank")) -> None:
+    """Rank models as FLARE does: each metric in each case, then averaged."""
+    from flarekd.stages.rank import rank as stage
+
+    stage(models, out)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})

@@ -129,3 +129,6 @@ Other = Annotated[
     Path | None,
     typer.Option("--compare", help="Other scores.csv, or folder of scores or label maps."),
 ]
+Ranked = Annotated[
+    list[str], typer.Argument(help="NAME=FOLDER each: scores.csv, and bench/<case>/bench.json.")
+]
