@@ -96,17 +96,17 @@ def _run(options: argparse.Namespace) -> None:
     """One call of one way: its labels to a file, seconds and memory to stdout."""
     # made elsewhere: making them takes more memory than what is measured
     logits = torch.from_numpy(np.load(options.folder / "logits.npy"))
-    before = _peak_kib()
+    before = peak_kib()
     began, began_cpu = time.perf_counter(), time.process_time()
     with torch.inference_mode():
         labels = WAYS[options.way](logits)
     seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
-    grown_mib = (_peak_kib() - before) / 1024
+    grown_mib = (peak_kib() - before) / 1024
     np.save(options.folder / f"{options.way}.npy", labels)
     sys.stdout.write(json.dumps({"seconds": seconds, "cpu": cpu, "mib": grown_mib}))
 
 
-def _peak_kib() -> int:
+def peak_kib() -> int:
     """This process's own peak (Linux): getrusage's begins with that of the process it came from."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0])

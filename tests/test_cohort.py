@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flarekd.cohort import COLUMNS, Case, format_cohort, read_cohort
+from flarekd.cohort import COLUMNS, Case, format_cohort, read_cohort, read_traits
 from flarekd.errors import InputError
 
 
@@ -112,3 +112,22 @@ def test_any_case_survives(tmp_path_factory, name, annotated, note):
     )
     assert read_cohort(written(folder, case)) == [case]
     assert Path(folder / "cohort.csv").read_text(encoding="utf-8").count("\n") == 2
+
+
+def test_traits_are_read_from_a_cohort_and_from_any_table_with_a_column_case(tmp_path):
+    path = written(tmp_path, full_case(tmp_path), Case("b", tmp_path / "b.nii.gz"))
+    assert read_traits(path, ("group", "phase")) == {"group": {"FLARE23_0001": "4"}}
+    table = tmp_path / "cases.csv"
+    table.write_text("\ufeffPhase;CASE;Group\nportal;a;4.0\n;b;2\n;;\n", encoding="utf-8")
+    expected = {"group": {"a": "4", "b": "2"}, "phase": {"a": "portal"}}
+    assert read_traits(table, ("group", "phase")) == expected
+
+
+def test_a_table_without_the_columns_or_without_case_is_refused(tmp_path):
+    table = tmp_path / "cases.csv"
+    table.write_text("case,scanner\na,one\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no column 'group' or 'phase'"):
+        read_traits(table, ("group", "phase"))
+    table.write_text("name,group\na,4\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no column 'case'"):
+        read_traits(table, ("group",))

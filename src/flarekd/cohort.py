@@ -123,29 +123,9 @@ def read_cohort(path: Path) -> list[Case]:
     Raises:
         InputError: If it cannot be read as a cohort; every faulty row is named at once.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read cohort {str(path)!r}: {error}", "make it with `flarekd group-data`"
-        ) from error
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    columns = [name.strip().lower() for name in reader.fieldnames or ()]
-    reader.fieldnames = columns
-    lacking = [name for name in REQUIRED if name not in columns]
-    if lacking:
-        raise InputError(
-            f"cohort {str(path)!r} has no column {lacking[0]!r}",
-            f"its first line must name the columns {', '.join(COLUMNS)}",
-        )
     cases: dict[str, Case] = {}
     problems = []
-    for number, row in enumerate(reader, 2):
-        cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-        if not any(cells.values()):
-            continue
+    for number, cells in _rows(path, REQUIRED):
         try:
             case = _parse(cells, path.parent)
             if case.case in cases:
@@ -158,6 +138,59 @@ def read_cohort(path: Path) -> list[Case]:
     if not cases:
         raise InputError(f"cohort {str(path)!r} holds no case", "make it with `flarekd group-data`")
     return list(cases.values())
+
+
+def read_traits(path: Path, columns: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Read what some columns say of each case, from any table with a column ``case``.
+
+    Args:
+        path: A cohort.csv, or a table of other cases.
+        columns: Those to look for.
+
+    Returns:
+        For each of them that is there, the entry of each case that has one.
+
+    Raises:
+        InputError: If it cannot be read, or none of the columns is there.
+    """
+    rows = [cells for _, cells in _rows(path, ("case",))]
+    traits = {
+        # a spreadsheet makes 4.0 of a group
+        column: {row["case"]: row[column].removesuffix(".0") for row in rows if row.get(column)}
+        for column in columns
+        if any(column in row for row in rows)
+    }
+    if not traits:
+        what = f"{str(path)!r} has no column {' or '.join(map(repr, columns))}"
+        raise InputError(what, "add one, or leave the file out")
+    return traits
+
+
+def _rows(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a table by line number: cells by lower-case column, empty rows left out."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read cohort {str(path)!r}: {error}", "make it with `flarekd group-data`"
+        ) from error
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    columns = [name.strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = columns
+    lacking = [name for name in required if name not in columns]
+    if lacking:
+        raise InputError(
+            f"cohort {str(path)!r} has no column {lacking[0]!r}",
+            f"its first line must name the columns {', '.join(COLUMNS)}",
+        )
+    rows = []
+    for number, row in enumerate(reader, 2):
+        cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        if any(cells.values()):
+            rows.append((number, cells))
+    return rows
 
 
 def _shown(path: Path | None, folder: Path) -> str:

@@ -156,3 +156,16 @@ Previous = Annotated[
 ]
 Cases = Annotated[int, typer.Option(min=4, help="All cases: labelled, unlabelled, held out.")]
 Scoring = Annotated[Protocol, typer.Option(help="The official scorer, or it without its quirks.")]
+Predictions = Annotated[Path, typer.Option(help="Folder of label maps to score.")]
+References = Annotated[Path, typer.Option(help="Folder of complete label maps.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of scans, for the pictures.")]
+Traits = Annotated[
+    Path | None, typer.Option("--cohort", help="Table of cases: means by its group and phase.")
+]
+Other = Annotated[
+    Path | None,
+    typer.Option("--compare", help="Other scores.csv, or folder of scores or label maps."),
+]
+Ranked = Annotated[
+    list[str], typer.Argument(help="NAME=FOLDER each: scores.csv, and bench/<case>/bench.json.")
+]

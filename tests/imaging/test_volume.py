@@ -31,12 +31,22 @@ def test_another_size_or_place_is_a_mismatch_told_in_words(oblique):
     x, y, z = oblique.origin_xyz
     assert oblique.mismatch(replace(oblique, origin_xyz=(x + 1e-4, y, z))) is None
     assert oblique.mismatch(replace(oblique, origin_xyz=(x, y + 2, z))) == (
-        "the farthest corner lies 2.00 mm off"
+        "another origin, the farthest corner lies 2.00 mm off"
     )
+    x_mm, y_mm, z_mm = oblique.spacing_xyz
+    coarser = replace(oblique, spacing_xyz=(x_mm, y_mm, z_mm + 0.5), origin_xyz=(x, y + 2, z))
+    assert (oblique.mismatch(coarser) or "").startswith("another spacing and origin, the farthest")
+    turned = replace(oblique, direction=tuple(-cosine for cosine in oblique.direction))
+    assert (oblique.mismatch(turned) or "").startswith("another direction, the farthest corner")
     assert oblique.mismatch(replace(oblique, size_xyz=(7, 5, 9))) == (
         "7×5×9 voxels against 7×5×6, the farthest corner lies 2.70 mm off"  # three rows of 0.9 mm
     )
     assert "nan" in (oblique.mismatch(replace(oblique, origin_xyz=(np.nan, y, z))) or "")
+
+
+def test_the_spacing_of_a_single_slice_is_compared_too():
+    one, other = (Geometry((7, 5, 1), (1.0, 1.0, mm)) for mm in (2.5, 5.0))
+    assert one.mismatch(other) == "another spacing, the farthest corner lies 2.50 mm off"
 
 
 def test_an_array_of_another_shape_is_no_volume():

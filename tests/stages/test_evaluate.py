@@ -48,21 +48,29 @@ def run(folder, protocol="flare23", **options):
     return evaluate(folder / "pred", folder / "ref", folder / "out", protocol, **options)
 
 
-def rows(folder):
-    with (folder / "out" / "scores.csv").open(newline="") as file:
+def scores_of(entry):
+    return entry["dsc"], entry["nsd"]
+
+
+def rows(folder, name="scores.csv"):
+    with (folder / "out" / name).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_score_files_hold_every_case_and_class_and_their_means(folders, capsys):
     summary = run(folders, images=folders / "images")
     table = rows(folders)
-    assert list(table[0]) == ["case", "label", "name", "dsc", "nsd"]
+    columns = ["case", "label", "name", "dsc", "nsd"]
+    assert list(table[0]) == [*columns, "hd95_mm", "reference_ml", "prediction_ml", "volume_bias"]
     assert [row["case"] for row in table[::14]] == ["case_a", "case_b", "case_c"]
     assert [row["name"] for row in table[:14]] == list(NAMES[1:])
     assert [int(row["label"]) for row in table[14:28]] == list(range(1, 15))
     expected = score_case(labels(1), labels(), GEOMETRY.spacing_zyx, "flare23")
     for row, score in zip(table[14:28], expected, strict=True):
         assert (float(row["dsc"]), float(row["nsd"])) == (score.dsc, score.nsd)
+        for column in ("hd95_mm", "reference_ml", "prediction_ml", "volume_bias"):
+            value = getattr(score, column)
+            assert float(row[column]) == pytest.approx(value, abs=5e-5, nan_ok=True)
     assert float(table[14]["dsc"]) == round(5 / 6, 4)
 
     assert json.loads((folders / "out" / "scores.json").read_text()) == summary
@@ -135,7 +143,8 @@ def test_a_prediction_on_another_grid_is_named_and_left_out_of_the_means(folders
         run(folders)
     summary = json.loads((folders / "out" / "scores.json").read_text())
     assert summary["failed"] == ["case_b", "case_c"]
-    assert "2.50 mm off (case_b.nii.gz)" in summary["errors"]["case_b"]
+    expected = "another origin, the farthest corner lies 2.50 mm off (case_b.nii.gz)"
+    assert expected in summary["errors"]["case_b"]
     assert "case_c.nii.gz is 14×16×19 voxels against 14×16×20" in summary["errors"]["case_c"]
     assert summary["cases"] == 1
     assert {row["case"] for row in rows(folders)} == {"case_a"}
@@ -155,14 +164,15 @@ def test_an_undefined_score_is_null_in_json_and_nan_in_csv(folders):
     for case in ("case_a", "case_b", "case_c"):
         write_labels(folders / "ref" / f"{case}.nii.gz", LabelMap(thin, GEOMETRY))
     summary = run(folders, "flare23")
-    assert summary["classes"]["esophagus"] == {"dsc": 0.0, "nsd": 0.0}  # nothing predicted
+    assert scores_of(summary["classes"]["esophagus"]) == (0.0, 0.0)  # nothing predicted
+    assert summary["classes"]["esophagus"]["hd95_mm"] is None
     for case in ("case_a", "case_b", "case_c"):
         write_labels(folders / "pred" / f"{case}.nii.gz", LabelMap(thin, GEOMETRY))
     summary = run(folders, "flare23")
-    assert summary["classes"]["esophagus"] == {"dsc": None, "nsd": None}
-    assert summary["all"] == {"dsc": 1.0, "nsd": 1.0}
+    assert scores_of(summary["classes"]["esophagus"]) == (None, None)
+    assert scores_of(summary["all"]) == (1.0, 1.0)
     assert rows(folders)[9]["dsc"] == "nan"
-    assert run(folders, "corrected")["classes"]["esophagus"] == {"dsc": 1.0, "nsd": 1.0}
+    assert scores_of(run(folders, "corrected")["classes"]["esophagus"]) == (1.0, 1.0)
 
 
 def test_an_image_that_does_not_fit_costs_the_background_not_the_score(folders, capsys):
@@ -181,6 +191,93 @@ def test_predictions_without_reference_are_said_and_passed_over(folders, capsys)
     (folders / "ref" / "case_a.nii.gz").unlink()
     assert run(folders)["cases"] == 2
     assert "1 predictions have no reference and are not scored: case_a" in capsys.readouterr().err
+
+
+def test_tumours_are_told_one_by_one_and_those_of_a_missing_prediction_are_missed(folders, capsys):
+    (folders / "pred" / "case_b.nii.gz").unlink()
+    made_up = labels(2)
+    made_up[1, 14, 12] = 14
+    write_labels(folders / "pred" / "case_c.nii.gz", LabelMap(made_up, GEOMETRY))
+    with pytest.raises(CasesFailedError, match="case_b"):
+        run(folders)
+    outcomes = [(row["case"], row["map"], row["outcome"]) for row in rows(folders, "lesions.csv")]
+    assert outcomes == [
+        ("case_a", "reference", "found"),
+        ("case_a", "prediction", "true positive"),
+        ("case_b", "reference", "missed"),
+        ("case_c", "reference", "found"),
+        ("case_c", "prediction", "true positive"),
+        ("case_c", "prediction", "false positive"),
+    ]
+    covered = [float(row["covered"]) for row in rows(folders, "lesions.csv")]
+    assert covered == [1, 1, 0, 0.6, 0.6, 0]
+    found = json.loads((folders / "out" / "scores.json").read_text())["lesions"]
+    assert (found["lesions"], found["found"], found["false_positives"]) == (3, 2, 1)
+    assert found["sensitivity"] == pytest.approx(2 / 3)
+    # 4 x 5 x 5 voxels of 1.925 mm3 are a ball of 7.2 mm
+    assert found["sizes"]["under 10 mm"]["lesions"] == 3
+    shown = capsys.readouterr().out
+    assert "all sizes" in shown
+    assert "66.7" in shown
+
+
+def test_intervals_lie_about_the_means_and_are_on_screen(folders, capsys):
+    summary = run(folders)
+    low, high = summary["intervals"]["classes"]["liver"]["dsc"]
+    assert low == pytest.approx(0.6667, abs=1e-3)
+    assert high == pytest.approx(1)
+    assert summary["intervals"]["level"] == 0.95
+    assert "66.7 to 100.0" in capsys.readouterr().out
+
+
+def test_means_are_broken_down_by_group_and_phase(folders, capsys):
+    table = folders / "cases.csv"
+    table.write_text("case;phase;group\ncase_a;portal;4.0\ncase_c;arterial;4\n", encoding="utf-8")
+    summary = run(folders, cohort=table)
+    group, phase = summary["breakdowns"]["group"], summary["breakdowns"]["phase"]
+    assert [(value, part["cases"]) for value, part in group.items()] == [("4", 2), ("unknown", 1)]
+    assert list(phase) == ["arterial", "portal", "unknown"]
+    assert phase["arterial"]["tumor"]["dsc"] == pytest.approx(0.6)
+    assert group["4"]["classes"]["liver"]["dsc"] == pytest.approx((1 + 0.6667) / 2)
+    shown = capsys.readouterr().out
+    assert "By group" in shown
+    assert "arterial" in shown
+
+
+def test_a_table_without_groups_and_phases_is_refused_before_anything_is_scored(folders):
+    table = folders / "cases.csv"
+    table.write_text("case,scanner\ncase_a,one\n", encoding="utf-8")
+    with pytest.raises(InputError, match="has no column 'group' or 'phase'"):
+        run(folders, cohort=table)
+    with pytest.raises(InputError, match=r"cannot read scores .*none"):
+        run(folders, other=folders / "none")
+    assert not (folders / "out").exists()
+
+
+def test_a_comparison_is_the_same_from_label_maps_a_folder_of_scores_and_a_file(folders, capsys):
+    for case, shift in (("case_a", 1), ("case_b", 2), ("case_c", 3)):
+        write_labels(folders / "worse" / f"{case}.nii.gz", LabelMap(labels(shift), GEOMETRY))
+    evaluate(folders / "worse", folders / "ref", folders / "theirs", "flare23")
+    comparisons = []
+    for other in ("worse", "theirs", "theirs/scores.csv"):
+        comparison = run(folders, other=folders / other)["comparison"]
+        assert comparison.pop("with") == str(folders / other)
+        comparisons.append(comparison)
+    assert comparisons[0] == comparisons[1] == comparisons[2]
+    liver = comparisons[0]["classes"]["liver"]["dsc"]
+    assert comparisons[0]["cases"] == liver["cases"] == 3
+    assert liver["difference"] == pytest.approx(1 / 6, abs=1e-4)
+    assert liver["effect"] == 1
+    assert liver["p"] == 0.25  # no three pairs can say more
+    assert comparisons[0]["classes"]["aorta"]["dsc"]["p"] == 1
+    assert not (folders / "out" / "overlays" / "worse").exists()
+    assert "+16.67" in capsys.readouterr().out
+
+
+def test_scores_of_another_protocol_are_not_compared(folders):
+    evaluate(folders / "pred", folders / "ref", folders / "theirs", "corrected")
+    with pytest.raises(InputError, match="scored by protocol 'corrected', not 'flare23'"):
+        run(folders, other=folders / "theirs")
 
 
 def test_folders_that_share_no_case_are_refused(folders):

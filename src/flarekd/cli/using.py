@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flarekd import options
 from flarekd.options import (
     Command,
     Device,
@@ -54,19 +55,27 @@ def infer(
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Option(help="Folder of label maps to score.")],
-    references: Annotated[Path, typer.Option(help="Folder of complete label maps.")],
+    predictions: options.Predictions,
+    references: options.References,
     out: Out,
-    protocol: Annotated[
-        Protocol, typer.Option(help="The official scorer, or it without its quirks.")
-    ] = Protocol.flare23,
-    images: Annotated[Path | None, typer.Option(help="Folder of scans, for the pictures.")] = None,
+    protocol: options.Scoring = Protocol.flare23,
+    images: options.Images = None,
+    cohort: options.Traits = None,
+    compare: options.Other = None,
 ) -> None:
-    """Score label maps as FLARE does: DSC and NSD."""
+    """Score label maps as FLARE does: DSC and NSD; also HD95, volumes, tumours one by one."""
     from flarekd.parallel import cpu_count
     from flarekd.stages.evaluate import evaluate as stage
 
-    stage(predictions, references, out, protocol.value, images=images, jobs=cpu_count())
+    more = {"images": images, "cohort": cohort, "other": compare}
+    stage(predictions, references, out, protocol.value, jobs=cpu_count(), **more)
+
+
+def rank(models: options.Ranked, out: Out = Path("flarekd-rank")) -> None:
+    """Rank models as FLARE does: each metric in each case, then averaged."""
+    from flarekd.stages.rank import rank as stage
+
+    stage(models, out)
 
 
 def bench(

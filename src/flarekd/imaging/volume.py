@@ -71,8 +71,11 @@ class Geometry:
         return z, y, x
 
     def corners(self) -> NDArray[np.float64]:
-        """World positions (8, 3) of the corner voxels' centres in stored order, mm."""
-        last = np.asarray(self.size_xyz) - 1
+        """World positions (8, 3) of the corner voxels' centres in stored order, mm.
+
+        An axis of one voxel counts as two, so that its spacing and direction are seen.
+        """
+        last = np.maximum(np.asarray(self.size_xyz) - 1, 1)
         index = np.asarray([[i, j, k] for k in (0, 1) for j in (0, 1) for i in (0, 1)]) * last
         cosines = np.asarray(self.direction).reshape(3, 3)
         steps = index * np.asarray(self.spacing_xyz)
@@ -97,14 +100,28 @@ class Geometry:
     def mismatch(self, other: Geometry) -> str | None:
         """Why `other` is not the same grid, or None where it is.
 
-        Sizes are compared exactly, positions by the farthest corner.
+        Sizes are compared exactly; spacing, origin and direction by the farthest corner, and those
+        that differ are named.
         """
         distance_mm = self.far_corner_mm(other)
         off = f"the farthest corner lies {distance_mm:.2f} mm off"
         if self.size_xyz != other.size_xyz:
             ours, theirs = ("×".join(map(str, size)) for size in (self.size_xyz, other.size_xyz))
             return f"{theirs} voxels against {ours}, {off}"
-        return None if distance_mm <= GEOMETRY_TOLERANCE_MM else off
+        if distance_mm <= GEOMETRY_TOLERANCE_MM:
+            return None
+        parts = {
+            "spacing": (self.spacing_xyz, other.spacing_xyz),
+            "origin": (self.origin_xyz, other.origin_xyz),
+            "direction": (self.direction, other.direction),
+        }
+        unlike = [
+            name
+            for name, pair in parts.items()
+            if not np.allclose(*pair, rtol=0, atol=GEOMETRY_TOLERANCE_MM / max(self.size_xyz))
+        ]
+        cause = f"another {' and '.join(unlike)}, " if unlike else ""
+        return f"{cause}{off}"
 
     def far_corner_mm(self, other: Geometry) -> float:
         """The largest distance between corners of the two grids that are the same in both, mm."""

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flarekd import console
+from flarekd.cohort import read_traits
 from flarekd.errors import CasesFailedError, FlarekdError, InputError
-from flarekd.imaging.atomic import write_json, write_text
+from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import list_scans, read_labels, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.labels import LABELS, TUMOR
-from flarekd.metrics import PROTOCOLS, ClassScore, score_case, summarize
-from flarekd.parallel import Outcome, map_cases
+from flarekd.metrics.lesions import Lesion, detection, find_lesions
+from flarekd.metrics.protocols import PROTOCOLS, ClassScore, score_case, summarize
+from flarekd.metrics.statistics import LEVEL, RESAMPLES, SEED, compare, intervals
+from flarekd.parallel import map_cases
+from flarekd.report import score_files
 from flarekd.report.overlay import overlay
+from flarekd.report.score_tables import tables
 
-COLUMNS = ("case", "label", "name", "dsc", "nsd")
+TRAITS = ("group", "phase")
+"""Columns of a cohort by which scores are broken down."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +33,27 @@ class _Task:
     """One case to score; picklable, for other processes."""
 
     case: str
-    prediction: Path
+    prediction: Path | None
     reference: Path
     image: Path | None
-    picture: Path
+    picture: Path | None
     protocol: str
 
 
 @dataclass(frozen=True)
 class _Scored:
     scores: list[ClassScore]
-    note: str
+    lesions: list[Lesion]
+    note: str = ""
+
+
+@dataclass
+class _Found:
+    """What became of the cases, by case id."""
+
+    scores: dict[str, list[ClassScore]] = field(default_factory=dict)
+    lesions: dict[str, list[Lesion]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -49,13 +64,16 @@ def evaluate(
     *,
     images: Path | None = None,
     jobs: int = 1,
+    cohort: Path | None = None,
+    other: Path | None = None,
 ) -> dict[str, Any]:
-    """Score every reference, write ``scores.csv``, ``scores.json`` and ``overlays/<case>.png``.
+    """Score every reference; write scores.csv, scores.json, lesions.csv and overlays/<case>.png.
 
     Cases pair by case id. A reference without a prediction scores 0 in every class, as FLARE 2022's
-    rules count a container that failed. A prediction on another grid, or a file that cannot be
-    read, leaves its case out of the means: whether the model is to blame is not known. Both kinds
-    are failed cases, named in ``scores.json`` (``failed``, and ``errors`` by case) and on screen.
+    rules count a container that failed, and its lesions are missed. A prediction on another grid,
+    or a file that cannot be read, leaves its case out of the means: whether the model is to blame
+    is not known. Both kinds are failed cases, named in ``scores.json`` (``failed``, and ``errors``
+    by case) and on screen.
 
     Args:
         predictions: Folder of label maps.
@@ -64,50 +82,63 @@ def evaluate(
         protocol: ``flare23`` or ``corrected`` (``flarekd.metrics.score_case``).
         images: Folder of the scans, for the pictures; without it labels are drawn on black.
         jobs: Processes.
+        cohort: cohort.csv or another table with a column ``case``: the means are broken down by
+            its columns ``TRAITS``.
+        other: What to compare with case by case: a scores.csv, a folder that holds one, or a
+            folder of label maps, which are scored against the same references.
 
     Returns:
         What ``scores.json`` holds; fractions, None where there is nothing to average.
 
     Raises:
-        InputError: If the protocol is unknown, the references are empty or no case is in both.
+        InputError: If the protocol is unknown, the references are empty, no case is in both, or
+            `cohort` or `other` cannot be used.
         CasesFailedError: After everything else was written, if a case failed.
     """
     if protocol not in PROTOCOLS:
         what = f"unknown protocol {protocol!r}"
         raise InputError(what, f"use one of {', '.join(PROTOCOLS)}")
+    traits = read_traits(cohort, TRAITS) if cohort else {}
+    rival = _read_rival(other, protocol) if other else None
     drawn, predicted = _pairs(predictions, references)
-    scans = list_scans(images) if images is not None else {}
-    tasks = [
-        _Task(
-            case,
-            predicted[case],
-            reference,
-            scans.get(case),
-            out / "overlays" / f"{case}.png",
-            protocol,
-        )
-        for case, reference in drawn.items()
-        if case in predicted
-    ]
-    zeros = [ClassScore(label.id, 0.0, 0.0) for label in LABELS]
-    scores = dict.fromkeys([case for case in drawn if case not in predicted], zeros)
-    errors = dict.fromkeys(scores, f"no prediction in {predictions}, scored 0")
-    if images is not None and any(task.image is None for task in tasks):
-        missing = [task.case for task in tasks if task.image is None]
-        console.warn(f"no image for {', '.join(missing)}: labels are drawn on black")
-    with console.progress("evaluate") as advance:
-        for done, outcome in enumerate(map_cases(_score, tasks, jobs), start=1):
-            _collect(outcome, scores, errors)
-            advance(done, len(tasks), outcome.item.case)
-    ordered = {case: scores[case] for case in sorted(scores)}
-    summary = _write(out, protocol, ordered, dict(sorted(errors.items())))
-    _show(summary)
-    if errors:
-        for case, error in sorted(errors.items()):
-            console.error(f"{case}: {error}")
-        what = f"{len(errors)} of {len(drawn)} cases failed: {', '.join(sorted(errors))}"
-        raise CasesFailedError(what, f"the scores of the others are in {out}")
+    tasks = _tasks(drawn, predicted, images, out, protocol)
+    found = _score_all(tasks, jobs, f"no prediction in {predictions}, scored 0")
+    summary = _summarize(found, protocol, traits)
+    if other:
+        if rival is None:
+            _, predicted = _pairs(other, references)
+            tasks = _tasks(drawn, predicted, None, None, protocol)
+            rival = _score_all(tasks, jobs, f"no prediction in {other}, scored 0").scores
+        summary["comparison"] = {"with": str(other), **compare(found.scores, rival)}
+    summary = score_files.without_nan(summary)
+    score_files.write_scores(out, found.scores)
+    score_files.write_lesions(out, found.lesions)
+    write_json(out / score_files.SUMMARY_NAME, summary)
+    for title, columns, rows in tables(summary):
+        console.table(title, columns, rows)
+    _tell(found.errors, len(drawn), out)
     return summary
+
+
+def _tell(errors: Mapping[str, str], cases: int, out: Path) -> None:
+    for case, error in errors.items():
+        console.error(f"{case}: {error}")
+    if errors:
+        what = f"{len(errors)} of {cases} cases failed: {', '.join(errors)}"
+        raise CasesFailedError(what, f"the scores of the others are in {out}")
+
+
+def _read_rival(other: Path, protocol: str) -> dict[str, list[ClassScore]] | None:
+    """The scores to compare with; None where they are label maps that are not scored yet."""
+    file = other / score_files.SCORES_NAME if other.is_dir() else other
+    if other.is_dir() and not file.exists():
+        return None
+    scores = score_files.read_scores(file)
+    theirs = score_files.protocol_of(file)
+    if theirs not in (None, protocol):
+        what = f"{file} was scored by protocol {theirs!r}, not {protocol!r}"
+        raise InputError(what, f"evaluate with --protocol {theirs}, or score the other again")
+    return scores
 
 
 def _pairs(predictions: Path, references: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -126,24 +157,76 @@ def _pairs(predictions: Path, references: Path) -> tuple[dict[str, Path], dict[s
     return drawn, predicted
 
 
+def _tasks(
+    drawn: Mapping[str, Path],
+    predicted: Mapping[str, Path],
+    images: Path | None,
+    out: Path | None,
+    protocol: str,
+) -> list[_Task]:
+    """One a reference, with a picture where there is a place for it."""
+    scans = list_scans(images) if images else {}
+    missing = [case for case in drawn if case in predicted and case not in scans]
+    if images and missing:
+        console.warn(f"no image for {', '.join(missing)}: labels are drawn on black")
+    return [
+        _Task(
+            case,
+            predicted.get(case),
+            reference,
+            scans.get(case),
+            out / "overlays" / f"{case}.png" if out else None,
+            protocol,
+        )
+        for case, reference in sorted(drawn.items())
+    ]
+
+
+def _score_all(tasks: Sequence[_Task], jobs: int, absence: str) -> _Found:
+    """Score the cases; `absence` is what is said of one without a prediction."""
+    scored: dict[str, _Scored] = {}
+    errors = {task.case: absence for task in tasks if task.prediction is None}
+    with console.progress("evaluate") as advance:
+        for done, outcome in enumerate(map_cases(_score, tasks, jobs), start=1):
+            case = outcome.item.case
+            if outcome.result is None:
+                errors[case] = outcome.error or "failed"
+            else:
+                scored[case] = outcome.result
+                if outcome.result.note:
+                    console.warn(f"{case}: {outcome.result.note}")
+            advance(done, len(tasks), case)
+    return _Found(
+        {case: scored[case].scores for case in sorted(scored)},
+        {case: scored[case].lesions for case in sorted(scored)},
+        dict(sorted(errors.items())),
+    )
+
+
 def _score(task: _Task) -> _Scored:
     """Read, score and draw one case (in a worker)."""
-    reference, prediction = read_labels(task.reference), read_labels(task.prediction)
+    reference = read_labels(task.reference)
+    spacing = reference.geometry.spacing_zyx
+    if task.prediction is None:
+        nothing = np.zeros_like(reference.array)
+        zeros = [ClassScore(label.id, 0.0, 0.0) for label in LABELS]
+        return _Scored(zeros, find_lesions(nothing, reference.array, spacing))
+    prediction = read_labels(task.prediction)
     mismatch = reference.geometry.mismatch(prediction.geometry)
     if mismatch:
         what = f"prediction and reference do not match: {task.prediction.name} is {mismatch}"
         if "voxels" not in mismatch:
             what = f"prediction and reference do not match: {mismatch} ({task.prediction.name})"
         raise InputError(what, "predict on the scan the reference was drawn on")
-    spacing = reference.geometry.spacing_zyx
     scores = score_case(prediction.array, reference.array, spacing, task.protocol)
+    lesions = find_lesions(prediction.array, reference.array, spacing)
+    if task.picture is None:
+        return _Scored(scores, lesions)
     image, note = _image(task, reference)
     # a tumour that nobody has scores 1, which is nothing to boast of in a title
-    dsc = {score.label: score.dsc for score in scores}
-    if not (reference.array == TUMOR).any() and not (prediction.array == TUMOR).any():
-        del dsc[TUMOR]
+    dsc = {score.label: score.dsc for score in scores if score.label != TUMOR or lesions}
     overlay(image, prediction, reference, task.picture, dsc)
-    return _Scored(scores, note)
+    return _Scored(scores, lesions, note)
 
 
 def _image(task: _Task, reference: LabelMap) -> tuple[Volume | None, str]:
@@ -160,57 +243,37 @@ def _image(task: _Task, reference: LabelMap) -> tuple[Volume | None, str]:
     return image, ""
 
 
-def _collect(
-    outcome: Outcome[_Task, _Scored], scores: dict[str, list[ClassScore]], errors: dict[str, str]
-) -> None:
-    case = outcome.item.case
-    if outcome.result is None:
-        errors[case] = outcome.error or "failed"
-        return
-    scores[case] = outcome.result.scores
-    if outcome.result.note:
-        console.warn(f"{case}: {outcome.result.note}")
-
-
-def _write(
-    out: Path, protocol: str, scores: Mapping[str, list[ClassScore]], errors: dict[str, str]
+def _summarize(
+    found: _Found, protocol: str, traits: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
-    """Write both score files; returns what ``scores.json`` holds."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for case, records in scores.items():
-        table.writerows([case, s.label, s.name, s.dsc, s.nsd] for s in records)
-    means = summarize(record for records in scores.values() for record in records)
+    """What ``scores.json`` holds, NaN where there is nothing to average."""
     summary = {
         "protocol": protocol,
-        **_without_nan(means),
-        "cases": len(scores),
-        "failed": list(errors),
-        "errors": errors,
-    }
-    write_text(out / "scores.csv", text.getvalue())
-    write_json(out / "scores.json", summary)
+        **_means(found.scores),
+        "cases": len(found.scores),
+        "failed": list(found.errors),
+        "errors": found.errors,
+        "intervals": {
+            "level": LEVEL, "resamples": RESAMPLES, "seed": SEED, **intervals(found.scores)
+        },
+        "lesions": detection(found.lesions),
+    }  # fmt: skip
+    if traits:
+        summary["breakdowns"] = {
+            trait: _breakdown(found.scores, values) for trait, values in traits.items()
+        }
     return summary
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON knows no NaN: None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    return None if math.isnan(value) else value
+def _means(scores: Mapping[str, Sequence[ClassScore]]) -> dict[str, Any]:
+    return summarize(record for records in scores.values() for record in records)
 
 
-def _show(summary: Mapping[str, Any]) -> None:
-    """The table of the paper's Table 5: percent with 2 digits."""
-    rows = [(name, means) for name, means in summary["classes"].items() if name != "tumor"]
-    rows += [("organs (mean of 13)", summary["organs"]), ("tumor", summary["tumor"])]
-    rows += [("all (mean of 14)", summary["all"])]
-    title = f"{summary['cases']} cases, protocol {summary['protocol']}"
-    console.table(title, ("class", "DSC %", "NSD %"), list(_cells(rows)))
-
-
-def _cells(rows: Iterable[tuple[str, Mapping[str, float | None]]]) -> Iterable[tuple[str, ...]]:
-    for name, means in rows:
-        values = (means["dsc"], means["nsd"])
-        yield name, *("–" if value is None else f"{100 * value:.2f}" for value in values)
+def _breakdown(
+    scores: Mapping[str, Sequence[ClassScore]], values: Mapping[str, str]
+) -> dict[str, Any]:
+    """The means of the cases with each value of a trait; those it does not name are unknown."""
+    parts: dict[str, dict[str, Sequence[ClassScore]]] = {}
+    for case, records in scores.items():
+        parts.setdefault(values.get(case, "unknown"), {})[case] = records
+    return {value: {"cases": len(part), **_means(part)} for value, part in sorted(parts.items())}
