@@ -49,12 +49,12 @@ class Bad:
     repaired: bool = False
 
 
-def ct(shape=SIZE[::-1]):
+def ct(shape=SIZE[::-1], noise=9):
     """A block of tissue and fat in air, (k, j, i), HU."""
     hu = np.full(shape, -1000, np.int16)
     hu[:, 3:-3, 3:-3] = -100
     hu[:, 5:-5, 5:-5] = 40
-    hu += np.random.default_rng(0).integers(-9, 9, shape).astype(np.int16)
+    hu += np.random.default_rng(0).integers(-noise, noise + 1, shape).astype(np.int16)
     return hu
 
 
@@ -138,14 +138,16 @@ def edited(hu, *edits):
 
 
 def giant(folder):
-    """512×512×1500, one gzip member a slice: small on the disk, as large as any in memory."""
-    empty = nifti(
-        "a.nii.gz", lambda: np.zeros((1, 512, 512), np.int16), dim=[3, 512, 512, 1500, 1, 1, 1, 1]
-    )
-    path = empty(folder)
-    plane = ct((1, 512, 512))
-    head = gzip.decompress(path.read_bytes())[:352]
-    path.write_bytes(gzip.compress(head) + gzip.compress(plane.tobytes(), 1) * 1500)
+    """512×512×1500, one gzip member a slice: small on the disk, as large as any in memory.
+
+    Its axes are LPS, so that nothing has to be turned.
+    """
+    dim = [3, 512, 512, 1500, 1, 1, 1, 1]
+    axes = srow(rotation=np.diag([-1.0, -1.0, 1.0]))
+    make = nifti("a.nii.gz", lambda: ct((1, 512, 512), noise=0), dim=dim, srow=axes, qform_code=0)
+    path = make(folder)
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:352]) + gzip.compress(content[352:], 1) * 1500)
     return path
 
 
