@@ -1,6 +1,6 @@
-"""fuse: partial labels, organ and tumour pseudo-labels → one complete label map a case (Eq.
+"""fuse: partial labels, organ and tumour pseudo-labels → one label map a case (Eq. 3, 4, 5).
 
-3, 4, 5), and what a person should know of each.
+And what a person should know of each.
 """
 
 from __future__ import annotations
@@ -10,19 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flarekd import console, fusion_table
 from flarekd.cohort import Case, read_cohort
-from flarekd.components import find_components
 from flarekd.errors import CasesFailedError, InputError, UsageError
-from flarekd.fusion import IGNORED, SOURCES, Strategy, contradictions, count, look_up, rules, thick
-from flarekd.fusion_checks import Facts, examine, outliers
+from flarekd.fusion import Strategy
+from flarekd.fusion_checks import Facts, outliers
 from flarekd.imaging.atomic import update_text
-from flarekd.imaging.files import read_labels, write_labels
-from flarekd.imaging.volume import LabelMap
-from flarekd.labels import IGNORE, ORGANS
+from flarekd.imaging.fuse_case import Job, fuse_one
+from flarekd.labels import ORGANS
 from flarekd.ledger import Ledger, stamp
 from flarekd.parallel import cpu_count, map_cases
 from flarekd.selection import Dropped, Rule, parse_rule, select
@@ -32,8 +27,6 @@ PROVENANCE = "provenance"
 
 _FACTS = 1
 """Raised when a case's facts change their meaning: all are fused anew."""
-
-Array = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -50,23 +43,6 @@ class Extras:
     provenance: bool = False
     ignore_mm: float | None = None
     drop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Job:
-    case: Case
-    tumor: Path | None
-    out: Path
-    sources: Path | None
-    strategy: Strategy
-    ignore_mm: float | None
-    dropped: tuple[Dropped, ...]
-    sizes: Mapping[int, float | None]
-    key: str
-
-    @property
-    def outputs(self) -> list[Path]:
-        return [self.out, self.sources] if self.sources else [self.out]
 
 
 def fuse_labels(
@@ -123,7 +99,7 @@ def fuse_labels(
 
 
 def _fuse_all(
-    jobs: Sequence[_Job],
+    jobs: Sequence[Job],
     total: int,
     ledger: Ledger,
     failed: dict[str, str],
@@ -134,7 +110,7 @@ def _fuse_all(
     strategy = f" ({jobs[0].strategy})" if jobs else ""
     console.info(f"fusing {len(todo)} of {total} cases{strategy}")
     with console.progress("Fusing") as advance:
-        outcomes = map_cases(_fuse_one, todo, cpu_count(), scheduler)
+        outcomes = map_cases(fuse_one, todo, cpu_count(), scheduler)
         for done, outcome in enumerate(outcomes, 1):
             job = outcome.item
             if outcome.result is not None:
@@ -144,7 +120,7 @@ def _fuse_all(
             advance(done, len(todo), job.case.case)
 
 
-def _tell_bare(jobs: Sequence[_Job]) -> None:
+def _tell_bare(jobs: Sequence[Job]) -> None:
     bare = [
         job.case.case
         for job in jobs
@@ -190,7 +166,7 @@ def _job(
     *,
     dropped: Sequence[Dropped],
     sizes: Mapping[str, Mapping[int, float | None]],
-) -> _Job:
+) -> Job:
     path = None
     if not case.has_tumor_label:
         path = tumor / f"{case.case}.nii.gz"
@@ -204,80 +180,7 @@ def _job(
     numbers = [one.component for one in dropped]
     key = stamp(_FACTS, strategy, sorted(case.annotated), extras.ignore_mm, numbers, *sources)
     mine = sizes.get(case.case, {})
-    return _Job(case, path, target, beside, strategy, extras.ignore_mm, tuple(dropped), mine, key)
-
-
-def _fuse_one(job: _Job) -> Facts:
-    case = job.case
-    first = case.label or case.organ_pseudo or job.tumor
-    if first is None:
-        raise InputError("no label of any kind", "give it a label or an organ pseudo-label")
-    base = read_labels(first)
-    geometry = base.geometry
-    partial, organs = _array(case.label, base), _array(case.organ_pseudo, base)
-    tumor = _array(job.tumor, base) != 0
-    if job.dropped:
-        _take_out(tumor, job)
-    how = rules(case.annotated, job.strategy)
-    try:
-        counts = count(partial, tumor, organs)
-    except ValueError as error:
-        raise InputError(str(error), "correct the label files") from error
-    fused: Array = look_up(how.labels, partial, tumor, organs)
-    sources: Array | None = None
-    if job.sources:
-        sources = look_up(how.sources, partial, tumor, organs)
-    ignored = np.zeros_like(counts)
-    if job.ignore_mm is not None and case.label and case.organ_pseudo:
-        against = look_up(contradictions(case.annotated), partial, tumor, organs)
-        unknown = thick(against, geometry.spacing_zyx, job.ignore_mm)
-        ignored = count(partial[unknown][None], tumor[unknown][None], organs[unknown][None])
-        fused[unknown] = IGNORE
-        if sources is not None:
-            sources[unknown] = IGNORED
-    facts = examine(
-        fused,
-        counts,
-        ignored,
-        how,
-        annotated=case.annotated,
-        spacing_zyx=geometry.spacing_zyx,
-    )
-    if job.sources and sources is not None:
-        names = dict(enumerate(SOURCES[1:], 1))
-        write_labels(job.sources, LabelMap(sources, geometry), names)
-    write_labels(job.out, LabelMap(fused, geometry))
-    return facts
-
-
-def _take_out(tumor: NDArray[np.bool_], job: _Job) -> None:
-    """Take dropped components out of a tumour pseudo-label, which changes."""
-    everywhere = tuple(slice(0, size) for size in tumor.shape)
-    z, y, x = everywhere
-    parts = find_components(tumor.view(np.uint8), 1, (z, y, x))
-    if [part.voxels for part in parts] != [job.sizes[n] for n in sorted(job.sizes)]:
-        raise InputError(
-            f"{job.tumor} is not the pseudo-label that its figures are of",
-            "run `flarekd pseudo-tumor --quality` again",
-        )
-    for one in job.dropped:
-        if one.component is not None:
-            part = parts[one.component - 1]
-            tumor[part.box] &= ~part.mask()
-
-
-def _array(path: Path | None, base: LabelMap) -> Array:
-    """The voxels of one source on the grid of `base`; empty where there is none."""
-    if path is None:
-        return np.zeros_like(base.array)
-    labels = read_labels(path)
-    mismatch = base.geometry.mismatch(labels.geometry)
-    if mismatch:
-        raise InputError(
-            f"label sources do not match: {path.name} in {path.parent.name}: {mismatch}",
-            "all of a case must lie on its scan's grid",
-        )
-    return labels.array
+    return Job(case, path, target, beside, strategy, extras.ignore_mm, tuple(dropped), mine, key)
 
 
 def _write_tables(
