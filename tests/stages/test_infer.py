@@ -348,7 +348,7 @@ def test_processes_of_torchrun_share_the_scans(tmp_path, model):
     found = subprocess.run(
         [*torchrun, *verb, "--device", "cpu"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
         check=False,
     )

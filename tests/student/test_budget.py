@@ -56,7 +56,7 @@ def infer(folder, out, *options):
     child = subprocess.Popen(
         [sys.executable, "-m", "flarekd", *map(str, command), *how],
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     told = child.stderr.read()
     _, status, usage = os.wait4(child.pid, 0)

@@ -28,6 +28,7 @@ def main():
     settings = config.load(config.builtin("quick")).student.model_copy(
         update={
             "batch": batch,
+            "precision": "fp32",
             "patch": (8, 16, 16),
             "oversize": (8, 20, 20),
             "foreground": 0.33,

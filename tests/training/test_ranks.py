@@ -29,7 +29,7 @@ def together(*arguments, torchrun=TORCHRUN, check=True):
     done = subprocess.run(
         [*torchrun, "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m",
          *map(str, arguments)],
-        capture_output=True, text=True, timeout=240, check=False, cwd=ROOT,
+        capture_output=True, encoding="utf-8", timeout=240, check=False, cwd=ROOT,
     )  # fmt: skip
     if check:
         assert done.returncode == 0, done.stderr[-3000:]
@@ -157,7 +157,7 @@ def test_two_machines_meet_at_an_address(cohort, unused_port):
             [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", rank,
              "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", unused_port,
              "-m", "flarekd", *map(str, verb(cohort, "two", "batch=1"))],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", cwd=ROOT,
         )
         for rank in ("0", "1")
     ]  # fmt: skip

@@ -167,7 +167,8 @@ def _key(source: Source, grid: Grid) -> str:
 def _prepare_one(job: _Job) -> list[str]:
     """Store a case (in a worker); what a person should know of its files."""
     volume, labels = read_volume(job.source.image), read_labels(job.source.labels)
-    drawn = [*checks.of_pair(volume.geometry, labels.geometry), *checks.of_labels(labels.array)]
+    known = np.where(labels.array == IGNORE, np.uint8(0), labels.array)
+    drawn = [*checks.of_pair(volume.geometry, labels.geometry), *checks.of_labels(known)]
     notes = [
         f"{job.source.image}: {note}" for note in (*volume.notes, *checks.of_scan(volume.array))
     ]
