@@ -204,7 +204,7 @@ def test_a_run_goes_on_when_the_torn_scan_is_mended(folders):
 def test_a_label_that_does_not_fit_its_scan_leaves_its_case_out_of_the_cohort_alone(folders):
     label_map(folders / "labelsTr" / "organs.nii.gz", {1}, THICK)
     with pytest.raises(
-        CasesFailedError, match="organs.nii.gz: label: label and image do not match"
+        CasesFailedError, match=r"organs\.nii\.gz: label: label and image do not match"
     ):
         run(folders, *NO_TEST)
     names = [case.case for case in read_cohort(folders / "run" / "cohort.csv")]

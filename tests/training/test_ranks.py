@@ -101,7 +101,7 @@ def verb(cohort, out, *settings):
         "epochs=2", "iterations=2", "patch=[8, 16, 16]", "oversize=[8, 16, 16]",
         "channels=[2, 2, 4, 4]", "spacing=[3.0, 1.25, 0.75]", "validation=2", "fold=0",
         "volumes_every=2", "checkpoint_minutes=0",
-        "optimizer.name=sgd", "optimizer.lr=0.01", *settings,
+        "optimizer.name=sgd", "optimizer.lr=0.01", "precision=fp32", *settings,
     ]  # fmt: skip
     arguments = ["train-student", "--cohort", cohort / "cohort.csv", "--labels", cohort / "fused"]
     arguments += ["--out", cohort / out, "--device", "cpu", "--config", ROOT / "configs/quick.yaml"]
