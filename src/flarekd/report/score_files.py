@@ -76,7 +76,10 @@ def read_scores(path: Path) -> dict[str, list[ClassScore]]:
                 number = table.line_num
                 score = _score(row)
                 cases.setdefault(row["case"], {})[score.label] = score
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except OSError as error:
+        what = f"cannot read scores {str(path)!r}: {error.strerror}"
+        raise InputError(what, "write them with `flarekd evaluate`") from error
+    except (ValueError, LookupError, TypeError) as error:
         what = f"cannot read scores {str(path)!r}, line {number}: {error}"
         raise InputError(what, "write them again with `flarekd evaluate`") from error
     if not cases:
