@@ -18,6 +18,7 @@ from flarekd.options import (
     Model,
     Out,
     Resume,
+    RuntimeName,
     Settings,
     TensorBoard,
 )
@@ -52,6 +53,7 @@ def pseudo_tumor(
     model: Model,
     out: Out,
     device: Device = "auto",
+    runtime: options.Runtime = RuntimeName.auto,
     probability: options.Probability = False,
     quality: options.Quality = False,
     against: options.Against = None,
@@ -62,7 +64,7 @@ def pseudo_tumor(
     from flarekd.stages.pseudo_tumor import pseudo_tumor as stage
 
     beside = Extras(probability, quality, against, tuple(previous or ()))
-    stage(cohort, model, out, device, beside)
+    stage(cohort, model, out, device, beside, runtime=runtime.value)
 
 
 def fuse(

@@ -21,6 +21,7 @@ from flarekd.imaging.files import read_labels, read_volume, write_labels
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
+from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import Ledger, stamp
 from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.teacher.network import TeacherUNet
@@ -66,7 +67,13 @@ class _Work:
 
 
 def pseudo_tumor(
-    cohort: Path, model: Path, out: Path, device_name: str, extras: Extras | None = None
+    cohort: Path,
+    model: Path,
+    out: Path,
+    device_name: str,
+    extras: Extras | None = None,
+    *,
+    runtime: Runtime = "auto",
 ) -> None:
     """Label the tumours of every training case whose own label does not vouch for them.
 
@@ -76,6 +83,7 @@ def pseudo_tumor(
         out: Gets <case>.nii.gz (uint8, 14 where tumour) and report.json.
         device_name: As `device.choose` takes it.
         extras: What is written beside.
+        runtime: What runs the network; `runtimes.choose` takes it.
 
     Raises:
         CasesFailedError: After the rest is written, if some cases failed.
@@ -83,10 +91,10 @@ def pseudo_tumor(
     extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
     chosen = device.choose(device_name)
-    teacher = predictor.load(model, "teacher", TeacherUNet, chosen)
+    teacher = predictor.load(model, "teacher", TeacherUNet, chosen, runtime)
     second = None
     if extras.against is not None:
-        second = predictor.load(extras.against, "teacher", TeacherUNet, chosen)
+        second = predictor.load(extras.against, "teacher", TeacherUNet, chosen, runtime)
     ledgers = Ledger(out / "done.jsonl"), Ledger(out / "quality.jsonl")
     work = _Work(teacher, second, out, extras, *ledgers)
     failed: dict[str, str] = {}
@@ -113,7 +121,7 @@ def _do(work: _Work, case: Case) -> None:
     probability = work.out / PROBABILITY / target.name if work.extras.probability else None
     beside = [probability] if probability else []
     _refuse_own_files(case, [target, *beside])
-    key = stamp(work.teacher.sha256, case.image)
+    key = stamp(work.teacher.sha256, work.teacher.runtime, case.image)
     judged = stamp(key, *_judged_by(work, case)) if work.extras.quality else ""
     is_judged = not judged or work.figures.is_done(case.case, judged)
     if is_judged and work.labels.is_done(case.case, key, target, *beside):
@@ -266,6 +274,7 @@ def _report(work: _Work, model: Path, cases: Sequence[Case], failed: Mapping[str
         "flarekd": __version__,
         "model": model.name,
         "model_sha256": work.teacher.sha256,
+        "runtime": work.teacher.runtime,
         "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
         "failed": failed,
     }
