@@ -1,0 +1,50 @@
+"""Pages hold no code that comes from data."""
+
+import base64
+import hashlib
+import re
+
+import pytest
+from jinja2 import DictLoader, UndefinedError
+
+from flarekd.report import page
+
+BODY = '{% extends "base.html" %}{% block main %}<p>{{ name }}</p>{% endblock %}'
+
+
+@pytest.fixture(autouse=True)
+def small_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template of this test beside those of the package."""
+    environment = page._environment()
+    packaged = environment.loader
+    assert packaged is not None
+    base = packaged.get_source(environment, "base.html")[0]
+    monkeypatch.setattr(environment, "loader", DictLoader({"base.html": base, "t.html": BODY}))
+
+
+def test_what_comes_from_data_is_escaped() -> None:
+    evil = '<script>alert("1")</script>'
+    html = page.render("t.html", title=evil, name=evil, version="1")
+    assert "<script>alert" not in html
+    assert html.count("&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;") == 3
+
+
+def test_the_policy_admits_the_scripts_of_the_page_and_no_other() -> None:
+    html = page.render("t.html", title="", name="", version="1")
+    allowed = re.search(r"script-src ([^\"]*)\"", html.replace("&#39;", "'"))
+    assert allowed
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert scripts
+    hashes = {base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts}
+    assert set(allowed[1].split()) == {f"'sha256-{digest}'" for digest in hashes}
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_a_value_that_is_missing_is_an_error() -> None:
+    with pytest.raises(UndefinedError):
+        page.render("t.html", title="", version="1")
+
+
+def test_a_picture_is_its_own_address() -> None:
+    assert page.png_uri(b"\x89PNG") == "data:image/png;base64,iVBORw=="
