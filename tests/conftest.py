@@ -1,6 +1,7 @@
 """What all tests share: no deadlines, since a busy machine says nothing about the code."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -37,3 +38,18 @@ def interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, where one is installed; it can reach no network."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        started = playwright.chromium.launch(executable_path=program, args=options)
+        yield started
+        started.close()

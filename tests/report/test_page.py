@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 from jinja2 import DictLoader, UndefinedError
@@ -48,3 +49,30 @@ def test_a_value_that_is_missing_is_an_error() -> None:
 
 def test_a_picture_is_its_own_address() -> None:
     assert page.png_uri(b"\x89PNG") == "data:image/png;base64,iVBORw=="
+
+
+TABLE = """{% extends "base.html" %}{% block main %}
+<table data-sort><thead><tr><th>case</th><th>DSC</th></tr></thead><tbody>
+{% for case, dsc in rows %}<tr><td>{{ case }}</td><td>{{ dsc }}</td></tr>{% endfor %}
+</tbody></table><img src="x" onerror="document.title = 'run'">{% endblock %}"""
+
+
+def test_a_table_sorts_and_no_other_script_runs(browser, tmp_path: Path, monkeypatch) -> None:
+    loader = page._environment().loader
+    assert isinstance(loader, DictLoader)
+    monkeypatch.setitem(loader.mapping, "table.html", TABLE)
+    rows = [("b", "0.9"), ("a", "0.10"), ("c", ""), ("a10", "0.2")]
+    html = page.render("table.html", title="scores", rows=rows, version="1")
+    file = tmp_path / "page.html"
+    file.write_text(html, encoding="utf-8")
+    tab = browser.new_page()
+    tab.goto(file.as_uri())
+    first = tab.locator("tbody td:first-child")
+    tab.get_by_role("button", name="DSC").click()
+    assert first.all_inner_texts() == ["a", "a10", "b", "c"]
+    tab.get_by_role("button", name="DSC").click()
+    assert first.all_inner_texts() == ["b", "a10", "a", "c"]
+    tab.get_by_role("button", name="case").click()
+    assert first.all_inner_texts() == ["a", "a10", "b", "c"]
+    assert tab.title() == "scores"
+    tab.close()
