@@ -124,7 +124,7 @@ def _settings(iterations: int, channels: Sequence[int] | None) -> list[str]:
         "student.epochs=1",
         f"student.iterations={iterations}",
         "student.validation=0",
-        "student.precision=fp32",
+        "student.precision=bf16",
         "student.foreground=0.5",
         "student.window=[-150, 250]",
         "student.optimizer.name=adamw",

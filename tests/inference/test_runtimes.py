@@ -153,7 +153,7 @@ def test_auto_is_openvino_on_the_cpu_and_torch_elsewhere():
 def test_auto_without_openvino_is_torch(monkeypatch):
     missing("openvino", monkeypatch)
     assert choose("auto", CPU) == "torch"
-    assert choose("auto", CPU, graph_only=True) == "onnx"
+    assert choose("auto", CPU, ("openvino", "onnx")) == "onnx"
 
 
 @pytest.mark.parametrize(("runtime", "module"), [("openvino", "openvino"), ("onnx", "onnxruntime")])

@@ -105,13 +105,15 @@ def test_openvino_carries_the_same(tmp_path):
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-3)
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
-def test_flarekd_runs_what_it_exported(tmp_path, runtime):
-    path, out = model(tmp_path), tmp_path / "network.onnx"
+@pytest.mark.parametrize(
+    ("form", "runtime"), [(".onnx", "openvino"), (".onnx", "onnx"), (".xml", "openvino")]
+)
+def test_flarekd_runs_what_it_exported(tmp_path, form, runtime):
+    path, out = model(tmp_path), tmp_path / f"network{form}"
     export(path, out, form=None, int8=False, calibrate=None)
     ready = load(out, "student", StudentUNet, CPU, runtime)
     assert ready.runtime == runtime
-    assert ready.sha256 == file_hash(out)
+    assert ready.card == read_card(path).model_copy(update={"orientation": "LPS"})
     window = torch.randn(1, 1, 8, 24, 32, generator=torch.Generator().manual_seed(1))
     found = parity.compare(load(path, "student", StudentUNet, CPU).network, ready.network, [window])
     assert found.agreement >= 0.9999
@@ -121,11 +123,29 @@ def test_flarekd_runs_what_it_exported(tmp_path, runtime):
         load(out, "teacher", TeacherUNet, CPU, runtime)
 
 
-@pytest.mark.parametrize("content", [b"no graph", b""])
-def test_what_is_no_exported_network_is_refused(tmp_path, content):
-    (tmp_path / "network.onnx").write_bytes(content)
-    with pytest.raises(InputError, match=r"network.onnx"):
-        load(tmp_path / "network.onnx", "student", StudentUNet, CPU, "openvino")
+@pytest.mark.parametrize("name", ["network.onnx", "network.xml"])
+@pytest.mark.parametrize("content", [b"no graph", b"", b"<net></net>"])
+def test_what_is_no_exported_network_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "network.bin").write_bytes(b"")
+    with pytest.raises(InputError, match=name):
+        load(tmp_path / name, "student", StudentUNet, CPU, "openvino")
+
+
+def test_the_two_files_of_openvino_belong_together(tmp_path):
+    out = tmp_path / "network.xml"
+    export(model(tmp_path), out, form=None, int8=False, calibrate=None)
+    before = load(out, "student", StudentUNet, CPU, "auto").sha256
+    weights = out.with_suffix(".bin")
+    changed = bytearray(weights.read_bytes())
+    changed[100] ^= 1
+    weights.write_bytes(changed)
+    assert load(out, "student", StudentUNet, CPU, "auto").sha256 != before
+    weights.unlink()
+    with pytest.raises(InputError, match=r"network.bin' is missing · keep the .bin beside"):
+        load(out, "student", StudentUNet, CPU, "auto")
+    with pytest.raises(UsageError, match="onnx cannot run an exported graph of this format"):
+        load(out, "student", StudentUNet, CPU, "onnx")
 
 
 def test_the_example_of_the_docs_gives_flarekds_labels(tmp_path, monkeypatch):

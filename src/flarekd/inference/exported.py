@@ -6,13 +6,18 @@ needs nothing else (docs/runtimes.md).
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flarekd.errors import InputError, UsageError
-from flarekd.modelfile import KEY, ModelCard, parse_card
+from flarekd.modelfile import KEY, ModelCard, file_hash, parse_card
+
+OPENVINO = ".xml"
+RUNNERS = {".onnx": ("openvino", "onnx"), OPENVINO: ("openvino",)}
+"""What can run an exported file, by its suffix."""
 
 FACTS = (KEY, "flarekd.divisor", "flarekd.model_sha256", "flarekd.precision")
 """Keys of an exported file's metadata: the card as JSON, what sizes must be divisible by, the
@@ -55,12 +60,25 @@ def with_facts(graph: bytes, told: dict[str, str]) -> bytes:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card of an exported ``.onnx`` file.
+    """The card of an exported ``.onnx`` or ``.xml`` file.
 
     Raises:
         InputError: If it is no such file.
-        UsageError: If onnx is not installed.
+        UsageError: If what reads it is not installed.
     """
+    read = _openvino_card if path.suffix == OPENVINO else _onnx_card
+    return parse_card(read(path), path)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of an exported network; of OpenVINO's two files, that of both hashes."""
+    if path.suffix != OPENVINO:
+        return file_hash(path)
+    both = file_hash(path) + file_hash(path.with_suffix(".bin"))
+    return hashlib.sha256(both.encode("ascii")).hexdigest()
+
+
+def _onnx_card(path: Path) -> str | None:
     need("onnx")
     import onnx
     from google.protobuf.message import DecodeError
@@ -68,11 +86,32 @@ def read_card(path: Path) -> ModelCard:
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
-        raise InputError(
-            f"{str(path)!r} is not an exported network: {error}", "give what flarekd export wrote"
-        ) from error
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    return parse_card(properties.get(KEY), path)
+        raise _not_exported(path, error) from error
+    return {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
+
+
+def _openvino_card(path: Path) -> str | None:
+    need("openvino")
+    import openvino
+
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise InputError(f"{str(weights)!r} is missing", "keep the .bin beside its .xml")
+    try:
+        model: Any = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise _not_exported(path, str(error).splitlines()[0]) from error
+    place = ["flarekd", _openvino_key(KEY)]
+    return str(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else None
+
+
+def _openvino_key(fact: str) -> str:
+    return fact.removeprefix(f"{KEY}.").replace(KEY, "card")
+
+
+def _not_exported(path: Path, error: object) -> InputError:
+    what = f"{str(path)!r} is not an exported network: {error}"
+    return InputError(what, "give what flarekd export wrote")
 
 
 def save_openvino(graph: bytes, told: dict[str, str], path: Path) -> None:
@@ -81,5 +120,5 @@ def save_openvino(graph: bytes, told: dict[str, str], path: Path) -> None:
 
     model: Any = openvino.Core().read_model(graph)
     for key, value in told.items():
-        model.set_rt_info(value, ["flarekd", key.removeprefix(f"{KEY}.").replace(KEY, "card")])
+        model.set_rt_info(value, ["flarekd", _openvino_key(key)])
     openvino.save_model(model, path, compress_to_fp16=False)

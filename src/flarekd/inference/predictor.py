@@ -17,8 +17,8 @@ from flarekd.imaging.volume import Geometry, Shape, Volume
 from flarekd.inference import exported
 from flarekd.inference.accumulate import Network
 from flarekd.inference.graph import kept, places, to_onnx
-from flarekd.inference.runtimes import Runtime, choose, start
-from flarekd.modelfile import ModelCard, Orientation, file_hash, read_card, read_weights
+from flarekd.inference.runtimes import ALL, Runtime, choose, start
+from flarekd.modelfile import ModelCard, Orientation, read_card, read_weights
 
 CANONICAL: Orientation = "LPS"
 AIR_HU = -300.0
@@ -102,7 +102,7 @@ def load(
     """Read a model file and make its network ready to run.
 
     Args:
-        path: The model file, or the ``.onnx`` that ``flarekd export`` made of one.
+        path: The model file, or the ``.onnx`` or ``.xml`` that ``flarekd export`` made of one.
         role: What it must be.
         build: Makes the network from the card's arguments.
         device: Where it runs.
@@ -112,17 +112,19 @@ def load(
         InputError: If the file is not a model, of another role, or its weights do not fit its card.
         UsageError: If the runtime is not installed, or cannot run this here.
     """
-    is_graph = path.suffix == ".onnx"
-    chosen = choose(runtime, device, graph_only=is_graph)
+    is_graph = path.suffix in exported.RUNNERS
+    chosen = choose(runtime, device, exported.RUNNERS.get(path.suffix, ALL))
     card = exported.read_card(path) if is_graph else read_card(path)
     if card.role != role:
         raise InputError(f"{str(path)!r} is a {card.role}, a {role} is needed")
-    sha256 = file_hash(path)
+    sha256 = exported.content_hash(path)
     network: Network
     if chosen == "torch":
         network = _restore(path, card, build).to(device)
     else:
-        graph = path.read_bytes() if is_graph else _graph(path, sha256, card, build)
+        graph: bytes | Path = path
+        if path.suffix != exported.OPENVINO:  # which lies in two files
+            graph = path.read_bytes() if is_graph else _graph(path, sha256, card, build)
         network = start(chosen, graph, window_size(card))
     return Predictor(network, card, device, sha256, chosen)
 

@@ -20,6 +20,7 @@ Runtime = Literal["auto", "torch", "openvino", "onnx"]
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
+ALL = ("torch", "openvino", "onnx")
 
 
 def is_installed(runtime: str) -> bool:
@@ -27,7 +28,7 @@ def is_installed(runtime: str) -> bool:
     return importlib.util.find_spec(MODULES[runtime]) is not None
 
 
-def choose(runtime: Runtime, device: torch.device, *, graph_only: bool = False) -> str:
+def choose(runtime: Runtime, device: torch.device, able: Sequence[str] = ALL) -> str:
     """The runtime to take.
 
     ``auto`` is OpenVINO on CPUs where it is installed, else torch: a window takes it half the time,
@@ -37,7 +38,7 @@ def choose(runtime: Runtime, device: torch.device, *, graph_only: bool = False) 
     Args:
         runtime: What is asked for.
         device: Where it shall run.
-        graph_only: The model is an exported graph, which torch cannot run.
+        able: Those that can run the model; an exported graph is nothing for torch.
 
     Returns:
         ``torch``, ``openvino`` or ``onnx``.
@@ -45,12 +46,13 @@ def choose(runtime: Runtime, device: torch.device, *, graph_only: bool = False) 
     Raises:
         UsageError: If what is asked for is not installed, does not run there, or cannot run that.
     """
-    name = _preferred(device, graph_only) if runtime == "auto" else runtime
+    name = _preferred(device, able) if runtime == "auto" else runtime
+    if name not in able:
+        raise UsageError(
+            f"{name} cannot run an exported graph of this format",
+            f"use --runtime {able[0]}, or the model file",
+        )
     if name == "torch":
-        if graph_only:
-            raise UsageError(
-                "torch cannot run an exported graph", "use --runtime openvino, or the model file"
-            )
         return name
     if not is_installed(name):
         raise UsageError(
@@ -65,10 +67,10 @@ def choose(runtime: Runtime, device: torch.device, *, graph_only: bool = False) 
     return name
 
 
-def _preferred(device: torch.device, graph_only: bool) -> str:
-    if graph_only:
-        return "openvino" if is_installed("openvino") else "onnx"
-    return "openvino" if device.type == "cpu" and is_installed("openvino") else "torch"
+def _preferred(device: torch.device, able: Sequence[str]) -> str:
+    if "torch" in able:
+        return "openvino" if device.type == "cpu" and is_installed("openvino") else "torch"
+    return next((name for name in able if is_installed(name)), able[0])
 
 
 def start(runtime: str, graph: bytes | Path, window: Sequence[int]) -> Network:
