@@ -102,6 +102,11 @@ def test_tumors_are_of_all_sizes_hosts_and_both_sides_of_their_organ(many):
     assert 0.1 < np.mean([tumor.rim_hu > 0 for tumor in tumors]) < 0.5
 
 
+@pytest.mark.parametrize(("cases", "held_out"), [(4, 2), (12, 2), (80, 8), (256, 25)])
+def test_large_cohorts_hold_out_a_tenth(cases, held_out):
+    assert [case.role for case in plan_cohort(cases, "quick", 0)].count("val") == held_out
+
+
 @pytest.mark.parametrize(
     ("cases", "preset", "message"),
     [
