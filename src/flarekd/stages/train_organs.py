@@ -56,6 +56,7 @@ def train_organs(
             f"no training case of {str(cohort)!r} has annotated organs",
             "cases with ids of 1 to 13 in their column 'annotated' are needed (groups 2 to 7)",
         )
+    console.info("organs: a network of the student's shape, by the section 'student'")
     _tell_unknown(cases)
     sources = [Source(c.case, c.image, c.label, c.known_organs) for c in cases if c.label]
     return run(
