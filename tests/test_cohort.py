@@ -131,3 +131,19 @@ def test_a_table_without_the_columns_or_without_case_is_refused(tmp_path):
     table.write_text("name,group\na,4\n", encoding="utf-8")
     with pytest.raises(InputError, match="no column 'case'"):
         read_traits(table, ("group",))
+
+
+def test_the_organs_that_a_person_annotated_are_told_from_tumours(tmp_path):
+    assert Case("a", tmp_path / "a", annotated=frozenset({1, 5, 14})).known_organs == {1, 5}
+    assert Case("a", tmp_path / "a").known_organs == frozenset()
+
+
+@pytest.mark.parametrize("own", ["image", "label", "organ_pseudo"])
+def test_a_case_refuses_to_have_its_own_files_replaced(tmp_path, own):
+    files = {"image": tmp_path / "i", "label": tmp_path / "l", "organ_pseudo": tmp_path / "o"}
+    case = Case("a", **files)
+    case.refuse_own([tmp_path / "other"])
+    there = tmp_path / "x" / ".." / files[own].name
+    (tmp_path / "x").mkdir()
+    with pytest.raises(InputError, match=r"would replace .* · choose another --out"):
+        case.refuse_own([tmp_path / "other", there])

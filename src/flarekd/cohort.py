@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flarekd.errors import InputError
-from flarekd.labels import BY_ID, TUMOR
+from flarekd.labels import BY_ID, ORGANS, TUMOR
 
 COLUMNS = (
     "case",
@@ -60,6 +60,24 @@ class Case:
     def has_tumor_label(self) -> bool:
         """Whether a person annotated tumours in this case (groups 1 and 4)."""
         return self.label is not None and TUMOR in self.annotated
+
+    @property
+    def known_organs(self) -> frozenset[int]:
+        """The organs that a person annotated in this case (groups 2 to 7)."""
+        return self.annotated.intersection(ORGANS)
+
+    def refuse_own(self, targets: Iterable[Path]) -> None:
+        """Keep files that are going to be written from replacing the case's own.
+
+        Raises:
+            InputError: If one of them would.
+        """
+        own = [path.resolve() for path in (self.image, self.label, self.organ_pseudo) if path]
+        for target in targets:
+            if target.resolve() in own:
+                raise InputError(
+                    f"the pseudo-label would replace {str(target)!r}", "choose another --out"
+                )
 
 
 LONGEST_CASE_ID = 200

@@ -16,6 +16,13 @@ class Preset(str, enum.Enum):
     full = "full"
 
 
+class TaskName(str, enum.Enum):
+    """What a teacher learns."""
+
+    tumor = "tumor"
+    organs = "organs"
+
+
 class FusionStrategy(str, enum.Enum):
     """How labels are fused."""
 
@@ -75,6 +82,9 @@ TensorBoard = Annotated[
 Init = Annotated[
     Path | None, typer.Option("--init", help="Model file to start from; what fits is taken.")
 ]
+Task = Annotated[
+    TaskName, typer.Option(help="organs: a 3D network of the 13, by section 'student'.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
 Scans = Annotated[list[Path], typer.Argument(help="Scans, DICOM folders, or folders of them.")]
@@ -120,6 +130,10 @@ Calibrate = Annotated[
 ]
 Strategy = Annotated[FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")]
 OrganPseudo = Annotated[Path | None, typer.Option(help="Folder of organ pseudo-labels.")]
+Organs = Annotated[
+    Path | None,
+    typer.Option(help="Folder of organ pseudo-labels; where it has a case, instead of cohort.csv."),
+]
 Groups = Annotated[
     Path | None, typer.Option(help="groups.yaml: other groups, other data sets' label ids.")
 ]

@@ -8,19 +8,25 @@ from pathlib import Path
 from typing import Literal
 
 from flarekd import config, console
+from flarekd.cohort import read_cohort
 from flarekd.errors import CasesFailedError, InputError
+from flarekd.labels import ORGANS
 from flarekd.parallel import cpu_count
+from flarekd.segmenting import Options
 from flarekd.stages.evaluate import evaluate
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.fusion_quality import fusion_quality
 from flarekd.stages.group_data import Folders, group_data
-from flarekd.stages.infer import Options, infer
+from flarekd.stages.infer import infer
 from flarekd.stages.phantom import make_phantoms
+from flarekd.stages.pseudo_organs import pseudo_organs
 from flarekd.stages.pseudo_tumor import pseudo_tumor
+from flarekd.stages.train_organs import train_organs
 from flarekd.stages.train_student import train_student
 from flarekd.stages.train_teacher import train_teacher
 
 TEACHER = "teacher/model.safetensors"
+ORGAN_TEACHER = "organ-teacher/model.safetensors"
 STUDENT = "student/model.safetensors"
 PHANTOM_FOLDERS = ("imagesTr", "labelsTr", "imagesUnlabeled", "organPseudo")
 
@@ -127,6 +133,29 @@ def run(settings: config.Config, device: str) -> None:
     problems.tell()
 
 
+def _label_organs(
+    out: Path, settings: config.Config, device: str, problems: Problems
+) -> Path | None:
+    """Organ pseudo-labels of one's own, where the data comes without and organs are lacking.
+
+    Returns:
+        Their folder; None where none are needed, or nobody has drawn an organ to learn from.
+    """
+    cohort = out / "cohort.csv"
+    cases = [case for case in read_cohort(cohort) if case.split == "train"]
+    are_given = any(case.organ_pseudo for case in cases)
+    are_lacking = any(len(case.known_organs) < len(ORGANS) for case in cases)
+    if are_given or not are_lacking or not any(case.known_organs for case in cases):
+        return None
+    console.heading("Training a network for organs: there are no organ pseudo-labels")
+    with problems.of_cases():
+        train_organs(cohort, out / "organ-teacher", settings, device, "may")
+    console.heading("Organ pseudo-labels")
+    with problems.of_cases():
+        pseudo_organs(cohort, out / ORGAN_TEACHER, out / "organs", Options(device))
+    return out / "organs"
+
+
 def _teach_and_distil(
     out: Path,
     settings: config.Config,
@@ -142,9 +171,10 @@ def _teach_and_distil(
     console.heading("Tumour pseudo-labels")
     with problems.of_cases():
         pseudo_tumor(cohort, out / TEACHER, out / "tumor", device)
+    organs = _label_organs(out, settings, device, problems)
     console.heading("Fusing labels")
     with problems.of_cases():
-        fuse_labels(cohort, out / "tumor", out / "fused", settings.fusion)
+        fuse_labels(cohort, out / "tumor", out / "fused", settings.fusion, organs=organs)
     if truth is not None:
         other: Literal["paper", "simple"] = "simple" if settings.fusion == "paper" else "paper"
         fuse_labels(cohort, out / "tumor", out / f"fused-{other}", other)

@@ -30,6 +30,10 @@ def flarekd(*arguments, check=True):
     return done
 
 
+def set_all(*settings):
+    """The options of a toy size, and further settings."""
+    return [part for setting in [*TINY, *settings] for part in ("--set", setting)]
+
+
 def demo_arguments(out, *settings):
-    chosen = [part for setting in [*TINY, *settings] for part in ("--set", setting)]
-    return ["demo", "--out", out, "--seed", "3", *chosen]
+    return ["demo", "--out", out, "--seed", "3", *set_all(*settings)]

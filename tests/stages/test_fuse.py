@@ -71,7 +71,7 @@ class Folder:
             )
         )
 
-    def fuse(self, strategy="paper", **extras):
+    def fuse(self, strategy="paper", organs=None, **extras):
         (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
         fuse_labels(
             self.path / "cohort.csv",
@@ -79,6 +79,7 @@ class Folder:
             self.path / "fused",
             strategy,
             Extras(**extras),
+            organs=organs,
         )
 
     def table(self, name="fusion.csv"):
@@ -409,3 +410,26 @@ def test_a_rule_that_is_none_is_wrong_usage(folder):
     folder.add("case_a")
     with pytest.raises(UsageError, match=r"--drop 'confidence' is no rule"):
         folder.fuse(drop=("confidence",))
+
+
+def test_organ_pseudo_labels_of_another_folder_stand_in_for_those_of_the_cohort(folder):
+    """Where it has the case; the case without one keeps that of its row."""
+    folder.add("case_a")
+    folder.add("case_b")
+    folder.add("case_c", organs=None)
+    folder.fuse()
+    before, known = folder.times(), folder.row("case_b")
+    other = folder.path / "own"
+    for name in ("case_a", "case_c"):
+        write(other / f"{name}.nii.gz", [9] * 8)
+    folder.fuse(organs=other)
+    assert folder.row("case_a") == folder.row("case_c") == [1, 14, 14, 9, 14, 9, 9, 2]
+    assert folder.row("case_b") == known
+    assert folder.times()["case_b.nii.gz"] == before["case_b.nii.gz"]  # nothing to do anew
+
+
+def test_a_folder_of_organs_that_is_not_there_is_refused(folder):
+    folder.add("case_a")
+    with pytest.raises(InputError, match=r"no folder '.*organs-typo' · run `flarekd pseudo-organ"):
+        folder.fuse(organs=folder.path / "organs-typo")
+    assert not (folder.path / "fused").exists()

@@ -233,6 +233,35 @@ def test_the_fusion_of_the_configuration_is_the_one_used(folders):
     assert (fused != fuse(partial, tumor > 0, organs, {1, 2, 3, 4})).any()
 
 
+def test_organs_are_learned_first_where_there_are_no_organ_pseudo_labels(folders, capsys):
+    own = ("data.organ_pseudo=null", *NO_TEST)
+    run(folders, "seed=1", *own)
+    out = folders / "run"
+    card = read_card(out / road.ORGAN_TEACHER)
+    assert (card.training["cases"], len(card.labels)) == (1, 14)
+    assert list(list_scans(out / "organs")) == ["organs", "plain", "tumor_a", "tumor_b"]
+    found = {name: read_labels(out / name / "tumor_a.nii.gz").array for name in ("organs", "fused")}
+    assert found["organs"].any()
+    drawn = read_labels(folders / "labelsTr" / "tumor_a.nii.gz").array
+    np.testing.assert_array_equal(found["fused"], np.where(drawn, drawn, found["organs"]))
+    before = state(out)
+    run(folders, "seed=1", *own)
+    changed = {name for name, when in state(out).items() if before.get(name) != when}
+    assert changed <= {"tumor/report.json", "organs/report.json"}
+
+
+@pytest.mark.parametrize("lacks", ["nothing", "a teacher"])
+def test_organs_are_not_learned_where_none_are_lacking_or_nobody_drew_one(folders, lacks):
+    if lacks == "a teacher":
+        (folders / "labelsTr" / "organs.nii.gz").unlink()
+        run(folders, "data.organ_pseudo=null", *NO_TEST)
+    else:
+        run(folders, *NO_TEST)
+    assert not (folders / "run" / "organ-teacher").exists()
+    assert not (folders / "run" / "organs").exists()
+    assert (folders / "run" / road.STUDENT).exists()
+
+
 def test_run_without_a_section_of_data_is_refused():
     with pytest.raises(InputError, match="no section 'data' · name your folders there"):
         road.run(config.load(config.builtin("quick")), "cpu")

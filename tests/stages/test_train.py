@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from flarekd.imaging.files import read_labels, read_volume, write_labels, write_
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.labels import NAMES
 from flarekd.modelfile import read_card, read_weights
+from flarekd.stages.train_organs import train_organs
 from flarekd.stages.train_student import train_student
 from flarekd.stages.train_teacher import train_teacher
 from flarekd.student.network import StudentUNet
@@ -50,6 +52,9 @@ TINY = [
 pytestmark = pytest.mark.usefixtures("one_processor")
 
 
+VERBS = {"teacher": train_teacher, "organs": train_organs}
+
+
 class Cohort:
     """A cohort.csv in the making, its scans, and both trainings on it."""
 
@@ -81,8 +86,8 @@ class Cohort:
         (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
         resolved = config.load(config.builtin("quick"), [*TINY, *settings])
         table, out = self.path / "cohort.csv", self.path / role
-        if role == "teacher":
-            return train_teacher(table, out, resolved, "cpu", resume, init=init)
+        if role in VERBS:
+            return VERBS[role](table, out, resolved, "cpu", resume, init=init)
         fused = self.path / "fused"
         return train_student(
             table, fused, out, resolved, device_name="cpu", resume=resume, init=init
@@ -320,3 +325,68 @@ def test_nothing_is_learned_of_what_is_to_be_ignored(cohort):
     write_labels(cohort.fused("organs"), labels)
     trained = read_weights(cohort.train("student", still))
     assert not all(torch.equal(trained[name], untrained[name]) for name in untrained)
+
+
+def test_organs_are_learned_from_training_cases_with_annotated_organs_alone(mixed):
+    path = mixed.train("organs", "student.epochs=0")
+    stored = mixed.stored("organs")
+    assert set(stored) == {"tumor_4", "organs", "doubted"}
+    for name, known in (("tumor_4", {1, 3}), ("organs", {1, 2, 3, 4}), ("doubted", {1})):
+        drawn = read_labels(mixed.path / "labels" / f"{name}.nii.gz").array
+        expected = np.where(np.isin(drawn, list(known)), drawn, 0)
+        expected[drawn == 14] = 255  # in some organ or in none: nobody has said
+        np.testing.assert_array_equal(content(stored[name])[1], expected)
+    assert read_card(path).training["cases"] == 3
+
+
+def test_the_organ_networks_card_is_what_pseudo_organs_and_infer_need(cohort):
+    cohort.add("case_a", {1, 14})
+    path = cohort.train("organs", "student.epochs=0", "student.step=0.75")
+    card = read_card(path)
+    assert (card.role, card.labels, card.label_ids) == ("student", NAMES[:14], tuple(range(14)))
+    assert (card.spacing, card.patch) == ((3.0, 1.25, 0.75), (8, 16, 16))
+    assert card.inference == {"step": 0.75, "windows": "full"}
+    StudentUNet(**card.network).load_state_dict(read_weights(path))
+
+
+def test_a_training_of_organs_resumes_and_is_done_once(cohort, capsys):
+    cohort.add("a", {1, 2, 14})
+    cohort.add("b", {1, 3})
+    path = cohort.train("organs")
+    (_, last) = read_log(path.with_name("log.jsonl"))
+    assert len(last["dsc"]) == 13
+    whole = {name: value.clone() for name, value in read_weights(path).items()}
+    path.unlink()
+    path.with_name("checkpoint-previous.safetensors").replace(
+        path.with_name("checkpoint.safetensors")
+    )
+    again = read_weights(cohort.train("organs", resume="must"))
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+    capsys.readouterr()
+    cohort.train("organs", resume="may")
+    assert "model.safetensors is up to date" in capsys.readouterr().err
+
+
+def test_another_column_annotated_is_another_training_of_organs(cohort):
+    cohort.add("a", {1, 2})
+    cohort.train("organs")
+    cohort.cases[0] = replace(cohort.cases[0], annotated=frozenset({1, 2, 9}))
+    with pytest.raises(InputError, match="comes from other settings or other data"):
+        cohort.train("organs", resume="must")
+
+
+def test_organs_that_nobody_annotated_are_told(cohort, capsys):
+    cohort.add("a", set(range(1, 9)))
+    cohort.add("b", set(range(9, 13)), annotated=range(10, 13))
+    cohort.train("organs", "student.epochs=0")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "no training case has gallbladder, left_kidney annotated: the network will" in told
+
+
+def test_organs_without_an_annotated_organ_are_refused(cohort):
+    cohort.add("tumor", {14})
+    cohort.add("plain", None)
+    cohort.add("held", {1}, split="val")
+    with pytest.raises(InputError, match=r"no training case of .* has annotated organs · cases wi"):
+        cohort.train("organs")
+    assert not (cohort.path / "organs").exists()

@@ -1,4 +1,4 @@
-"""One training step's gradients, alone or as one of several ranks: ``-m ... STORE OUT BATCH``.
+"""One training step's gradients, alone or as one of several: ``-m ... STORE OUT BATCH [partly]``.
 
 Run by torchrun for several. The network of instance norms has no randomness, so two ranks with
 batch b must find what one finds with batch 2b.
@@ -16,8 +16,10 @@ from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.student.network import StudentUNet
 from flarekd.training.batches import Batches
 from flarekd.training.loop import Trainer
+from flarekd.training.marginal import masks
 from flarekd.training.ranks import joined
 
+PARTLY = {"case0": (1,), "case1": (2,), "case2": (1, 2)}
 STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 
 
@@ -39,7 +41,11 @@ def main():
         torch.manual_seed(0)
         network = StudentUNet(3, channels=(4, 8, 8, 8), strides=STRIDES)
         trainer = Trainer(network, settings, out.parent, 5, "identity", device, ranks)
-        make = Batches(cases, settings, IntensityStatistics(-100, 300, 60, 80), 5, ranks=ranks)
+        statistics = IntensityStatistics(-100, 300, 60, 80)
+        known = {}
+        if sys.argv[4:] == ["partly"]:  # each class in some of the samples alone
+            known = masks(PARTLY, PARTLY, 3)
+        make = Batches(cases, settings, statistics, 5, ranks=ranks, annotated=known)
         loss, dice, _ = trainer._backward(make(3), 1)
         if ranks.is_first:
             grads = {name: p.grad for name, p in network.named_parameters()}

@@ -147,6 +147,20 @@ def test_forced_patches_are_drawn_around_lesions_where_asked(cases):
     assert torch.equal(batches(3)[0], again(3)[0])
 
 
+def test_each_sample_says_which_classes_it_vouches_for(cases):
+    known = {f"case_{n}": torch.arange(4) == n for n in range(4)}
+    batches = Batches(cases, plain(), STATISTICS, 5, annotated=known)
+    origins = drawn(batches, range(20))
+    found = torch.cat([batches(iteration)[2] for iteration in range(20)])
+    assert found.dtype == torch.bool
+    assert set(origins) == {0, 1, 2, 3}
+    assert [row.nonzero().item() for row in found] == origins
+    # the rest of a batch is what it was
+    other = Batches(cases, plain(), STATISTICS, 5)(7)
+    assert len(other) == 2
+    assert all(torch.equal(a, b) for a, b in zip(other, batches(7), strict=False))
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

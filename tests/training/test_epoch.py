@@ -32,6 +32,24 @@ def test_an_epoch_interrupted_and_restored_has_the_record_of_an_undisturbed_one(
     assert records[0]["foreground"] == 150
 
 
+def test_a_class_counts_in_the_steps_that_had_it_annotated():
+    nan = float("nan")
+    cut = Epoch()
+    add(cut, 0.5, [0.4, nan, nan], 1)
+    add(cut, 0.5, [nan, 0.9, nan], 1)
+    assert " · DSC 0.650 · " in cut.note()
+    after = Epoch(json.loads(json.dumps(cut.facts())))
+    add(after, 0.5, [0.2, nan, nan], 1)
+    assert after.record(1, 3, 0.01)["dsc"] == [0.3, 0.9, None]
+
+
+def test_a_checkpoint_that_counted_no_steps_a_class_goes_on():
+    facts = {"losses": [0.5, 0.5], "dice": [0.4, 1.0], "foreground": 3}
+    epoch = Epoch(facts)
+    add(epoch, 0.5, [0.5, 0.5], 1)
+    assert epoch.record(1, 3, 0.01)["dsc"] == [0.3, 0.5]
+
+
 def test_the_note_tells_loss_dice_speed_and_waiting():
     epoch = Epoch()
     assert epoch.note() == ""

@@ -1,4 +1,5 @@
 import json
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -57,7 +58,14 @@ def student():
     return StudentUNet(3, channels=(4, 8, 8, 8), strides=STUDENT.strides)
 
 
-def train(folder, cases, settings, resume=False, stop=None):
+KNOWN = {
+    "case0": torch.tensor([False, True, False]),
+    "case1": torch.tensor([False, False, True]),
+    "case2": torch.tensor([False, True, True]),
+}
+
+
+def train(folder, cases, settings, resume=False, stop=None, annotated=MappingProxyType({})):
     folder.mkdir(exist_ok=True)
     trainer = Trainer(student(), settings, folder, 5, "identity", torch.device("cpu"))
     if resume:
@@ -67,7 +75,8 @@ def train(folder, cases, settings, resume=False, stop=None):
         if done == stop:
             raise KeyboardInterrupt
 
-    weights = trainer.train(Batches(cases, settings, STATISTICS, 5), on_iteration, lambda _: None)
+    make = Batches(cases, settings, STATISTICS, 5, annotated=annotated)
+    weights = trainer.train(make, on_iteration, lambda _: None)
     return {name: tensor.clone() for name, tensor in weights.items()}
 
 
@@ -184,6 +193,31 @@ def test_a_resumed_run_of_accumulated_batches_equals_an_undisturbed_one(tmp_path
         train(tmp_path / "cut", cases, settings, stop=6)
     resumed = train(tmp_path / "cut", cases, settings, resume=True)
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def partly(cases, folder):
+    """The cases with labels of what `KNOWN` says of them alone."""
+    folder.mkdir()
+    grid = {"spacing_zyx": (5.0, 2.0, 2.0), "chunk_zyx": (8, 16, 16), "key": "k"}
+    for case in cases:
+        hu, labels = case.read(tuple(slice(0, size) for size in case.shape_zyx))
+        labels[~KNOWN[case.case].numpy()[labels]] = 0
+        store.write_case(folder / f"{case.case}.b2nd", hu, labels, **grid)
+    return [store.open_case(path) for path in sorted(folder.iterdir())]
+
+
+def test_a_resumed_run_of_partly_annotated_cases_equals_an_undisturbed_one(tmp_path, cases):
+    cases = partly(cases, tmp_path / "partly")
+    whole = train(tmp_path / "whole", cases, STUDENT, annotated=KNOWN)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", cases, STUDENT, stop=6, annotated=KNOWN)
+    resumed = train(tmp_path / "cut", cases, STUDENT, resume=True, annotated=KNOWN)
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+    records = [read_log(tmp_path / folder / LOG) for folder in ("whole", "cut")]
+    for name in ("loss", "dsc"):
+        assert [r[name] for r in records[0]] == [r[name] for r in records[1]]
+    ordinary = train(tmp_path / "ordinary", cases, STUDENT)
+    assert not all(torch.equal(tensor, ordinary[name]) for name, tensor in whole.items())
 
 
 def test_the_log_states_what_a_person_wants_to_know(tmp_path, cases):

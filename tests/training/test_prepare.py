@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,32 @@ def test_a_case_without_tumour_is_stored_as_background(tmp_path):
     (case,), _ = make(tmp_path, [one], TEACHER)
     assert case.classes == ()
     assert not content(case)[1].any()
+
+
+def test_of_partial_labels_organs_that_are_vouched_for_are_kept_and_tumours_left_open(tmp_path):
+    one = source(tmp_path, "case_a")
+    labels = read_labels(one.labels)
+    labels.array[10:, :, :4] = 5  # drawn, but the cohort does not say so
+    labels.array[10:, :, 8:12] = 3
+    labels.array[0] = 255
+    write_labels(one.labels, labels)
+    partly = replace(one, annotated=frozenset({1, 3}))
+    (case,), _ = make(tmp_path, [partly], OWN)
+    expected = np.where(np.isin(labels.array, (1, 3)), labels.array, 0)
+    expected[np.isin(labels.array, (14, 255))] = 255
+    np.testing.assert_array_equal(content(case)[1], expected)
+    assert case.classes == (1, 3)
+    assert case.lesions_mm3 == ()
+
+
+def test_other_organs_vouched_for_make_the_case_anew(tmp_path):
+    one = source(tmp_path, "case_a")
+    make(tmp_path, [replace(one, annotated=frozenset({1}))], OWN)
+    before = times(tmp_path)
+    make(tmp_path, [replace(one, annotated=frozenset({1}))], OWN)
+    assert times(tmp_path) == before
+    make(tmp_path, [replace(one, annotated=frozenset({1, 2}))], OWN)
+    assert times(tmp_path) != before
 
 
 def test_values_beyond_int16_are_clipped_not_wrapped(tmp_path):

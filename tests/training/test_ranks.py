@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.end_to_end.command import flarekd
+from tests.training.one_step import PARTLY
 
 from flarekd.cohort import Case, format_cohort
 from flarekd.imaging import store
@@ -36,7 +37,7 @@ def together(*arguments, torchrun=TORCHRUN, check=True):
     return done
 
 
-def stored(folder):
+def stored(folder, is_partly=False):
     rng = np.random.default_rng(0)
     folder.mkdir()
     for index in range(3):
@@ -44,6 +45,8 @@ def stored(folder):
         labels[3:7, 6:14, 8:18] = 1
         labels[4:6, 7:12, 10:16] = 2
         image = (rng.normal(0, 20, labels.shape) + 90 * labels).astype(np.int16)
+        if is_partly:
+            labels[~np.isin(labels, PARTLY[f"case{index}"])] = 0
         path = folder / f"case{index}.b2nd"
         grid = {"spacing_zyx": (5.0, 2.0, 2.0), "chunk_zyx": (8, 16, 16)}
         store.write_case(path, image, labels, key="k", **grid)
@@ -61,11 +64,13 @@ def test_alone_nothing_is_exchanged():
     assert ALONE.wrap(network, torch.device("cpu"), has_idle=False) is network
 
 
-def test_two_ranks_with_batch_b_find_the_gradients_of_one_with_2b(tmp_path):
-    stored(tmp_path / "store")
+@pytest.mark.parametrize("labels", [[], ["partly"]], ids=["complete", "partly"])
+def test_two_ranks_with_batch_b_find_the_gradients_of_one_with_2b(tmp_path, labels):
+    stored(tmp_path / "store", is_partly=bool(labels))
     step = ["tests.training.one_step", tmp_path / "store"]
-    together(*step, tmp_path / "two.safetensors", 2)
+    together(*step, tmp_path / "two.safetensors", 2, *labels)
     command = [sys.executable, "-m", *map(str, step), str(tmp_path / "one.safetensors"), "4"]
+    command += labels
     subprocess.run(command, check=True, cwd=ROOT, timeout=120)
     one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from flarekd import config
 from flarekd.errors import CasesFailedError, InputError
-from flarekd.imaging.files import write_labels, write_volume
+from flarekd.imaging.files import read_labels, write_labels, write_volume
 from flarekd.imaging.intensity import FLARE22_STATISTICS
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.modelfile import ModelCard, read_card, read_weights, save_model
@@ -286,6 +287,50 @@ def test_without_resume_an_interrupted_run_starts_anew(session):
     weights = read_weights(session.train(plan()))
     assert any(line.startswith("note: starting anew") for line in session.screen.told)
     assert all(torch.equal(value, weights[name]) for name, value in whole.items())
+
+
+def partly(session, *annotated):
+    """The sources with the classes that each vouches for."""
+    pairs = zip(session.sources, annotated, strict=True)
+    session.sources = [replace(source, annotated=frozenset(ids)) for source, ids in pairs]
+
+
+def test_an_interrupted_run_on_partial_labels_goes_on_to_the_same_weights(session):
+    partly(session, {1}, {2})
+    whole = interrupted(session)
+    weights = read_weights(session.train(plan(), "must"))
+    assert all(torch.equal(value, weights[name]) for name, value in whole.items())
+    assert None not in read_log(session.folder / LOG)[-1]["dsc"][:1]
+
+
+def test_a_class_that_is_vouched_for_and_not_there_makes_another_training_of_it(session):
+    """The store is the same then, and the loss is not."""
+    partly(session, {1}, {1, 2})
+    first = session.train(plan())
+    card, weights = read_card(first), read_weights(first)
+    assert read_card(session.train(plan())).training == card.training
+    assert session.screen.told[-1].endswith("is up to date")
+    for source in session.sources:
+        labels = read_labels(source.labels)
+        labels.array[labels.array == 2] = 0
+        write_labels(source.labels, labels)
+    with_none = read_card(session.train(plan()))
+    partly(session, {1}, {1})
+    (session.folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="comes from other settings or other data"):
+        session.train(plan(), "must")
+    other = session.train(plan())
+    assert read_card(other).trained_on == with_none.trained_on
+    assert not all(torch.equal(value, weights[k]) for k, value in read_weights(other).items())
+
+
+def test_held_out_cases_of_partial_labels_judge_what_they_vouch_for(session):
+    partly(session, {1}, {2})
+    session.train(plan(fold=0, validation=2, volumes_every=1))
+    last = read_log(session.folder / LOG)[-1]
+    # case_a is held out and has the liver alone, case_b trains and has the tumour alone
+    assert [value is None for value in last["validation_dsc"]] == [False, True]
+    assert [value is None for value in last["volumes_dsc"]] == [False, True]
 
 
 def initial(path, seed, classes=15, strides=STRIDES):

@@ -135,3 +135,15 @@ def test_ignored_voxels_are_not_judged(tmp_path):
     )
     found = judge(Threshold().eval(), 1, CPU)
     assert found == {"validation_dsc": [1.0, None, None], "volumes_dsc": [1.0, None, None]}
+
+
+def test_what_a_sample_has_not_annotated_is_not_held_against_the_network():
+    """The first sample knows class 1 alone, the second class 2 alone."""
+    images = torch.tensor([[0.0, 100.0, 200.0, 100.0], [0.0, 100.0, 200.0, 200.0]])
+    target = torch.tensor([[0, 1, 0, 0], [0, 0, 2, 0]])
+    known = torch.tensor([[False, True, False, False], [False, False, True, False]])
+    batch = images.view(2, 1, 1, 1, 4), target.view(2, 1, 1, 4), known
+    judge = Validation(lambda _: batch, [], STATISTICS, None, settings(validation=1), 4, ALONE)
+    # class 1 of the first: predicted 2, real 1, both 1; class 2 of the second: the same
+    dsc = pytest.approx(2 / 3, abs=1e-4)
+    assert judge(Threshold().eval(), 1, CPU) == {"validation_dsc": [dsc, dsc, None]}

@@ -20,6 +20,7 @@ from flarekd.options import (
     Resume,
     RuntimeName,
     Settings,
+    TaskName,
     TensorBoard,
 )
 
@@ -38,11 +39,15 @@ def train_teacher(
     tensorboard: TensorBoard = False,
     device: Device = "auto",
     init: Init = None,
+    task: options.Task = TaskName.tumor,
 ) -> None:
-    """Train the 2D attention U-Net on the cases with annotated tumours."""
+    """Train the 2D attention U-Net on the cases with annotated tumours, or a network of organs."""
     from flarekd import config
-    from flarekd.stages.train_teacher import train_teacher as stage
 
+    if task is TaskName.organs:
+        from flarekd.stages.train_organs import train_organs as stage
+    else:
+        from flarekd.stages.train_teacher import train_teacher as stage
     resolved = config.load(config_file or config.builtin("flare23"), settings or [])
     how = _resume(resume, extend)
     stage(cohort, out, resolved, device, how, tensorboard=tensorboard, init=init)
@@ -67,6 +72,20 @@ def pseudo_tumor(
     stage(cohort, model, out, device, beside, runtime=runtime.value)
 
 
+def pseudo_organs(
+    cohort: Cohort,
+    model: Model,
+    out: Out,
+    device: Device = "auto",
+    runtime: options.Runtime = RuntimeName.auto,
+) -> None:
+    """Label organs where no person drew all of them."""
+    from flarekd.segmenting import Options
+    from flarekd.stages.pseudo_organs import pseudo_organs as stage
+
+    stage(cohort, model, out, Options(device, runtime.value))
+
+
 def fuse(
     cohort: Cohort,
     tumor: Annotated[Path, typer.Option(help="Folder of tumour pseudo-labels.")],
@@ -75,13 +94,14 @@ def fuse(
     provenance: options.Provenance = False,
     ignore: options.Ignore = None,
     drop: options.Drop = None,
+    organs: options.Organs = None,
     scheduler: options.Scheduler = None,
 ) -> None:
     """Fuse partial labels, organ and tumour pseudo-labels into one label map a case."""
     from flarekd.stages.fuse import Extras, fuse_labels
 
     extras = Extras(provenance, ignore, tuple(drop or ()))
-    fuse_labels(cohort, tumor, out, strategy.value, extras, scheduler=scheduler)
+    fuse_labels(cohort, tumor, out, strategy.value, extras, organs=organs, scheduler=scheduler)
 
 
 def train_student(

@@ -45,7 +45,7 @@ def infer(
 ) -> None:
     """Segment scans; each label map lies exactly on its scan."""
     from flarekd.report.beside import Beside
-    from flarekd.stages.infer import Options
+    from flarekd.segmenting import Options
     from flarekd.stages.infer import infer as stage
     from flarekd.student.segment import WindowSettings
 

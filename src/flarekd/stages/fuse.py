@@ -6,7 +6,7 @@ And what a person should know of each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def fuse_labels(
     strategy: Strategy,
     extras: Extras | None = None,
     *,
+    organs: Path | None = None,
     scheduler: str | None = None,
 ) -> None:
     """Write a fused label map for every training case; a re-run does what is missing or old.
@@ -62,16 +63,18 @@ def fuse_labels(
         out: Folder of fused labels; gets fusion.csv, and dropped.csv where rules are given.
         strategy: Eq. 3, 4 and 5, or the simple fusion of the ablation.
         extras: What is done beside.
+        organs: Folder of organ pseudo-labels, one file a case; a case that it has none of keeps the
+            one of cohort.csv.
         scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
         CasesFailedError: After the rest is written, if some cases failed.
-        InputError: If rules are given and there are no figures for them.
+        InputError: If rules are given and there are no figures for them, or `organs` is no folder.
         UsageError: If a rule is none.
     """
     extras = extras or Extras()
     ledger = Ledger(out / "done.jsonl")
-    cases = [case for case in read_cohort(cohort) if case.split == "train"]
+    cases = [_with_organs(c, organs) for c in read_cohort(cohort) if c.split == "train"]
     dropped, sizes = _drop(cases, tumor, extras.drop)
     left_out = {d.case for found in dropped.values() for d in found if d.component is None}
     jobs, failed = [], {}
@@ -118,6 +121,16 @@ def _fuse_all(
             else:
                 failed[job.case.case] = outcome.error or ""
             advance(done, len(todo), job.case.case)
+
+
+def _with_organs(case: Case, folder: Path | None) -> Case:
+    """The case with its organ pseudo-label of another folder, where that has one."""
+    if folder is None:
+        return case
+    if not folder.is_dir():
+        raise InputError(f"no folder {str(folder)!r}", "run `flarekd pseudo-organs`")
+    path = folder / f"{case.case}.nii.gz"
+    return replace(case, organ_pseudo=path) if path.exists() else case
 
 
 def _tell_bare(jobs: Sequence[Job]) -> None:

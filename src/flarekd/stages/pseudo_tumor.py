@@ -120,7 +120,7 @@ def _do(work: _Work, case: Case) -> None:
     target = work.out / f"{case.case}.nii.gz"
     probability = work.out / PROBABILITY / target.name if work.extras.probability else None
     beside = [probability] if probability else []
-    _refuse_own_files(case, [target, *beside])
+    case.refuse_own([target, *beside])
     key = stamp(work.teacher.sha256, work.teacher.runtime, case.image)
     judged = stamp(key, *_judged_by(work, case)) if work.extras.quality else ""
     is_judged = not judged or work.figures.is_done(case.case, judged)
@@ -159,15 +159,6 @@ def _judged_by(work: _Work, case: Case) -> list[Any]:
 
 def _rounds(work: _Work, case: Case) -> list[Path]:
     return [folder / f"{case.case}.nii.gz" for folder in work.extras.previous]
-
-
-def _refuse_own_files(case: Case, targets: Sequence[Path]) -> None:
-    own = [path.resolve() for path in (case.image, case.label, case.organ_pseudo) if path]
-    for target in targets:
-        if target.resolve() in own:
-            raise InputError(
-                f"the pseudo-label would replace {str(target)!r}", "choose another --out"
-            )
 
 
 def _label(

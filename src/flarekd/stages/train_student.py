@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 from flarekd import config, console, device
 from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
@@ -16,16 +11,12 @@ from flarekd.fusion_table import dropped_cases
 from flarekd.imaging.files import list_scans
 from flarekd.labels import NAMES
 from flarekd.memory import keep_freed_memory
-from flarekd.protocol import Student
 from flarekd.report.curves import draw_curves
-from flarekd.student.network import StudentUNet
-from flarekd.student.windows import predict_logits
+from flarekd.student.plan import student_plan
 from flarekd.training.initial import open_initial
-from flarekd.training.plan import Plan
-from flarekd.training.prepare import Grid, Source
+from flarekd.training.prepare import Source
 from flarekd.training.resume import Resume
 from flarekd.training.session import run
-from flarekd.training.validation import Segment
 
 
 def train_student(
@@ -66,28 +57,9 @@ def train_student(
             f"no training case of {str(cohort)!r} has a label in {str(labels)!r}",
             "run `flarekd fuse`",
         )
-    student = settings.student
-    plan = Plan(
-        role="student",
-        network={
-            "classes": len(NAMES),
-            "channels": student.channels,
-            "strides": student.strides,
-        },
-        build=StudentUNet,
-        settings=student,
-        grid=Grid(student.spacing, student.patch, tumor_only=False),
-        segment=_segmenter(student),
-        labels=NAMES,
-        label_ids=tuple(range(len(NAMES))),
-        inference={"step": student.step, "windows": student.windows},
-        seed=settings.seed,
-        config=config.dump(settings),
-        initial=initial,
-        missing=dict.fromkeys(lacking, f"no label in {labels}; run `flarekd fuse`"),
-    )
+    missing = dict.fromkeys(lacking, f"no label in {labels}; run `flarekd fuse`")
     return run(
-        plan,
+        student_plan(settings, len(NAMES), initial=initial, missing=missing),
         sources,
         out,
         device.choose(device_name),
@@ -96,15 +68,3 @@ def train_student(
         draw=draw_curves,
         tensorboard=tensorboard,
     )
-
-
-def _segmenter(student: Student) -> Segment:
-    """Labels of whole volumes, for validation: the windows of inference."""
-
-    def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
-        half = volume.device.type == "cuda"
-        found = predict_logits(network, volume, student.patch, step=student.step, half=half)
-        labels: NDArray[np.uint8] = found.logits.max(0).indices.to(torch.uint8).numpy()
-        return labels
-
-    return segment

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +27,10 @@ from flarekd.training import augment
 from flarekd.training.ranks import ALONE, Ranks
 from flarekd.training.sampling import Pick, Strata, Zyx, draw_pick, draw_place, is_forced, stratify
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
+"""Images and target; where cases are partly annotated, also which classes each sample vouches for,
+bool (n, classes)."""
+
 Made = TypeVar("Made")
 
 CPU = torch.device("cpu")
@@ -43,6 +46,7 @@ class Region:
         inside: Where that lies in the region.
         shape: Of the region (z, y, x).
         draw: How it is going to be augmented.
+        annotated: Which classes the labels vouch for, bool (classes,); None for all.
     """
 
     hu: Tensor
@@ -50,6 +54,7 @@ class Region:
     inside: tuple[slice, slice, slice]
     shape: Zyx
     draw: augment.Draw
+    annotated: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Batches:
             same ones.
         ranks: This process among those that train together; each makes its part of one large batch.
         device: Where batches are normalised, augmented, and found.
+        annotated: Case to the classes it vouches for (`marginal.masks`): of all cases, or of none
+            where labels are complete.
         skipped: Case to how many samples were drawn anew because it could not be read.
     """
 
@@ -73,6 +80,7 @@ class Batches:
     seed: int
     ranks: Ranks = ALONE
     device: torch.device = CPU
+    annotated: Mapping[str, Tensor] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
@@ -92,8 +100,8 @@ class Batches:
             raw: From `read`.
 
         Returns:
-            float32 (n, 1, z, y, x) and int64 (n, z, y, x); without the z axis where the patch has
-            one slice.
+            float32 (n, 1, z, y, x) and int64 (n, z, y, x), without the z axis where the patch has
+            one slice; what the samples vouch for, where that is not all.
         """
         draws = [region.draw for region in raw]
         regions = [self._normalize(region) for region in raw]
@@ -105,8 +113,9 @@ class Batches:
         )
         images, target = images.unsqueeze(1), labels.long()
         if self.settings.patch[0] == 1:
-            return images.squeeze(2), target.squeeze(1)
-        return images, target
+            images, target = images.squeeze(2), target.squeeze(1)
+        known = [region.annotated for region in raw if region.annotated is not None]
+        return (images, target, torch.stack(known).to(self.device)) if known else (images, target)
 
     @cached_property
     def _strata(self) -> Strata:
@@ -148,7 +157,7 @@ class Batches:
         hu, labels, inside = _read(case, start, shape)
         if self.device.type == "cuda":
             hu, labels = hu.pin_memory(), labels.pin_memory()
-        return Region(hu, labels, inside, shape, draw)
+        return Region(hu, labels, inside, shape, draw, self.annotated.get(case.case))
 
     def _pass_over(self, case: str, error: Exception, unreadable: int) -> None:
         """Count a case that cannot be read, or stop where that is not wanted or none is left."""
@@ -160,7 +169,7 @@ class Batches:
         with self._lock:
             self.skipped[case] = self.skipped.get(case, 0) + 1
 
-    def _normalize(self, region: Region) -> Batch:
+    def _normalize(self, region: Region) -> tuple[Tensor, Tensor]:
         """The whole region, float32 and uint8 (z, y, x), on the device; outside the scan it is 0.
 
         0 is the mean after normalisation, and the background.

@@ -18,6 +18,7 @@ from flarekd.training.batches import Batches
 from flarekd.training.fingerprint import Fingerprint, intensity_statistics, take_fingerprint
 from flarekd.training.initial import Initial, start_from
 from flarekd.training.loop import LOG, Trainer, read_log
+from flarekd.training.marginal import masks
 from flarekd.training.plan import Place, Plan, Prepared
 from flarekd.training.resume import Resume, continues
 from flarekd.training.track import events
@@ -60,8 +61,9 @@ def train(plan: Plan, prepared: Prepared, place: Place, resume: Resume) -> Mappi
     statistics = intensity_statistics(training, settings.window)
     course = _Course(plan, prepared, place, trainer, statistics, take_fingerprint(training))
     _begin(course, goes_on)
-    batches = Batches(training, settings, statistics, plan.seed, place.ranks, place.device)
-    weights = _run(course, batches, _validation(course, held_out))
+    known = masks(prepared.annotated, [case.case for case in training], len(plan.labels))
+    batches = Batches(training, settings, statistics, plan.seed, place.ranks, place.device, known)
+    weights = _run(course, batches, _validation(course, held_out, known))
     if first:
         records = read_log(place.folder / LOG)
         # no times: the same training gives the same file, byte for byte
@@ -145,14 +147,21 @@ def _run(course: _Course, batches: Batches, judge: Validation | None) -> dict[st
         return trainer.train(batches, advance, on_epoch, judge, batches.skipped)
 
 
-def _validation(course: _Course, held_out: Sequence[StoredCase]) -> Validation | None:
+def _validation(
+    course: _Course, held_out: Sequence[StoredCase], known: Mapping[str, Tensor]
+) -> Validation | None:
     """What judges the network after each epoch, where the settings ask for it."""
     plan, settings = course.plan, course.plan.settings
     if not held_out or not (settings.validation or settings.volumes_every):
         return None
     seed = plan.seed + VALIDATION_SEED
     batches = Batches(
-        held_out, still(settings), course.statistics, seed, device=course.place.device
+        held_out,
+        still(settings),
+        course.statistics,
+        seed,
+        device=course.place.device,
+        annotated=known,
     )
     return Validation(
         batches, held_out, course.statistics, plan.segment, settings, len(plan.labels),

@@ -38,6 +38,8 @@ class Epoch:
         facts = facts or {"losses": [], "dice": [], "foreground": 0}
         self.losses: list[float] = list(facts["losses"])
         self._dice: list[float] = list(facts["dice"])
+        # steps that had the class annotated; checkpoints of before knew of no other
+        self._seen: list[int] = list(facts.get("seen", [len(self.losses)] * len(self._dice)))
         self.foreground = int(facts["foreground"])
         self.waited_s = 0.0
         self._began = time.monotonic()
@@ -49,7 +51,7 @@ class Epoch:
 
         Args:
             loss: Scalar.
-            dice: Soft Dice (classes - 1,).
+            dice: Soft Dice (classes - 1,), NaN of a class that the step did not have annotated.
             foreground: Scalar count of voxels.
         """
         self._pending.append((loss, dice, foreground))
@@ -72,22 +74,29 @@ class Epoch:
                     "then train anew",
                 )
             self.losses.append(value)
-            sums = dice.double().tolist()
-            self._dice = [a + b for a, b in zip(self._dice or [0.0] * len(sums), sums, strict=True)]
+            new, seen = dice.double().nan_to_num(0).tolist(), (~dice.isnan()).tolist()
+            self._dice = [a + b for a, b in zip(self._dice or [0.0] * len(new), new, strict=True)]
+            self._seen = [a + b for a, b in zip(self._seen or [0] * len(seen), seen, strict=True)]
             self.foreground += int(foreground)
         self._pending.clear()
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint needs to go on within the epoch, JSON-like."""
         self.flush()
-        return {"losses": self.losses, "dice": self._dice, "foreground": self.foreground}
+        return {
+            "losses": self.losses,
+            "dice": self._dice,
+            "seen": self._seen,
+            "foreground": self.foreground,
+        }
 
     def note(self) -> str:
         """Loss, mean soft Dice, speed and waiting, for a progress line."""
         if not self.losses:
             return ""
         elapsed_s = max(time.monotonic() - self._began, 1e-9)
-        dice = sum(self._dice) / len(self._dice) / len(self.losses)
+        known = [total / seen for total, seen in zip(self._dice, self._seen, strict=True) if seen]
+        dice = sum(known) / max(len(known), 1)
         return (
             f"loss {self.losses[-1]:.3f} · DSC {dice:.3f} · {self._new / elapsed_s:.2f} it/s"
             f" · {100 * self.waited_s / elapsed_s:.0f} % waiting for data"
@@ -98,19 +107,22 @@ class Epoch:
     ) -> dict[str, Any]:
         """The epoch as one JSON-like record, over all ranks.
 
-        ``dsc`` is soft, a class, over the epoch's batches; ``foreground`` counts voxels.
+        ``dsc`` is soft, a class, over the epoch's batches that had it annotated, None where none
+        had; ``foreground`` counts voxels.
         """
         self.flush()
         elapsed_s = max(time.monotonic() - self._began, 1e-9)
         count = len(self.losses)
-        sums = torch.tensor([sum(self.losses), self.foreground, *self._dice], dtype=torch.float64)
-        loss, foreground, *dice = (ranks.total(sums) / ranks.size).tolist()
+        sums = [sum(self.losses), self.foreground, *self._dice, *self._seen]
+        whole = ranks.total(torch.tensor(sums, dtype=torch.float64)) / ranks.size
+        loss, foreground, *classes = whole.tolist()
+        dice, seen = classes[: len(self._dice)], classes[len(self._dice) :]
         return {
             "epoch": number,
             "iteration": iteration,
             "lr": lr,
             "loss": loss / count,
-            "dsc": [round(value / count, 4) for value in dice],
+            "dsc": [round(d / s, 4) if s else None for d, s in zip(dice, seen, strict=True)],
             "foreground": round(foreground * ranks.size),
             "seconds": round(elapsed_s, 2),
             "iterations_per_s": round(self._new / elapsed_s, 3),

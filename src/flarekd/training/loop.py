@@ -235,7 +235,8 @@ class Trainer:
         self.scaler.update()
         self._update_average()
         losses, dice, foreground = zip(*found, strict=True)
-        return torch.stack(losses).mean(), torch.stack(dice).mean(0), torch.stack(foreground).sum()
+        mean = torch.stack(dice).nanmean(0)  # over the batches that have the class annotated
+        return torch.stack(losses).mean(), mean, torch.stack(foreground).sum()
 
     def _alone(self) -> AbstractContextManager[None]:
         """Gradients are averaged over the ranks with the last batch of a step only."""
@@ -244,7 +245,7 @@ class Trainer:
         return nullcontext()
 
     def _backward(self, batch: Batch, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        images, target = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+        images, target, *annotated = (t.to(self.device, non_blocking=True) for t in batch)
         with torch.autocast(self.device.type, self._lower, enabled=self._lower is not None):
             outputs = self._forward(images)
         loss, dice = deep_supervision_loss(
@@ -254,6 +255,7 @@ class Trainer:
             self.class_weights,
             self.ranks.total_with_gradient,
             ignores=self.ignores,
+            annotated=annotated[0] if annotated else None,
         )
         with torch.no_grad():
             # the background's logit is beaten somewhere: cheaper than an arg max of all classes

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flarekd.labels import IGNORE
+from flarekd.training.marginal import merge_rest
 
 SMOOTH = 1e-5
 
@@ -75,43 +77,54 @@ def dice_cross_entropy(
     total: Total = _own,
     *,
     ignores: bool = False,
+    annotated: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy minus mean soft Dice, weighted 1:1.
 
     The soft Dice of a class, over the whole batch ("batch dice"), is (2·Σp·t + s) / (Σp + Σt + s)
     with s = 1e-5; the mean leaves background out.
 
+    Where samples are partly annotated it is a marginal loss: in each of them background and what is
+    not annotated are one class (``marginal.py``), the Dice of a class sums over the samples that
+    have it annotated, and the mean is over the classes that one of them has.
+
     Args:
         logits: float (n, classes, ...).
         target: int64 (n, ...), 0..classes-1.
         class_weights: Weight of each class (classes,) in the cross-entropy and, background left
             out, in the mean Dice; None weighs all alike.
-        total: Adds up the sums (1 + 3·classes,) of all processes that hold a part of the batch.
+        total: Adds up the sums (1 + 4·classes,) of all processes that hold a part of the batch.
         ignores: Whether the target may hold `IGNORE`: such voxels count nowhere.
+        annotated: Which classes each sample vouches for, bool (n, classes), background never; the
+            target is 0 where another class may be. None: all vouch for all.
 
     Returns:
         The loss, between -1 and infinity, and the soft Dice of each foreground class
-        (classes - 1,), detached.
+        (classes - 1,), detached; NaN where no sample has the class annotated.
     """
     classes = logits.shape[1]
     weights = logits.new_ones(classes) if class_weights is None else class_weights
     weights = weights.float()
     logits, withheld = logits.float(), None
+    vouched = logits.new_ones(classes)
+    if annotated is not None:
+        logits, vouched = merge_rest(logits, annotated), annotated.sum(0)
     if ignores:
         logits, target, withheld = _withhold(logits, target)
     sums = _Sums.apply(logits, target, weights)  # type: ignore[no-untyped-call]  # torch's own gap
     counts = torch.bincount(target.flatten(), minlength=classes)
     if withheld is not None:
         counts[0] -= withheld
-    joined = total(torch.cat((sums[0][None], sums[1], sums[2], counts)))
-    sizes = [1, classes, classes, classes]
-    entropy, overlap, predicted, counts = torch.split(joined, sizes)
+    joined = total(torch.cat((sums[0][None], sums[1], sums[2], counts, vouched)))
+    sizes = [1, classes, classes, classes, classes]
+    entropy, overlap, predicted, counts, vouched = torch.split(joined, sizes)
     dice: Tensor = (2 * overlap + SMOOTH) / (predicted + counts + SMOOTH + 1e-8)
-    dice = dice[1:]
+    dice, known = dice[1:], vouched[1:] > 0
     # a batch that is ignored as a whole has nothing to divide by
     mean_entropy = entropy.squeeze(0) / (weights * counts).sum().clamp(min=1e-8)
-    mean_dice = (weights[1:] * dice).sum() / weights[1:].sum()
-    return mean_entropy - mean_dice, dice.detach()
+    shares = weights[1:] * known
+    mean_dice = (shares * dice).sum() / shares.sum().clamp(min=1e-8)
+    return mean_entropy - mean_dice, dice.detach().masked_fill(~known, torch.nan)
 
 
 def deep_supervision_loss(
@@ -122,6 +135,7 @@ def deep_supervision_loss(
     total: Total = _own,
     *,
     ignores: bool = False,
+    annotated: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted loss over all decoder levels, targets scaled down to each by nearest neighbour.
 
@@ -132,6 +146,7 @@ def deep_supervision_loss(
         class_weights: As in `dice_cross_entropy`.
         total: As in `dice_cross_entropy`.
         ignores: As in `dice_cross_entropy`.
+        annotated: As in `dice_cross_entropy`.
 
     Returns:
         The loss, and the soft Dice (classes - 1,) at full resolution.
@@ -142,12 +157,18 @@ def deep_supervision_loss(
     if len(outputs) != len(weights):
         message = f"{len(weights)} deep supervision weights for {len(outputs)} outputs"
         raise ValueError(message)
-    loss, dice = dice_cross_entropy(outputs[0], target, class_weights, total, ignores=ignores)
+    cost = partial(
+        dice_cross_entropy,
+        class_weights=class_weights,
+        total=total,
+        ignores=ignores,
+        annotated=annotated,
+    )
+    loss, dice = cost(outputs[0], target)
     loss = loss * weights[0]
     for logits, weight in zip(outputs[1:], weights[1:], strict=True):
         if weight > 0:
-            small = _shrink(target, logits.shape[2:])
-            coarse, _ = dice_cross_entropy(logits, small, class_weights, total, ignores=ignores)
+            coarse, _ = cost(logits, _shrink(target, logits.shape[2:]))
             loss = loss + weight * coarse
     return loss, dice
 

@@ -116,9 +116,11 @@ class Prepared:
         failed: Case to why it could not be stored.
         identity: Hash of settings and data.
         trained_on: Hash of the store.
+        annotated: Case to the classes its labels vouch for; empty where labels are complete.
     """
 
     cases: Sequence[StoredCase]
     failed: dict[str, str]
     identity: str
     trained_on: str
+    annotated: Mapping[str, frozenset[int]] = field(default_factory=dict)

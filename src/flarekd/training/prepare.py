@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flarekd.errors import InputError
 from flarekd.imaging import checks, store
@@ -31,11 +33,21 @@ MEASURED_CASES = 8
 
 @dataclass(frozen=True)
 class Source:
-    """One training case: its scan, its labels and where it goes."""
+    """One training case: its scan, its labels and where it goes.
+
+    Attributes:
+        case: Its id.
+        image: The scan.
+        labels: Its label map.
+        annotated: Organs that the labels vouch for, where organs alone are learned of labels that
+            are not complete: all else becomes background, and tumours `IGNORE`, since they lie in
+            an organ or in none and nobody has said in which. None where labels are complete.
+    """
 
     case: str
     image: Path
     labels: Path
+    annotated: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +173,10 @@ def store_hash(cases: Sequence[store.StoredCase]) -> str:
 
 
 def _key(source: Source, grid: Grid) -> str:
-    return stamp(source.image, source.labels, grid.spacing, grid.chunk, grid.tumor_only)
+    parts: list[Any] = [source.image, source.labels, grid.spacing, grid.chunk, grid.tumor_only]
+    if source.annotated is not None:
+        parts.append(sorted(source.annotated))
+    return stamp(*parts)
 
 
 def _prepare_one(job: _Job) -> list[str]:
@@ -179,6 +194,8 @@ def _prepare_one(job: _Job) -> list[str]:
     ids = labels.array
     if job.grid.tumor_only:
         ids = np.where(ids == IGNORE, ids, ids == TUMOR).astype(np.uint8)
+    if job.source.annotated is not None:
+        ids = _vouched(ids, job.source.annotated)
     own = volume.geometry
     spacing, shape = stored_grid(own.shape_zyx, own.spacing_zyx, job.grid.spacing)
     hu = np.rint(resample(volume.array, shape)).clip(-32768, 32767).astype(np.int16)
@@ -193,3 +210,11 @@ def _prepare_one(job: _Job) -> list[str]:
         own=own,
     )
     return notes
+
+
+def _vouched(ids: NDArray[np.uint8], annotated: Collection[int]) -> NDArray[np.uint8]:
+    """Labels of the organs that a person vouches for alone; see `Source`."""
+    kept = np.zeros(256, np.uint8)
+    kept[list(annotated)] = list(annotated)
+    kept[[TUMOR, IGNORE]] = IGNORE
+    return kept[ids]

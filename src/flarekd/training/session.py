@@ -109,9 +109,13 @@ def _prepare(plan: Plan, sources: Sequence[Source], place: Place) -> Prepared:
     facts = plan.settings.model_dump(mode="json", exclude=NOT_LEARNED)
     parts = [plan.role, plan.network, facts, plan.seed, trained_on]
     parts += [plan.initial.sha256] if plan.initial else []
+    known = {s.case: s.annotated for s in sources if s.annotated is not None}
+    annotated = {case.case: known[case.case] for case in cases if case.case in known}
+    # an organ that is annotated and not there leaves no trace in the store
+    parts += [{case: sorted(ids) for case, ids in annotated.items()}] if annotated else []
     if place.ranks.size > 1:
         parts.append(place.ranks.size)  # other ranks draw other batches
-    return Prepared(cases, failed, stamp(*parts), trained_on)
+    return Prepared(cases, failed, stamp(*parts), trained_on, annotated)
 
 
 def _is_done(model: Path, identity: str, settings: Training) -> bool:

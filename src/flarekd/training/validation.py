@@ -144,10 +144,13 @@ def is_best(facts: dict[str, Any], value: float) -> bool:
 
 def _count(network: nn.Module, batch: Batch, device: torch.device) -> Tensor:
     """Voxels of a batch, float64 (3, classes): rightly predicted, predicted, real."""
-    images, target = (tensor.to(device) for tensor in batch)
+    images, target, *annotated = (tensor.to(device) for tensor in batch)
     logits: Tensor = network(images)
     # max, not argmax: several times faster across the class axis
     found = logits.max(1).indices
+    if annotated:  # of what nobody drew in a sample nobody can say whether it is right
+        vouched = annotated[0].gather(1, found.flatten(1)).view_as(found)
+        found = found.masked_fill(~vouched, 0)
     known = target != IGNORE
     found, target = found[known], target[known]
     classes = logits.shape[1]

@@ -1,0 +1,271 @@
+"""Many scans through a student: whatever they are called and wherever they come from.
+
+While the network runs on one scan, the next is read and the last written. Under torchrun each
+process takes its share of the scans. What is whole and current is left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flarekd import __version__, console, device
+from flarekd.errors import CasesFailedError, FlarekdError, InputError
+from flarekd.imaging.atomic import write_json
+from flarekd.imaging.files import read_volume, write_labels
+from flarekd.imaging.volume import Volume
+from flarekd.inference.runtimes import Runtime
+from flarekd.ledger import Ledger, stamp
+from flarekd.modelfile import ModelCard
+from flarekd.parallel import Behind, Outcome, read_ahead
+from flarekd.report.beside import Beside
+from flarekd.student.budget import Budget
+from flarekd.student.segment import Prepared, Segmentation, Student, WindowSettings
+from flarekd.training import ranks
+
+FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
+"""What ends a case and not the run; torch says RuntimeError where memory is short."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be told beside the files.
+
+    Attributes:
+        device: As `device.choose` takes it.
+        runtime: What runs the network.
+        settings: What to do otherwise than the model file says.
+        max_memory_gb: Bytes · 10⁻⁹ that the process may take; None for no limit.
+        beside: What to write beside each label map.
+    """
+
+    device: str = "auto"
+    runtime: Runtime = "auto"
+    settings: WindowSettings = field(default_factory=WindowSettings)
+    max_memory_gb: float | None = None
+    beside: Beside = field(default_factory=Beside)
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A scan to segment: its case, its file, and what its record is known by."""
+
+    case: str
+    path: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A scan on its way: ready for the network, and itself where it is needed again."""
+
+    prepared: Prepared
+    volume: Volume | None
+
+
+def _welcome(_card: ModelCard) -> None:
+    """Any student will do."""
+
+
+def segment_scans(
+    scans: Mapping[str, Path],
+    model: Path,
+    out: Path,
+    options: Options,
+    check: Callable[[ModelCard], None] = _welcome,
+) -> None:
+    """Segment scans; a re-run does those that are missing or out of date.
+
+    Args:
+        scans: By case id.
+        model: Student model file.
+        out: Gets <case>.nii.gz and report.json.
+        options: How.
+        check: Raises where what the model says of itself will not do, before anything is done.
+
+    Raises:
+        InputError: If the model cannot be used.
+        UsageError: If device or runtime are not there, or the memory allowed is too little for
+            anything.
+        CasesFailedError: After the rest is written, if some scans failed.
+    """
+    with ranks.joined(device.choose(options.device)) as (crew, where):
+        student = Student.load(
+            model, device=where, runtime=options.runtime, settings=options.settings
+        )
+        check(student.predictor.card)
+        mine = dict(list(scans.items())[crew.rank :: crew.size])
+        run = _Run(student, out, options.beside)
+        run.segment(mine, options.max_memory_gb)
+        failed = {c: why for part in crew.gather(run.failed) for c, why in part.items()}
+        if crew.is_first:
+            options.beside.finish(out, [case for case in scans if case not in failed], run.names)
+            _finish(student, model, out, scans, failed)
+
+
+class _Run:
+    """One process's share of the scans, from files to label maps."""
+
+    def __init__(self, student: Student, out: Path, beside: Beside) -> None:
+        card = student.predictor.card
+        self.failed: dict[str, str] = {}
+        self.names = dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
+        self._student, self._out, self._beside = student, out, beside
+        self._ledger = Ledger(out / "done.jsonl")
+
+    def segment(self, scans: dict[str, Path], max_memory_gb: float | None) -> None:
+        """Segment those scans that are not done."""
+        todo = self._todo(scans)
+        is_overlapped = len(todo) > 1
+        if max_memory_gb is not None and todo:
+            todo, is_overlapped = self._within(todo, max_memory_gb)
+        with (
+            console.progress("Segmenting") as advance,
+            Behind(is_behind=is_overlapped) as writer,
+        ):
+            outcomes = read_ahead(self._read, todo, is_ahead=is_overlapped)
+            for done, outcome in enumerate(outcomes, len(scans) - len(todo)):
+                advance(done, len(scans), outcome.item.case)
+
+                def tell(
+                    window: int, windows: int, done: int = done, case: str = outcome.item.case
+                ) -> None:
+                    advance(done, len(scans), f"{case} · window {window} of {windows}")
+
+                writer.do(self._look(outcome, tell))
+            advance(len(scans), len(scans), "")
+
+    def _todo(self, scans: dict[str, Path]) -> list[_Scan]:
+        student = self._student
+        how = [student.windows, student.step, student.method, student.predictor.runtime]
+        how += ["dicom-seg"] if self._beside.dicom_seg else []
+        todo = []
+        for case, path in scans.items():
+            try:
+                key = stamp(student.predictor.sha256, how, str(path), path)
+            except OSError as error:
+                self._fail(case, str(error))
+                continue
+            outputs = [self._target(case), *self._beside.outputs(self._out, case)]
+            if not self._ledger.is_done(case, key, *outputs):
+                todo.append(_Scan(case, path, key))
+        return todo
+
+    def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
+        """The scans that fit into the memory allowed, and whether they may overlap."""
+        budget = Budget.of(self._student, max_memory_gb, keeps_scan=self._beside.needs_scan)
+        refused = budget.refuse({scan.case: scan.path for scan in todo})
+        for case, why in refused.items():
+            self._fail(case, why)
+        fit = [scan for scan in todo if scan.case not in refused]
+        return fit, budget.allows_overlap([scan.path for scan in fit])
+
+    def _target(self, case: str) -> Path:
+        return self._out / f"{case}.nii.gz"
+
+    def _fail(self, case: str, why: str) -> None:
+        self.failed[case] = why
+        console.error(f"{case}: {why}")
+
+    def _read(self, scan: _Scan) -> _Read:
+        self._target(scan.case).unlink(missing_ok=True)  # of another model: if this fails, none
+        began = time.monotonic()
+        volume = read_volume(scan.path)
+        for note in volume.notes:
+            console.warn(f"{scan.path}: {note}")
+        seconds = round(time.monotonic() - began, 3)
+        try:
+            prepared = self._student.prepare(volume)
+        except RuntimeError as error:  # torch's word for too little memory
+            raise InputError(f"{scan.path}: {error}") from error
+        if prepared.not_ct:
+            # told loudly but not refused: the test is a guess, and a person may know better
+            what = "does not look like CT in Hounsfield units"
+            console.warn(f"{scan.path}: {what}: {prepared.not_ct}")
+        prepared.seconds["read"] = seconds
+        return _Read(prepared, volume if self._beside.needs_scan else None)
+
+    def _look(
+        self, outcome: Outcome[_Scan, _Read], tell: Callable[[int, int], None]
+    ) -> Callable[[], None]:
+        """Run the network; what is left to do is returned."""
+        scan, read = outcome.item, outcome.result
+        if read is None:
+            self._fail(scan.case, outcome.error or "it could not be read")
+            return lambda: None
+        try:
+            found = self._student.segment(read.prepared, tell)
+        except FAILURES as error:
+            self._fail(scan.case, str(error) or type(error).__name__)
+            return lambda: None
+        return partial(self._write, scan, read, found)
+
+    def _write(self, scan: _Scan, read: _Read, found: Segmentation) -> None:
+        target = self._target(scan.case)
+        try:
+            began = time.monotonic()
+            write_labels(target, found.labels, self.names)
+            self._beside.write(
+                self._out,
+                scan.case,
+                scan.path,
+                scan=read.volume,
+                labels=found.labels,
+                names=self.names,
+            )
+            found.seconds["write"] = round(time.monotonic() - began, 3)
+            facts = _facts(self._student, scan.path, target, found)
+            self._ledger.add(scan.case, scan.key, **facts, not_ct=read.prepared.not_ct)
+        except FAILURES as error:
+            self._fail(scan.case, str(error) or type(error).__name__)
+
+
+def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> dict[str, Any]:
+    """What report.json says of a case."""
+    card, geometry = student.predictor.card, found.labels.geometry
+    # slice by slice: bincount makes eight bytes of each voxel
+    planes = [np.bincount(plane.ravel(), minlength=256) for plane in found.labels.array]
+    counts = np.sum(planes, axis=0)
+    voxel_ml = float(np.prod(geometry.spacing_xyz)) / 1000
+    return {
+        "input": str(path),
+        "output": target.name,
+        "size": list(geometry.size_xyz),
+        "spacing_mm": list(geometry.spacing_xyz),
+        "windows_run": found.windows_run,
+        "windows_total": found.windows_total,
+        "volume_ml": {
+            name: round(float(counts[label]) * voxel_ml, 2)
+            for name, label in zip(card.labels[1:], card.label_ids[1:], strict=True)
+        },
+        "seconds": found.seconds,
+    }
+
+
+def _finish(
+    student: Student, model: Path, out: Path, scans: Mapping[str, Path], failed: dict[str, str]
+) -> None:
+    """Write the report of all processes' cases, and say how it went."""
+    ledger = Ledger(out / "done.jsonl")
+    records = [ledger.records[case] for case in scans if case not in failed]
+    report = {
+        "flarekd": __version__,
+        "model": model.name,
+        "model_sha256": student.predictor.sha256,
+        "device": str(student.predictor.device),
+        "runtime": student.predictor.runtime,
+        "windows": student.windows,
+        "step": student.step,
+        "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
+        "failed": failed,
+    }
+    write_json(out / "report.json", report)
+    console.info(f"{out}: {len(records)} label maps, {len(failed)} scans failed")
+    if failed:
+        raise CasesFailedError(f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}")

@@ -1,0 +1,175 @@
+"""`pseudo_organs` on files: whom it labels, with what, and that fusion takes what it writes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from flarekd.cohort import Case, format_cohort
+from flarekd.errors import CasesFailedError, InputError
+from flarekd.imaging.files import read_labels, read_volume, write_labels, write_volume
+from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.labels import NAMES
+from flarekd.modelfile import ModelCard, save_model
+from flarekd.segmenting import Options
+from flarekd.stages.fuse import fuse_labels
+from flarekd.stages.pseudo_organs import pseudo_organs
+from flarekd.student.network import StudentUNet
+from flarekd.student.segment import segment
+
+COS, SIN = np.cos(0.28), np.sin(0.28)
+GEOMETRY = Geometry(
+    (28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), (COS, SIN, 0, SIN, -COS, 0, 0, 0, 1)
+)
+STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+ALL = set(range(1, 14))
+
+
+def model(path, names=NAMES[:14], seed=0):
+    """A network with random weights: its labels are nonsense, and depend on every voxel."""
+    torch.manual_seed(seed)
+    arguments = {"classes": len(names), "channels": (4, 4, 8, 8), "strides": STRIDES}
+    card = ModelCard(
+        role="student",
+        network=arguments,
+        labels=names,
+        label_ids=tuple(range(len(names))),
+        spacing=(4.0, 1.5, 1.5),
+        patch=(8, 16, 16),
+        intensity=(-200.0, 300.0, 50.0, 100.0),
+        inference={"step": 0.5, "windows": "full"},
+    )
+    save_model(path, StudentUNet(**arguments).state_dict(), card)
+    return path
+
+
+class Cohort:
+    """A cohort.csv in the making and the network's work on it."""
+
+    def __init__(self, path):
+        self.path, self.cases, self.out = path, [], path / "organs"
+        self.model = model(path / "organs.safetensors")
+
+    def add(self, name, ids=None, split="train"):
+        noise = np.random.default_rng(len(self.cases)).normal(50, 100, GEOMETRY.shape_zyx)
+        image = self.path / "images" / f"{name}_0000.nii.gz"
+        write_volume(image, Volume(noise.astype(np.int16), GEOMETRY))
+        label = None
+        if ids is not None:
+            label = self.path / "labels" / f"{name}.nii.gz"
+            write_labels(label, LabelMap(np.zeros(GEOMETRY.shape_zyx, np.uint8), GEOMETRY))
+        vouched = frozenset(ids or ())
+        self.cases.append(Case(name, image, split, annotated=vouched, label=label))
+
+    @property
+    def table(self):
+        path = self.path / "cohort.csv"
+        path.write_text(format_cohort(self.cases, self.path))
+        return path
+
+    def run(self):
+        pseudo_organs(self.table, self.model, self.out, Options("cpu", "torch"))
+
+    def report(self):
+        return json.loads((self.out / "report.json").read_text(encoding="utf-8"))
+
+    def written(self):
+        return {path.name[:-7]: path.stat().st_mtime_ns for path in self.out.glob("*.nii.gz")}
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    return Cohort(tmp_path)
+
+
+def test_training_cases_without_all_organs_are_labelled(cohort):
+    cohort.add("tumor", {14})
+    cohort.add("some", {1, 2, 3, 4, 13, 14})
+    cohort.add("organs", ALL)
+    cohort.add("everything", ALL | {14})
+    cohort.add("plain")
+    cohort.add("held", split="val")
+    cohort.run()
+    assert set(cohort.written()) == {"tumor", "some", "plain"}
+    assert [record["case"] for record in cohort.report()["cases"]] == ["tumor", "some", "plain"]
+    assert set(cohort.report()["cases"][0]["volume_ml"]) == set(NAMES[1:14])
+
+
+def test_the_pseudo_label_is_what_the_network_says_on_the_scans_own_grid(cohort):
+    cohort.add("plain")
+    cohort.run()
+    image = cohort.cases[0].image
+    expected = segment(image, cohort.model, device="cpu", runtime="torch")
+    found = read_labels(cohort.out / "plain.nii.gz")
+    np.testing.assert_array_equal(found.array, expected.array)
+    assert found.array.dtype == np.uint8
+    assert len(np.unique(found.array)) > 3
+    assert found.array.max() <= 13
+    assert found.geometry.mismatch(read_volume(image).geometry) is None
+
+
+def test_a_second_run_labels_what_is_missing_and_another_model_all(cohort):
+    cohort.add("a")
+    cohort.add("b")
+    cohort.run()
+    before = cohort.written()
+    (cohort.out / "b.nii.gz").unlink()
+    cohort.run()
+    after = cohort.written()
+    assert after["a"] == before["a"]
+    assert after["b"] != before["b"]
+    cohort.model = model(cohort.path / "other.safetensors", seed=1)
+    cohort.run()
+    assert all(cohort.written()[name] != after[name] for name in after)
+
+
+def test_a_case_that_fails_is_named_and_the_others_are_written(cohort):
+    for name in ("a", "torn", "gone"):
+        cohort.add(name)
+    torn, gone = (case.image for case in cohort.cases[1:])
+    torn.write_bytes(torn.read_bytes()[:-300])
+    gone.unlink()
+    with pytest.raises(CasesFailedError, match="2 of 3 scans failed: gone, torn") as caught:
+        cohort.run()
+    assert caught.value.exit_code == 4
+    assert set(cohort.written()) == {"a"}
+    assert set(cohort.report()["failed"]) == {"torn", "gone"}
+    assert gone.name in cohort.report()["failed"]["gone"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [(NAMES, "labels tumor, organ"), (("background", "spleen"), "labels spleen")]
+)
+def test_a_model_of_anything_but_our_organs_is_refused_before_anything_is_written(
+    cohort, names, told
+):
+    """A student labels tumours too, and spleen as 1 would be taken for liver."""
+    cohort.add("a")
+    cohort.model = model(cohort.path / "other.safetensors", names)
+    with pytest.raises(InputError, match=rf"{told}.* · train one with .*--task organs"):
+        cohort.run()
+    assert not cohort.out.exists()
+
+
+def test_a_pseudo_label_never_replaces_a_file_of_the_cohort(cohort):
+    cohort.add("a", {1})
+    cohort.out = cohort.path / "labels"
+    before = (cohort.out / "a.nii.gz").read_bytes()
+    with pytest.raises(InputError, match=r"would replace .*a\.nii\.gz.* · choose another --out"):
+        cohort.run()
+    assert (cohort.out / "a.nii.gz").read_bytes() == before
+
+
+def test_fusion_fills_the_organs_that_a_person_did_not_annotate(cohort):
+    cohort.add("some", {1, 14})
+    cohort.run()
+    organs = read_labels(cohort.out / "some.nii.gz").array
+    fuse_labels(
+        cohort.table, cohort.path / "tumor", cohort.path / "fused", "paper", organs=cohort.out
+    )
+    fused = read_labels(cohort.path / "fused" / "some.nii.gz").array
+    np.testing.assert_array_equal(fused, np.where(organs == 1, 0, organs))
+    assert fused.any()
