@@ -10,7 +10,7 @@ from typing import Literal
 from flarekd import config, console
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.parallel import cpu_count
-from flarekd.stages.evaluate import evaluate
+from flarekd.stages.evaluate import Extras, evaluate
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.fusion_quality import fusion_quality
 from flarekd.stages.group_data import Folders, group_data
@@ -77,12 +77,9 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
         cohort / "labelsVal",
         out / "scores",
         settings.protocol,
-        images=cohort / "imagesVal",
         jobs=cpu_count(),
+        extras=Extras(cohort / "imagesVal", training=_trainings(out)),
     )
-    pictures = sorted((out / "scores" / "overlays").glob("*.png"))
-    if pictures:
-        console.result(f"look at {pictures[0]}")
 
 
 def run(settings: config.Config, device: str) -> None:
@@ -121,10 +118,15 @@ def run(settings: config.Config, device: str) -> None:
                     data.test_labels,
                     data.out / "scores",
                     settings.protocol,
-                    images=data.test_images,
                     jobs=cpu_count(),
+                    extras=Extras(data.test_images, training=_trainings(data.out)),
                 )
     problems.tell()
+
+
+def _trainings(out: Path) -> dict[str, Path]:
+    """The run folders of both networks by name."""
+    return {name: out / name for name in ("teacher", "student")}
 
 
 def _teach_and_distil(
