@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 400.0, 170.0
 """The inside of a line chart, in its own units."""
@@ -22,6 +23,7 @@ WHISKER = 1.5
 """Whiskers reach to the farthest value within so many box lengths, as Tukey's do."""
 
 Interval = tuple[float, float]
+Numbers = Sequence[float] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class Curve:
         style: Class of its line: ``bold``, ``faint`` or ``limit``.
     """
 
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Numbers
+    y: Numbers
     style: str = "bold"
 
 
@@ -152,9 +154,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[tuple[float, str]]:
     return [(value, f"{value:,.{digits}f}") for value in values]
 
 
-def thinned(
-    x: Sequence[float], y: Sequence[float], most: int = MOST_POINTS
-) -> list[tuple[float, float]]:
+def thinned(x: Numbers, y: Numbers, most: int = MOST_POINTS) -> list[tuple[float, float]]:
     """The points of a line, at most about `most`: of each stretch its lowest and its highest.
 
     Peaks stay, which a mean or every n-th point would lose; so do the first and the last point.
