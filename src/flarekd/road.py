@@ -13,7 +13,7 @@ from flarekd.errors import CasesFailedError, InputError
 from flarekd.labels import ORGANS
 from flarekd.parallel import cpu_count
 from flarekd.segmenting import Options
-from flarekd.stages.evaluate import evaluate
+from flarekd.stages.evaluate import Extras, evaluate
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.fusion_quality import fusion_quality
 from flarekd.stages.group_data import Folders, group_data
@@ -83,12 +83,9 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
         cohort / "labelsVal",
         out / "scores",
         settings.protocol,
-        images=cohort / "imagesVal",
         jobs=cpu_count(),
+        extras=Extras(cohort / "imagesVal", training=_trainings(out)),
     )
-    pictures = sorted((out / "scores" / "overlays").glob("*.png"))
-    if pictures:
-        console.result(f"look at {pictures[0]}")
 
 
 def run(settings: config.Config, device: str) -> None:
@@ -127,8 +124,8 @@ def run(settings: config.Config, device: str) -> None:
                     data.test_labels,
                     data.out / "scores",
                     settings.protocol,
-                    images=data.test_images,
                     jobs=cpu_count(),
+                    extras=Extras(data.test_images, training=_trainings(data.out)),
                 )
     problems.tell()
 
@@ -154,6 +151,11 @@ def _label_organs(
     with problems.of_cases():
         pseudo_organs(cohort, out / ORGAN_TEACHER, out / "organs", Options(device))
     return out / "organs"
+
+
+def _trainings(out: Path) -> dict[str, Path]:
+    """The run folders of both networks by name."""
+    return {name: out / name for name in ("teacher", "student")}
 
 
 def _teach_and_distil(

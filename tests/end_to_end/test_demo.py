@@ -42,10 +42,14 @@ def test_demo_leaves_what_the_design_names(demo):
         "predictions/report.json",
         "scores/scores.csv",
         "scores/scores.json",
+        "scores/report.html",
         "fusion.json",
     ):
         assert (out / name).exists(), name
-    assert "look at " in done.stdout
+    assert f"look at {out / 'scores' / 'report.html'}" in done.stdout
+    page = (out / "scores" / "report.html").read_text(encoding="utf-8")
+    assert "<h3>Teacher</h3>" in page
+    assert "<h3>Student</h3>" in page
     assert "Tumour DSC (%) of the fused labels against the truth" in done.stdout
     assert not list(out.rglob(".tmp-*"))
 

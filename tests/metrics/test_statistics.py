@@ -11,7 +11,15 @@ from scipy import stats
 
 from flarekd.labels import LABELS, NAMES
 from flarekd.metrics import ClassScore, summarize
-from flarekd.metrics.statistics import compare, holm, intervals, paired, signed_ranks
+from flarekd.metrics.statistics import (
+    case_means,
+    compare,
+    deviations,
+    holm,
+    intervals,
+    paired,
+    signed_ranks,
+)
 
 
 def cases_of(matrix):
@@ -55,6 +63,28 @@ def test_intervals_are_shaped_as_means_lie_about_them_and_come_again(matrix):
         assert low < means[part]["dsc"] < high
     assert found["tumor"] == found["classes"]["tumor"]
     assert intervals(cases) == found
+
+
+def test_deviations_are_those_of_cases_and_of_their_means(matrix):
+    matrix[5:, 13] = np.nan
+    matrix[1:, 12] = np.nan
+    found = deviations(cases_of(matrix))
+    assert found["classes"]["spleen"]["dsc"] == pytest.approx(np.std(matrix[:, 2], ddof=1))
+    assert found["tumor"]["nsd"] == pytest.approx(np.std(matrix[:5, 13] / 2, ddof=1))
+    assert math.isnan(found["classes"]["left_kidney"]["dsc"])
+    organs = np.nanmean(matrix[:, :13], axis=1)
+    assert found["organs"]["dsc"] == pytest.approx(np.std(organs, ddof=1))
+    assert found["all"]["dsc"] == pytest.approx(np.std(np.nanmean(matrix, axis=1), ddof=1))
+
+
+def test_a_case_has_the_mean_of_what_it_has(matrix):
+    matrix[0, 13] = matrix[1, :13] = np.nan
+    found = case_means(cases_of(matrix[:2]))
+    assert found["case_000"]["organs"]["dsc"] == pytest.approx(matrix[0, :13].mean())
+    assert found["case_000"]["all"] == pytest.approx(found["case_000"]["organs"])
+    assert math.isnan(found["case_000"]["tumor"]["nsd"])
+    assert math.isnan(found["case_001"]["organs"]["dsc"])
+    assert found["case_001"]["all"]["nsd"] == pytest.approx(matrix[1, 13] / 2)
 
 
 def test_one_case_and_none_have_no_interval(matrix):

@@ -14,7 +14,9 @@ import pytest
 from matplotlib.image import imread
 from tests.end_to_end.command import flarekd
 
-from flarekd.efficiency import Run, Sample
+from flarekd.efficiency import Run, Sample, area
+from flarekd.errors import InputError
+from flarekd.report.bench_files import read_bench
 from flarekd.report.usage import draw_usage
 from flarekd.stages.bench import bench
 
@@ -74,6 +76,27 @@ def test_runs_are_numbered_and_told_by_their_spread(tmp_path, capfd):
     shown = capfd.readouterr().out
     assert "median" in shown
     assert "3 whole runs" in shown
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    assert bench(["sleep", "0.2"], tmp_path, 0.02, repeat=2) == 0
+    found = read_bench(tmp_path)
+    assert found.command == ("sleep", "0.2")
+    assert list(found.summaries) == facts(tmp_path)["runs"]
+    for summary, run in zip(found.summaries, found.runs, strict=True):
+        assert (run.seconds, run.status) == (summary["seconds"], 0)
+        times = [sample.time_s for sample in run.samples]
+        ram = [sample.ram_mb for sample in run.samples]
+        surface = area(times, ram, run.seconds)
+        assert surface == pytest.approx(summary["ram"]["area_mb_s"], rel=1e-3)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"runs": [], "gpu": null}'])
+def test_what_is_no_file_of_bench_is_refused(tmp_path, text):
+    (tmp_path / "bench.json").write_text(text, encoding="utf-8")
+    (tmp_path / "bench.csv").write_text("run,time_s\n", encoding="utf-8")
+    with pytest.raises(InputError, match="holds no files of bench"):
+        read_bench(tmp_path)
 
 
 def test_a_run_that_failed_is_kept_out_of_the_spread(tmp_path, capfd):

@@ -13,7 +13,7 @@ from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.labels import NAMES
 from flarekd.metrics import score_case
-from flarekd.stages.evaluate import evaluate
+from flarekd.stages.evaluate import Extras, evaluate
 
 # anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
 COS, SIN = np.cos(0.28), np.sin(0.28)
@@ -44,8 +44,15 @@ def folders(tmp_path):
     return tmp_path
 
 
-def run(folder, protocol="flare23", **options):
-    return evaluate(folder / "pred", folder / "ref", folder / "out", protocol, **options)
+def run(folder, protocol="flare23", jobs=1, **extras):
+    return evaluate(
+        folder / "pred",
+        folder / "ref",
+        folder / "out",
+        protocol,
+        jobs=jobs,
+        extras=Extras(**extras),
+    )
 
 
 def scores_of(entry):
@@ -86,6 +93,39 @@ def test_score_files_hold_every_case_and_class_and_their_means(folders, capsys):
     shown = capsys.readouterr().out
     assert "83.33" in shown  # the liver's mean in percent
     assert "3 cases, protocol flare23" in shown
+
+
+def test_the_page_is_written_anew_and_announced(folders, capsys):
+    page = folders / "out" / "report.html"
+    run(folders)
+    assert f"look at {page}" in capsys.readouterr().out
+    text = page.read_text(encoding="utf-8")
+    assert all(f"case_{letter}</a>" in text for letter in "abc")
+    assert text.count("data:image/png") == 3
+    (folders / "run").mkdir()
+    (folders / "run" / "log.jsonl").write_text('{"iteration": 1, "loss": 0.5}\n', encoding="utf-8")
+    report = '{"model": "m.safetensors", "model_sha256": "abc123", "windows": "body"}'
+    (folders / "pred" / "report.json").write_text(report, encoding="utf-8")
+    (folders / "pred" / "case_b.nii.gz").unlink()
+    with pytest.raises(CasesFailedError):
+        run(folders, training={"student": folders / "run", "teacher": folders / "none"})
+    text = page.read_text(encoding="utf-8")
+    assert "<dt>case_b</dt><dd>no prediction in " in text
+    assert text.count("data:image/png") == 2
+    assert "<h3>Student</h3>" in text
+    assert "<h3>Teacher</h3>" not in text
+    assert "<dt>model SHA-256</dt><dd>abc123</dd>" in text
+    assert not list((folders / "out").glob(".tmp-*"))
+
+
+def test_a_page_is_written_where_no_case_can_be_scored(folders):
+    for case in ("case_a", "case_b", "case_c"):
+        (folders / "pred" / f"{case}.nii.gz").write_bytes(b"torn")
+    with pytest.raises(CasesFailedError, match="3 of 3"):
+        run(folders)
+    text = (folders / "out" / "report.html").read_text(encoding="utf-8")
+    assert "No case could be scored" in text
+    assert "3 failed" in text
 
 
 def test_every_case_has_a_picture_with_and_without_images(folders):

@@ -65,10 +65,11 @@ def evaluate(
 ) -> None:
     """Score label maps as FLARE does: DSC and NSD; also HD95, volumes, tumours one by one."""
     from flarekd.parallel import cpu_count
+    from flarekd.stages.evaluate import Extras
     from flarekd.stages.evaluate import evaluate as stage
 
-    more = {"images": images, "cohort": cohort, "other": compare}
-    stage(predictions, references, out, protocol.value, jobs=cpu_count(), **more)
+    extras = Extras(images, cohort, compare)
+    stage(predictions, references, out, protocol.value, jobs=cpu_count(), extras=extras)
 
 
 def rank(models: options.Ranked, out: Out = Path("flarekd-rank")) -> None:

@@ -55,6 +55,41 @@ def intervals(cases: Scores) -> dict[str, Any]:
     return _shaped(entries)
 
 
+def deviations(cases: Scores) -> dict[str, Any]:
+    """How far cases lie apart: standard deviations over cases, as Table 5 has them.
+
+    Args:
+        cases: The scores of each case, all classes.
+
+    Returns:
+        Shaped as ``summarize`` shapes its means, with the sample's standard deviation (n - 1) of
+        ``dsc`` and ``nsd``; those of ``organs`` and ``all`` are of the means of each case. NaN
+        where fewer than two cases have a score.
+    """
+    entries: list[dict[str, float]] = [{} for _ in range(_COLUMNS)]
+    for key in SCORES:
+        for entry, column in zip(entries, _with_means(_matrix(cases, key)).T, strict=True):
+            known = column[np.isfinite(column)]
+            entry[key] = float(known.std(ddof=1)) if len(known) > 1 else math.nan
+    return _shaped(entries)
+
+
+def case_means(cases: Scores) -> dict[str, dict[str, dict[str, float]]]:
+    """What the cases have one by one: ``{case: {"organs": {"dsc", "nsd"}, "tumor": …, "all": …}}``.
+
+    NaN where there is nothing to average.
+    """
+    means: dict[str, dict[str, dict[str, float]]] = {
+        case: {"organs": {}, "tumor": {}, "all": {}} for case in cases
+    }
+    for key in SCORES:
+        matrix = _with_means(_matrix(cases, key))
+        for entry, (tumor, organs, every) in zip(means.values(), matrix[:, -3:], strict=True):
+            for name, value in (("organs", organs), ("tumor", tumor), ("all", every)):
+                entry[name][key] = float(value)
+    return means
+
+
 def compare(ours: Scores, theirs: Scores) -> dict[str, Any]:
     """Compare two models on the cases that both have scores of.
 

@@ -84,6 +84,18 @@ def smooth(values: NDArray[np.float64], memory: float) -> NDArray[np.float64]:
     return smoothed
 
 
+def loss_range(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """What of the losses to show; None is all of them, where they are few.
+
+    One wild step must not flatten all the others.
+    """
+    if len(values) <= 20:
+        return None
+    low, high = np.percentile(values, [0, 99.5])
+    margin = 0.05 * (high - low) + 1e-6
+    return float(low - margin), float(high + margin)
+
+
 def _number(value: Any) -> float:
     if isinstance(value, Mapping):
         value = list(value.values())
@@ -98,11 +110,9 @@ def _draw_loss(axes: Axes, loss: Series) -> None:
     axes.plot(iterations, values, color=LOSS_COLOR, alpha=0.25, linewidth=0.8)
     smoothed = smooth(values, SMOOTHING_SHARE * len(values))
     axes.plot(iterations, smoothed, color=LOSS_COLOR, linewidth=1.8)
-    if len(values) > 20:
-        # one wild step must not flatten all the others
-        low, high = np.percentile(values, [0, 99.5])
-        margin = 0.05 * (high - low) + 1e-6
-        axes.set_ylim(low - margin, high + margin)
+    shown = loss_range(values)
+    if shown:
+        axes.set_ylim(shown)
     title = f"loss {smoothed[-1]:.3f} at iteration {iterations[-1]:.0f}" if len(values) else "loss"
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_ylabel("loss (bold: smoothed)", color=LOSS_COLOR)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from flarekd.report.slices import readable
+
 Table = tuple[str, Sequence[str], list[tuple[str, ...]]]
 
 ABSENT = "–"
@@ -23,22 +25,24 @@ def tables(summary: Mapping[str, Any]) -> Iterator[Table]:
 
 def _rows(shaped: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The rows of the paper's Table 5."""
-    yield from ((name, entry) for name, entry in shaped["classes"].items() if name != "tumor")
+    for name, entry in shaped["classes"].items():
+        if name != "tumor":
+            yield readable(name), entry
     yield "organs (mean of 13)", shaped["organs"]
-    yield "tumor", shaped["tumor"]
+    yield readable("tumor"), shaped["tumor"]
     yield "all (mean of 14)", shaped["all"]
 
 
 def _classes(summary: Mapping[str, Any]) -> Table:
     rows = []
-    pairs = zip(_rows(summary), _rows(summary["intervals"]), strict=True)
-    for (name, means), (_, bounds) in pairs:
+    shapes = (summary, summary["deviations"], summary["intervals"])
+    for (name, means), (_, sds), (_, bounds) in zip(*map(_rows, shapes), strict=True):
         scores = [
             cell
             for key in ("dsc", "nsd")
-            for cell in (_number(means[key], 100, 2), _between(bounds[key]))
+            for cell in (_with_deviation(means[key], sds[key]), _between(bounds[key]))
         ]
-        measures = (_number(means["hd95_mm"], 1, 1), _number(means["volume_error"], 100, 1))
+        measures = (number(means["hd95_mm"], 1, 1), number(means["volume_error"], 100, 1))
         rows.append((name, *scores, *measures))
     columns = ("class", "DSC %", "95 % CI", "NSD %", "95 % CI", "HD95 mm", "volume ± %")
     return f"{summary['cases']} cases, protocol {summary['protocol']}", columns, rows
@@ -48,24 +52,24 @@ def _lesions(lesions: Mapping[str, Any]) -> Table:
     rows: list[tuple[str, ...]] = []
     for name, entry in (*lesions["sizes"].items(), ("all sizes", lesions)):
         counts = (str(entry["lesions"]), str(entry["found"]))
-        false = _number(entry["false_positives_per_case"], 1, 2)
-        rows.append((name, *counts, _number(entry["sensitivity"], 100, 1), false))
+        false = number(entry["false_positives_per_case"], 1, 2)
+        rows.append((name, *counts, number(entry["sensitivity"], 100, 1), false))
     columns = ("tumours by diameter", "drawn", "found", "sensitivity %", "false a case")
     return "Tumours one by one", columns, rows
 
 
 def _breakdown(trait: str, parts: Mapping[str, Any]) -> Table:
     names = ("organs", "tumor", "all")
-    columns = [trait, "cases", *(f"{name} {key} %" for name in names for key in ("DSC", "NSD"))]
+    measures = [f"{readable(name)} {key} %" for name in names for key in ("DSC", "NSD")]
     rows = [
         (
             value,
             str(part["cases"]),
-            *(_number(part[name][key], 100, 2) for name in names for key in ("dsc", "nsd")),
+            *(number(part[name][key], 100, 2) for name in names for key in ("dsc", "nsd")),
         )
         for value, part in parts.items()
     ]
-    return f"By {trait}", columns, rows
+    return f"By {trait}", (trait, "cases", *measures), rows
 
 
 def _comparison(comparison: Mapping[str, Any]) -> Table:
@@ -76,9 +80,9 @@ def _comparison(comparison: Mapping[str, Any]) -> Table:
             found = entry[key]
             p = found.get("p_holm", found["p"])
             cells += [
-                _number(found["difference"], 100, 2, "+"),
+                number(found["difference"], 100, 2, "+"),
                 _between([found["low"], found["high"]], "+"),
-                _number(found["effect"], 1, 2, "+"),
+                number(found["effect"], 1, 2, "+"),
                 ABSENT if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
             ]
         rows.append(tuple(cells))
@@ -94,5 +98,11 @@ def _between(bounds: Sequence[float | None], sign: str = "") -> str:
     return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}"
 
 
-def _number(value: float | None, factor: float, digits: int, sign: str = "") -> str:
+def _with_deviation(mean: float | None, sd: float | None) -> str:
+    alone = number(mean, 100, 2)
+    return alone if sd is None else f"{alone} ± {number(sd, 100, 2)}"
+
+
+def number(value: float | None, factor: float, digits: int, sign: str = "") -> str:
+    """A number times a factor, as tables show it; a dash where there is none."""
     return ABSENT if value is None else f"{factor * value:{sign}.{digits}f}"

@@ -9,28 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from flarekd import __version__, console, efficiency
 from flarekd.efficiency import Run
 from flarekd.errors import UsageError
 from flarekd.gpu_memory import GpuMemory
 from flarekd.imaging.atomic import write_json, write_text
-from flarekd.report.usage import draw_usage
+from flarekd.report.usage import draw_usage, usage_table
 from flarekd.watch import watch
-
-_ROWS = (
-    ("time, s", ("seconds",)),
-    ("  above 15 s", ("seconds_over",)),
-    ("peak RAM, MB", ("ram", "peak_mb")),
-    ("RAM area, MB·s", ("ram", "area_mb_s")),
-    ("CPU, mean % of one core", ("cpu", "mean_percent")),
-    ("peak GPU memory, MB", ("gpu", "peak_mb")),
-    ("  above 4096 MB", ("gpu", "peak_over_mb")),
-    ("GPU memory area, MB·s", ("gpu", "area_mb_s")),
-    ("  above 4096 MB", ("gpu", "area_over_mb_s")),
-)
-"""What the table shows, and where a summary has it."""
 
 
 def bench(
@@ -77,7 +63,7 @@ def bench(
     }
     write_json(out / "bench.json", facts)
     draw_usage(runs, out / "bench.png")
-    _show(shlex.join(command), summaries)
+    console.table(*usage_table(shlex.join(command), summaries))
     status = runs[-1].status
     if status:
         console.warn(f"run {len(runs)} ended with status {status}: its numbers are not a whole run")
@@ -108,26 +94,3 @@ def _curve(runs: Sequence[Run]) -> str:
             rounded = {key: round(value, 4) for key, value in asdict(sample).items() if value}
             table.writerow({**dict.fromkeys(columns, 0), "run": number, **rounded})
     return text.getvalue()
-
-
-def _show(title: str, runs: Sequence[dict[str, Any]]) -> None:
-    # a run that failed says nothing of the others; alone it is shown all the same
-    summaries = [run for run in runs if run["status"] == 0] or runs
-    rows = []
-    for name, keys in _ROWS:
-        values = [_at(summary, keys) for summary in summaries]
-        known = [value for value in values if value is not None]
-        if not known:
-            continue
-        numbers = efficiency.spread(known).values() if len(summaries) > 1 else known
-        rows.append([name, *(f"{number:,.2f}" for number in numbers)])
-    heads = ["min", "median", "max"] if len(summaries) > 1 else ["measured"]
-    count = f" · {len(summaries)} whole runs" if len(summaries) > 1 else ""
-    console.table(title + count, ["", *heads], rows)
-
-
-def _at(summary: dict[str, Any], keys: Sequence[str]) -> float | None:
-    found: Any = summary
-    for key in keys:
-        found = found[key] if found is not None else None
-    return None if found is None else float(found)

@@ -16,16 +16,40 @@ from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import list_scans, read_labels, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.labels import LABELS, TUMOR
-from flarekd.metrics.lesions import Lesion, detection, find_lesions
-from flarekd.metrics.protocols import PROTOCOLS, ClassScore, score_case, summarize
-from flarekd.metrics.statistics import LEVEL, RESAMPLES, SEED, compare, intervals
+from flarekd.metrics.lesions import Lesion, find_lesions
+from flarekd.metrics.protocols import PROTOCOLS, ClassScore, score_case
+from flarekd.metrics.statistics import compare
+from flarekd.metrics.summary import summary_of
 from flarekd.parallel import map_cases
 from flarekd.report import score_files
+from flarekd.report.manifest import manifest
 from flarekd.report.overlay import overlay
+from flarekd.report.run_charts import efficiency_of, read_trainings
+from flarekd.report.score_page import PICTURES, Material, write_page
 from flarekd.report.score_tables import tables
 
 TRAITS = ("group", "phase")
 """Columns of a cohort by which scores are broken down."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What an evaluation may use besides the two folders.
+
+    Attributes:
+        images: Folder of the scans, for the pictures; without it labels are drawn on black.
+        cohort: cohort.csv or another table with a column ``case``: the means are broken down by
+            its columns ``TRAITS``.
+        other: What to compare with case by case: a scores.csv, a folder that holds one, or a
+            folder of label maps, which are scored against the same references.
+        training: Run folders whose curves and settings the page shows, by the network's name;
+            those without a log are passed over.
+    """
+
+    images: Path | None = None
+    cohort: Path | None = None
+    other: Path | None = None
+    training: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,12 +86,10 @@ def evaluate(
     out: Path,
     protocol: str,
     *,
-    images: Path | None = None,
     jobs: int = 1,
-    cohort: Path | None = None,
-    other: Path | None = None,
+    extras: Extras | None = None,
 ) -> dict[str, Any]:
-    """Score every reference; write scores.csv, scores.json, lesions.csv and overlays/<case>.png.
+    """Score every reference; write scores.csv, scores.json, lesions.csv, overlays/, report.html.
 
     Cases pair by case id. A reference without a prediction scores 0 in every class, as FLARE 2022's
     rules count a container that failed, and its lesions are missed. A prediction on another grid,
@@ -78,32 +100,30 @@ def evaluate(
     Args:
         predictions: Folder of label maps.
         references: Folder of label maps with the truth.
-        out: Folder to write to.
+        out: Folder to write to; benches in its folder ``bench`` are shown on the page.
         protocol: ``flare23`` or ``corrected`` (``flarekd.metrics.score_case``).
-        images: Folder of the scans, for the pictures; without it labels are drawn on black.
         jobs: Processes.
-        cohort: cohort.csv or another table with a column ``case``: the means are broken down by
-            its columns ``TRAITS``.
-        other: What to compare with case by case: a scores.csv, a folder that holds one, or a
-            folder of label maps, which are scored against the same references.
+        extras: Scans, cohort, what to compare with, trainings.
 
     Returns:
         What ``scores.json`` holds; fractions, None where there is nothing to average.
 
     Raises:
         InputError: If the protocol is unknown, the references are empty, no case is in both, or
-            `cohort` or `other` cannot be used.
+            the cohort or what to compare with cannot be used.
         CasesFailedError: After everything else was written, if a case failed.
     """
     if protocol not in PROTOCOLS:
         what = f"unknown protocol {protocol!r}"
         raise InputError(what, f"use one of {', '.join(PROTOCOLS)}")
-    traits = read_traits(cohort, TRAITS) if cohort else {}
+    extras = extras or Extras()
+    other = extras.other
+    traits = read_traits(extras.cohort, TRAITS) if extras.cohort else {}
     rival = _read_rival(other, protocol) if other else None
     drawn, predicted = _pairs(predictions, references)
-    tasks = _tasks(drawn, predicted, images, out, protocol)
+    tasks = _tasks(drawn, predicted, extras.images, out, protocol)
     found = _score_all(tasks, jobs, f"no prediction in {predictions}, scored 0")
-    summary = _summarize(found, protocol, traits)
+    summary = summary_of(found.scores, found.lesions, found.errors, protocol, traits)
     if other:
         if rival is None:
             _, predicted = _pairs(other, references)
@@ -116,8 +136,35 @@ def evaluate(
     write_json(out / score_files.SUMMARY_NAME, summary)
     for title, columns, rows in tables(summary):
         console.table(title, columns, rows)
+    given = {"predictions": predictions, "references": references}
+    console.result(f"look at {_write_page(out, summary, found, given, extras)}")
     _tell(found.errors, len(drawn), out)
     return summary
+
+
+def _write_page(
+    out: Path,
+    summary: Mapping[str, Any],
+    found: _Found,
+    given: Mapping[str, Path],
+    extras: Extras,
+) -> Path:
+    folders = {
+        **given,
+        "images": extras.images,
+        "cohort": extras.cohort,
+        "compared with": extras.other,
+        **{f"training of the {name}": folder for name, folder in extras.training.items()},
+    }
+    material = Material(
+        summary,
+        found.scores,
+        found.lesions,
+        manifest(summary, folders),
+        read_trainings(extras.training),
+        efficiency_of(out),
+    )
+    return write_page(out, material)
 
 
 def _tell(errors: Mapping[str, str], cases: int, out: Path) -> None:
@@ -175,7 +222,7 @@ def _tasks(
             predicted.get(case),
             reference,
             scans.get(case),
-            out / "overlays" / f"{case}.png" if out else None,
+            out / PICTURES / f"{case}.png" if out else None,
             protocol,
         )
         for case, reference in sorted(drawn.items())
@@ -241,39 +288,3 @@ def _image(task: _Task, reference: LabelMap) -> tuple[Volume | None, str]:
     if mismatch:
         return None, f"labels are drawn on black: {task.image.name} does not match, {mismatch}"
     return image, ""
-
-
-def _summarize(
-    found: _Found, protocol: str, traits: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    """What ``scores.json`` holds, NaN where there is nothing to average."""
-    summary = {
-        "protocol": protocol,
-        **_means(found.scores),
-        "cases": len(found.scores),
-        "failed": list(found.errors),
-        "errors": found.errors,
-        "intervals": {
-            "level": LEVEL, "resamples": RESAMPLES, "seed": SEED, **intervals(found.scores)
-        },
-        "lesions": detection(found.lesions),
-    }  # fmt: skip
-    if traits:
-        summary["breakdowns"] = {
-            trait: _breakdown(found.scores, values) for trait, values in traits.items()
-        }
-    return summary
-
-
-def _means(scores: Mapping[str, Sequence[ClassScore]]) -> dict[str, Any]:
-    return summarize(record for records in scores.values() for record in records)
-
-
-def _breakdown(
-    scores: Mapping[str, Sequence[ClassScore]], values: Mapping[str, str]
-) -> dict[str, Any]:
-    """The means of the cases with each value of a trait; those it does not name are unknown."""
-    parts: dict[str, dict[str, Sequence[ClassScore]]] = {}
-    for case, records in scores.items():
-        parts.setdefault(values.get(case, "unknown"), {})[case] = records
-    return {value: {"cases": len(part), **_means(part)} for value, part in sorted(parts.items())}
