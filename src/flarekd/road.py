@@ -9,6 +9,7 @@ from typing import Literal
 
 from flarekd import config, console
 from flarekd.errors import CasesFailedError, InputError
+from flarekd.lock import alone, locked
 from flarekd.parallel import cpu_count
 from flarekd.stages.evaluate import evaluate
 from flarekd.stages.fuse import fuse_labels
@@ -50,6 +51,7 @@ class Problems:
             raise CasesFailedError("; ".join(self._found))
 
 
+@alone(console.warn)
 def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -> None:
     """Make a synthetic cohort and take it down the whole road, to scores on held-out cases.
 
@@ -98,6 +100,11 @@ def run(settings: config.Config, device: str) -> None:
     data = settings.data
     if data is None:
         raise InputError("the configuration has no section 'data'", "name your folders there")
+    with locked(data.out, console.warn):
+        _run(settings, data, device)
+
+
+def _run(settings: config.Config, data: config.Data, device: str) -> None:
     cohort = data.out / "cohort.csv"
     problems = Problems()
     console.heading("Grouping partial labels")

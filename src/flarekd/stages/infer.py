@@ -80,8 +80,8 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
     Raises:
         InputError: If there is no scan, the model cannot be used, or a label map would replace a
             scan.
-        UsageError: If device or runtime are not there, or the memory allowed is too little for
-            anything.
+        UsageError: If device or runtime are not there, the memory allowed is too little for
+            anything, or another run writes to `out`.
         CasesFailedError: After the rest is written, if some scans failed.
     """
     options = options or Options()
@@ -90,7 +90,10 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
         if path.resolve() == (out / f"{case}.nii.gz").resolve():
             raise InputError(f"the label map would replace {str(path)!r}", "choose another --out")
     options.beside.check(scans)
-    with ranks.joined(device.choose(options.device)) as (crew, where):
+    with (
+        ranks.joined(device.choose(options.device)) as (crew, where),
+        ranks.holding(out, crew, console.warn),
+    ):
         student = Student.load(
             model, device=where, runtime=options.runtime, settings=options.settings
         )
