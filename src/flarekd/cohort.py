@@ -66,6 +66,10 @@ LONGEST_CASE_ID = 200
 """Bytes of UTF-8: file systems take 255, and endings are put after it."""
 
 
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+"""Names that are no files on Windows, whatever ending they are given."""
+
+
 def why_no_case_id(name: str) -> str | None:
     """Why a name cannot be a case id, and so the stem of files, or None where it can.
 
@@ -77,6 +81,8 @@ def why_no_case_id(name: str) -> str | None:
     odd = re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name)
     if odd:
         return f"holds {odd.group()!r}"
+    if _DEVICE.fullmatch(name):
+        return "is the name of a device on Windows"
     try:
         length = len(name.encode())
     except UnicodeEncodeError:

@@ -328,3 +328,98 @@ def test_a_folder_that_is_not_there_is_refused_and_an_empty_one_is_empty(tmp_pat
     with pytest.raises(InputError, match="no such folder"):
         list_scans(tmp_path / "gone")
     assert list_scans(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "where", ["/etc/passwd", "../a.raw", "deep/a.raw", "..", "C:a.raw", "LIST"]
+)
+@pytest.mark.parametrize("suffix", ["mha", "mhd"])
+def test_a_metaimage_reads_no_file_but_one_beside_it(tmp_path, suffix, where):
+    path = tmp_path / f"a.{suffix}"
+    header = "NDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = "
+    path.write_text(f"{header}{where}\n/etc/passwd\n", encoding="utf-8")
+    with pytest.raises(InputError, match="its voxels lie in"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("field", ["data file: /etc/passwd", "DATAFILE: b.raw", "data file: LIST"])
+def test_a_nrrd_reads_no_other_file(tmp_path, field):
+    path = tmp_path / "a.nrrd"
+    header = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 1 1 1\nencoding: raw\n"
+    path.write_text(f"{header}{field}\n\n", encoding="utf-8")
+    with pytest.raises(InputError, match="its voxels lie in"):
+        read_volume(path)
+
+
+def test_a_pair_of_header_and_voxels_is_read(tmp_path):
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "a.mhd"))
+    assert (tmp_path / "a.raw").exists()
+    assert sorted(read_volume(tmp_path / "a.mhd").array.ravel()) == list(range(60))
+
+
+META = {
+    "NDims": "3",
+    "DimSize": "2 1 1",
+    "ElementSpacing": "1 1 2.5",
+    "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+    "ElementType": "MET_SHORT",
+    "ElementDataFile": "LOCAL",
+}
+NRRD = {
+    "type": "short",
+    "dimension": "3",
+    "space": "left-posterior-superior",
+    "sizes": "2 1 1",
+    "space directions": "(1,0,0) (0,1,0) (0,0,2.5)",
+    "kinds": "domain domain domain",
+    "endian": "little",
+    "encoding": "raw",
+    "space origin": "(0,0,0)",
+}
+LONG = "x" * 5000
+
+
+def write_header(path, fields):
+    separator, begin, end = (" = ", "", "") if path.suffix == ".mha" else (": ", "NRRD0004\n", "\n")
+    lines = "".join(f"{key}{separator}{value}\n" for key, value in fields.items())
+    path.write_bytes(f"{begin}{lines}{end}".encode() + np.array([7, -9], "<i2").tobytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("a.mha", {"NDims": "99999"}),  # ITK's own parser ends the process
+        ("a.mha", {"NDims": "0"}),
+        ("a.mha", {"DimSize": "2 1"}),
+        ("a.mha", {"DimSize": "2 1 -1"}),
+        ("a.mha", {"ElementSpacing": "1 1 nan"}),
+        ("a.mha", {"TransformMatrix": "1 0 0 0 1 0 0 0"}),
+        ("a.mha", {"ElementType": LONG}),
+        ("a.mha", {LONG: "1"}),
+        ("a.mha", {"Comment": LONG}),
+        ("a.nrrd", {"kinds": LONG}),  # so does this one
+        ("a.nrrd", {"type": LONG}),
+        ("a.nrrd", {"dimension": "16"}),
+        ("a.nrrd", {"sizes": "2 1"}),
+        ("a.nrrd", {"space directions": "(1,0,0) (0,1,0) 5"}),
+        ("a.nrrd", {"unheard": "of"}),
+        ("a.nrrd", {f"own {index}": "=text" for index in range(500)}),
+    ],
+)
+def test_headers_that_nobody_writes_are_refused_before_itk_sees_them(tmp_path, name, changes):
+    sound = META if name == "a.mha" else NRRD
+    write_header(tmp_path / name, sound)
+    assert read_volume(tmp_path / name).array.ravel().tolist() == [7, -9]
+    write_header(tmp_path / name, changes | sound | changes)
+    with pytest.raises(InputError, match=f"{name}: "):
+        read_volume(tmp_path / name)
+
+
+def test_a_header_of_numbers_is_checked_in_no_time(tmp_path):
+    """A pattern that could split numbers in several ways would try them all."""
+    began = time.monotonic()
+    write_header(tmp_path / "a.mha", {**META, "Offset": "1234567890 " * 49 + "x"})
+    with pytest.raises(InputError, match="header cannot be read"):
+        read_volume(tmp_path / "a.mha")
+    assert time.monotonic() - began < 20
