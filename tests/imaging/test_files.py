@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -364,6 +365,7 @@ META = {
     "ElementSpacing": "1 1 2.5",
     "TransformMatrix": "1 0 0 0 1 0 0 0 1",
     "ElementType": "MET_SHORT",
+    "BinaryData": "True",
     "ElementDataFile": "LOCAL",
 }
 NRRD = {
@@ -380,10 +382,13 @@ NRRD = {
 LONG = "x" * 5000
 
 
-def write_header(path, fields):
+TWO = np.array([7, -9], "<i2").tobytes()
+
+
+def write_header(path, fields, voxels=TWO):
     separator, begin, end = (" = ", "", "") if path.suffix == ".mha" else (": ", "NRRD0004\n", "\n")
     lines = "".join(f"{key}{separator}{value}\n" for key, value in fields.items())
-    path.write_bytes(f"{begin}{lines}{end}".encode() + np.array([7, -9], "<i2").tobytes())
+    path.write_bytes(f"{begin}{lines}{end}".encode() + voxels)
 
 
 @pytest.mark.parametrize(
@@ -414,6 +419,61 @@ def test_headers_that_nobody_writes_are_refused_before_itk_sees_them(tmp_path, n
     write_header(tmp_path / name, changes | sound | changes)
     with pytest.raises(InputError, match=f"{name}: "):
         read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["mha", "nrrd"])
+def test_compressed_voxels_that_are_damaged_are_refused(tmp_path, oblique, voxels, suffix, capfd):
+    """MetaIO says so on the screen and goes on, or waits for ever (a zlib stream's bit FDICT)."""
+    path = tmp_path / f"a.{suffix}"
+    write_volume(path, Volume(voxels, oblique))
+    whole = path.read_bytes()
+    begin = whole.index(b"LOCAL\n" if suffix == "mha" else b"\n\n") + (6 if suffix == "mha" else 2)
+    for at in [*range(begin, begin + 12), len(whole) - 9, len(whole) - 3]:
+        for bit in (1, 32, 128):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
+            try:
+                found = read_volume(path).array
+            except InputError as error:
+                found = str(error)
+            if isinstance(found, str):
+                assert "voxels cannot be read" in found
+            else:  # a time or an operating system in gzip's header
+                assert np.array_equal(found, voxels)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">i2", "u2", "i4", "f4", ">f8"])
+@pytest.mark.parametrize("suffix", ["mha", "nrrd"])
+def test_compressed_voxels_of_every_type_and_order_are_itks(tmp_path, suffix, dtype):
+    array = np.random.default_rng(0).integers(0, 250, (3, 4, 5)).astype(dtype)
+    packed = zlib.compress(array.tobytes()) if suffix == "mha" else gzip.compress(array.tobytes())
+    is_big = dtype.startswith(">")
+    names = {
+        "u1": "UCHAR",
+        "i2": "SHORT",
+        "u2": "USHORT",
+        "i4": "INT",
+        "f4": "FLOAT",
+        "f8": "DOUBLE",
+    }
+    name = names[dtype.removeprefix(">")]
+    if suffix == "mha":
+        fields = META | {
+            "DimSize": "5 4 3", "ElementType": f"MET_{name}", "CompressedData": "True",
+            "CompressedDataSize": str(len(packed)),
+            "BinaryDataByteOrderMSB": str(is_big),
+        }  # fmt: skip
+        fields["ElementDataFile"] = fields.pop("ElementDataFile")
+    else:
+        fields = NRRD | {
+            "sizes": "5 4 3", "type": name.lower(), "encoding": "gzip",
+            "endian": "big" if is_big else "little",
+        }  # fmt: skip
+    path = tmp_path / f"a.{suffix}"
+    write_header(path, fields, packed)
+    mine = read_volume(path).array
+    assert np.array_equal(mine.ravel(), array.ravel())
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), array)
 
 
 def test_a_header_of_numbers_is_checked_in_no_time(tmp_path):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flarekd.errors import InputError
 from flarekd.imaging.findings import Finding
-from flarekd.imaging.itk_header import MEND, check_meta, check_nrrd
+from flarekd.imaging.itk_header import MEND, Packed, check_meta, check_nrrd
 from flarekd.imaging.orientation import nearest_rotation, of_shear
 from flarekd.imaging.volume import Geometry, Grid, Stored
 
@@ -26,7 +26,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         InputError: If the file is no volume of one number a voxel.
     """
-    return _grid(path, _reader(path))
+    return _grid(path, _reader(path)[0])
 
 
 def read(path: Path) -> Stored:
@@ -35,8 +35,10 @@ def read(path: Path) -> Stored:
     Raises:
         InputError: If the file is torn or no volume of one number a voxel.
     """
-    reader = _reader(path)
+    reader, packed = _reader(path)
     grid = _grid(path, reader)
+    if packed:
+        return Stored(packed.unpack(path, grid.geometry.size_xyz[::-1]), *grid)
     try:
         image = reader.Execute()
     except RuntimeError as error:
@@ -105,12 +107,10 @@ def reason(error: RuntimeError) -> str:
     return lines[-1].removeprefix("sitk::ERROR: ") if lines else "no reason given"
 
 
-def _reader(path: Path) -> Any:
+def _reader(path: Path) -> tuple[Any, Packed | None]:
+    """A reader that has read the header, and the voxels where they are not its to read."""
     is_nrrd = path.suffix.lower() == ".nrrd"
-    if is_nrrd:
-        check_nrrd(path)
-    else:
-        check_meta(path)
+    packed = check_nrrd(path) if is_nrrd else check_meta(path)
     reader = sitk.ImageFileReader()
     # by the ending alone: ITK would try twenty more formats on what it finds
     reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
@@ -122,4 +122,4 @@ def _reader(path: Path) -> Any:
     pixel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
     if "complex" in pixel or "label" in pixel:
         raise InputError(f"{path}: voxels are {pixel}, not one number each", "give the grey scan")
-    return reader
+    return reader, packed
