@@ -76,10 +76,9 @@ def attempt(name: str, path: Path, index: int) -> tuple[bool, Crash | None]:
         except FlarekdError:
             refused = True
         except Exception as error:  # noqa: BLE001 (whatever it is, it is what is looked for)
-            frames = [
-                f for f in traceback.extract_tb(error.__traceback__) if "flarekd" in f.filename
-            ]
-            last = frames[-1]
+            frames = traceback.extract_tb(error.__traceback__)
+            ours = [frame for frame in frames if "/flarekd/" in frame.filename]
+            last = (ours or frames)[-1]
             where = f"{Path(last.filename).name}:{last.lineno} {last.name}"
             return refused, Crash(index, f"{type(error).__name__}: {str(error)[:200]}", where)
     return refused, None

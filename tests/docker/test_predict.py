@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_a_container_that_is_stopped_ends_its_program(workspace, tmp_path):
     """A shell as process 1 takes SIGTERM for itself, and would be killed after ten seconds."""
     tool = tmp_path / "bin" / "flarekd"
     tool.write_text(
-        "#!/bin/sh\necho begun\ntrap 'echo ended; exit 143' TERM\nwhile :; do sleep 0.1; done\n"
+        "#!/bin/sh\ntrap 'echo ended; exit 143' TERM\necho begun\nwhile :; do sleep 0.1; done\n"
     )
     process = subprocess.Popen(
         ["/usr/bin/env", f"PATH={tool.parent}:/usr/bin:/bin", DASH, "predict.sh", *LAID_OUT],
@@ -159,6 +160,7 @@ def test_a_container_that_is_stopped_ends_its_program(workspace, tmp_path):
         text=True,
     )
     assert process.stdout.readline() == "begun\n"
+    time.sleep(0.5)  # the trap of the shell comes after its start
     process.terminate()
     said, _ = process.communicate(timeout=30)
     assert (said, process.returncode) == ("ended\n", 143)

@@ -53,6 +53,8 @@ _NRRD_TYPES = {
 _ZLIB, _GZIP = 15, 31
 """``wbits`` of a stream of each."""
 
+_DAMAGED: tuple[type[Exception], ...] = (isal_zlib.error, ValueError, OverflowError, MemoryError)  # type: ignore[assignment]  # its stub calls the class an instance
+
 _TEXT = r"[^\x00-\x08\x0a-\x1f\x7f]{0,1000}"
 _COUNT = r"[0-9]{1,18}"
 _NUMBER = r"[-+]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?"
@@ -125,7 +127,7 @@ class Packed:
         try:
             # one more than wanted: a stream that goes on is noticed, and never unpacked whole
             content = stream.decompress(self.file.read_bytes()[self.offset :], wanted + 1)
-        except (isal_zlib.error, ValueError, OverflowError, MemoryError) as error:
+        except _DAMAGED as error:
             raise InputError(f"{path}: voxels cannot be read: {error}", MEND) from error
         if len(content) != wanted or not stream.eof:
             what = f"{path}: voxels cannot be read: {len(content):,} of {wanted:,} bytes are whole"
