@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -132,6 +133,7 @@ def _follow(work: Any, pipe: Connection, outcome: Outcome) -> int:
 
 def _work(name: str, seed: int, numbers: range, seconds: float, pipe: Connection) -> None:
     faulthandler.enable()
+    warnings.simplefilter("error")  # nothing of ours is to be seen on a user's screen
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     until = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="flarekd-fuzz-") as folder:

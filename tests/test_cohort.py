@@ -80,6 +80,8 @@ def test_a_spreadsheet_may_have_saved_it(tmp_path):
         ("a,,,15,x,y,,,,", "annotated ids \\[15\\]"),
         ("a,,,1.5,x,y,,,,", "not a list of whole numbers"),
         ("a,,,liver,x,y,,,,", "not a list of numbers"),
+        ("a,,1e999,,x,y,,,,", "group '1e999' is not a list of finite numbers"),
+        ("a,,,,x,y,,,1 nan 1,", "spacing '1 nan 1' is not a list of finite numbers"),
         ("a,,,,,,,,,", "has no image"),
         ("../a,,,,x,,,,,", "cannot be a file name"),
         (".a,,,,x,,,,,", "cannot be a file name"),

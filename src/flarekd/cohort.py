@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -245,9 +246,12 @@ def _path(cell: str, folder: Path) -> Path | None:
 
 def _numbers(cell: str, column: str) -> list[float]:
     try:
-        return [float(part) for part in re.split(r"[\s,;]+", cell) if part]
+        numbers = [float(part) for part in re.split(r"[\s,;]+", cell) if part]
     except ValueError:
         raise ValueError(f"{column} {cell!r} is not a list of numbers") from None
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{column} {cell!r} is not a list of finite numbers")
+    return numbers
 
 
 def _integers(cell: str, column: str) -> list[int]:

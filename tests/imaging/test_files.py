@@ -398,6 +398,7 @@ def write_header(path, fields, voxels=EIGHT):
         ("a.mha", {"NDims": "0"}),
         ("a.mha", {"DimSize": "2 2"}),
         ("a.mha", {"DimSize": "2 2 -2"}),
+        ("a.mha", {"DimSize": "2 2 0"}),
         ("a.mha", {"ElementSpacing": "1 1 nan"}),
         ("a.mha", {"TransformMatrix": "1 0 0 0 1 0 0 0"}),
         ("a.mha", {"ElementType": LONG}),
@@ -483,3 +484,13 @@ def test_a_header_of_numbers_is_checked_in_no_time(tmp_path):
     with pytest.raises(InputError, match="header cannot be read"):
         read_volume(tmp_path / "a.mha")
     assert time.monotonic() - began < 20
+
+
+def test_scale_factors_beyond_any_number_are_refused_without_a_warning(tmp_path, oblique, voxels):
+    path = tmp_path / "a.nii"
+    write_volume(path, Volume(voxels, oblique))
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array([3e38, 3e38], "<f4").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="voxels are NaN or infinite"):
+        read_volume(path)
