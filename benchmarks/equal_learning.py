@@ -42,9 +42,9 @@ from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
 from flarekd.training.batches import Batches
 from flarekd.training.fingerprint import intensity_statistics
-from flarekd.training.loop import Trainer, make_optimizer
+from flarekd.training.loop import Trainer
 from flarekd.training.prepare import Grid
-from flarekd.training.schedule import poly_lr, warmup
+from flarekd.training.schedule import make_optimizer, poly_lr, warmup
 
 CASES, COHORT_SEED = 80, 11
 EPOCHS = 25

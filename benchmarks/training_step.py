@@ -53,7 +53,8 @@ from flarekd.student.network import StudentUNet
 from flarekd.teacher.network import TeacherUNet
 from flarekd.training.batches import Batches
 from flarekd.training.fingerprint import intensity_statistics
-from flarekd.training.loop import LOG, Trainer, read_log
+from flarekd.training.log import LOG, read_log
+from flarekd.training.loop import Trainer
 from flarekd.training.prepare import Grid
 
 NETWORKS = ("student", "plain", "teacher")

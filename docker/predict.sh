@@ -9,8 +9,16 @@ inputs=${1:-/workspace/inputs}
 outputs=${2:-/workspace/outputs}
 model=${3:-/workspace/model.safetensors}
 
+# the shell is process 1 of the container and gets its signals; flarekd must end, and cleanly
+flarekd infer "$inputs" --model "$model" --out "$outputs" --device auto &
+flarekd=$!
+trap 'kill -TERM "$flarekd" || :' TERM INT
 status=0
-flarekd infer "$inputs" --model "$model" --out "$outputs" --device auto || status=$?
+wait "$flarekd" || status=$?
+while kill -0 "$flarekd" 2>/dev/null; do # a signal ends the wait, not what is waited for
+  status=0
+  wait "$flarekd" || status=$?
+done
 # whoever scores the folder wants label maps in it and nothing else
 rm -f "$outputs/report.json" "$outputs/done.jsonl" "$outputs/labels.txt" "$outputs/labels.ctbl"
 exit "$status"

@@ -1,10 +1,18 @@
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flarekd.cohort import COLUMNS, Case, format_cohort, read_cohort, read_traits
+from flarekd.cohort import (
+    COLUMNS,
+    Case,
+    format_cohort,
+    read_cohort,
+    read_traits,
+    why_no_case_id,
+)
 from flarekd.errors import InputError
 
 
@@ -72,6 +80,8 @@ def test_a_spreadsheet_may_have_saved_it(tmp_path):
         ("a,,,15,x,y,,,,", "annotated ids \\[15\\]"),
         ("a,,,1.5,x,y,,,,", "not a list of whole numbers"),
         ("a,,,liver,x,y,,,,", "not a list of numbers"),
+        ("a,,1e999,,x,y,,,,", "group '1e999' is not a list of finite numbers"),
+        ("a,,,,x,y,,,1 nan 1,", "spacing '1 nan 1' is not a list of finite numbers"),
         ("a,,,,,,,,,", "has no image"),
         ("../a,,,,x,,,,,", "cannot be a file name"),
         (".a,,,,x,,,,,", "cannot be a file name"),
@@ -147,3 +157,43 @@ def test_a_case_refuses_to_have_its_own_files_replaced(tmp_path, own):
     (tmp_path / "x").mkdir()
     with pytest.raises(InputError, match=r"would replace .* · choose another --out"):
         case.refuse_own([tmp_path / "other", there])
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "is empty"),
+        ("..", "begins with a dot"),
+        (".hidden", "begins with a dot"),
+        ("../up", "begins with a dot"),
+        ("a/../../up", "holds '/'"),
+        ("/etc/passwd", "holds '/'"),
+        ("a\\b", r"holds '\\\\'"),
+        ("a\0b", r"holds '\\x00'"),
+        ("a\nb", r"holds '\\n'"),
+        ("a\x1b[2J", r"holds '\\x1b'"),
+        ("CON", "is the name of a device on Windows"),
+        ("nul.1", "is the name of a device on Windows"),
+        ("Com1", "is the name of a device on Windows"),
+        ("x" * 201, "is longer than 200 bytes"),
+        ("é" * 101, "is longer than 200 bytes"),
+        ("\ud800", "is not UTF-8"),
+    ],
+)
+def test_a_name_that_could_leave_its_folder_or_be_no_file_is_no_case_id(name, why):
+    assert re.fullmatch(why, why_no_case_id(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "FLARE23_0001", "a..b", "console", "com10", "x" * 200, "ä b"]
+)
+def test_names_that_only_look_like_it_are_case_ids(name):
+    assert why_no_case_id(name) is None
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "/abs", "LPT9"])
+def test_a_cohort_cannot_name_a_case_that_leaves_the_folder(tmp_path, name):
+    path = tmp_path / "cohort.csv"
+    path.write_text(f"case,image\n{name},a.nii.gz\n", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be a file name"):
+        read_cohort(path)

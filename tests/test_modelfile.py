@@ -63,3 +63,43 @@ def test_a_card_this_version_does_not_know_is_refused(tmp_path, change, key):
     save_file({"a": torch.zeros(1)}, path, metadata={KEY: json.dumps(facts)})
     with pytest.raises(InputError, match=f"unusable: {key}"):
         read_card(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"label_ids": [0]}, "2 labels but 1 label_ids"),
+        ({"label_ids": [0, 256]}, "label_ids.1"),
+        ({"label_ids": [0, -1]}, "label_ids.1"),
+        ({"patch": [32, 0, 192]}, "patch.1"),
+        ({"patch": [10**9, 8, 8]}, "patch.0"),
+        ({"spacing": [-1, 1, 1]}, "spacing.0"),
+        ({"spacing": [1e9, 1, 1]}, "spacing.0"),
+        ({"spacing": [float("nan"), 1, 1]}, "spacing.0"),
+        ({"intensity": [0, 0, 0, 0]}, "intensity statistics make no sense"),
+        ({"network": {"channels": [1] * 9999}}, r"no network is built from [\d,]+ letters"),
+        ({"network": {"convs": [10**9]}}, r"no network is built from .* its numbers 1,000,000,000"),
+        ({"network": {"convs": [float("nan")]}}, "no network is built from .* its numbers nan"),
+        ({"trained_on": "x" * (1 << 20)}, "is longer than 1,048,576 letters"),
+    ],
+)
+def test_a_card_that_makes_no_sense_is_refused(tmp_path, change, said):
+    path = tmp_path / "model.safetensors"
+    facts = json.loads(card().model_dump_json()) | change
+    save_file({"a": torch.zeros(1)}, path, metadata={KEY: json.dumps(facts)})
+    with pytest.raises(InputError, match=said):
+        read_card(path)
+
+
+def test_a_card_of_endless_brackets_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={KEY: "[" * 100_000})
+    with pytest.raises(InputError, match="unusable: card"):
+        read_card(path)
+
+
+def test_a_header_that_promises_more_than_there_is_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(InputError, match="is not a model file"):
+        read_card(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -84,6 +85,10 @@ LONGEST_CASE_ID = 200
 """Bytes of UTF-8: file systems take 255, and endings are put after it."""
 
 
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+"""Names that are no files on Windows, whatever ending they are given."""
+
+
 def why_no_case_id(name: str) -> str | None:
     """Why a name cannot be a case id, and so the stem of files, or None where it can.
 
@@ -95,6 +100,8 @@ def why_no_case_id(name: str) -> str | None:
     odd = re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name)
     if odd:
         return f"holds {odd.group()!r}"
+    if _DEVICE.fullmatch(name):
+        return "is the name of a device on Windows"
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
@@ -257,9 +264,12 @@ def _path(cell: str, folder: Path) -> Path | None:
 
 def _numbers(cell: str, column: str) -> list[float]:
     try:
-        return [float(part) for part in re.split(r"[\s,;]+", cell) if part]
+        numbers = [float(part) for part in re.split(r"[\s,;]+", cell) if part]
     except ValueError:
         raise ValueError(f"{column} {cell!r} is not a list of numbers") from None
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{column} {cell!r} is not a list of finite numbers")
+    return numbers
 
 
 def _integers(cell: str, column: str) -> list[int]:

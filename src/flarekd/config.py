@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from flarekd import plain_yaml
 from flarekd.errors import InputError
 from flarekd.protocol import Section, Student, Teacher
 
@@ -104,8 +105,8 @@ def dump(config: Config) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = plain_yaml.read(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read configuration {str(path)!r}: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(f"configuration {str(path)!r} is not a mapping of keys to values")
@@ -134,8 +135,8 @@ def _set(tree: dict[str, Any], setting: str) -> None:
             f"--set {setting!r} is not key=value", "for example --set student.epochs=10"
         )
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = plain_yaml.parse(text)
+    except ValueError as error:
         raise InputError(f"--set {setting!r}: {error}") from error
     for parent in parents:
         branch = tree.setdefault(parent, {})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from flarekd import interrupts
 from flarekd.errors import FlarekdError, InputError
 
 NOT_OURS = {
@@ -21,6 +23,10 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # typer brought click before, now its own copy
         """Run the verb."""
+        with interrupts.handled(_abandon):
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except FlarekdError as error:
@@ -36,8 +42,17 @@ class Verbs(TyperGroup):
             where = error.filename or "a file"
             console.error(f"{where}: {error.strerror} · mend that and run the same command again")
             raise typer.Exit(InputError.exit_code) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            # what was going on is ended now, not when the process is: its frames hold the workers
+            traceback.clear_frames(error.__traceback__)
             from flarekd import console
 
-            console.error("interrupted · run the same command again to go on")
-            raise typer.Exit(130) from None
+            what = "ended by SIGTERM" if isinstance(error, interrupts.Terminated) else "interrupted"
+            console.error(f"{what} · run the same command again to go on, a training with --resume")
+            raise typer.Exit(interrupts.status(error)) from None
+
+
+def _abandon() -> None:
+    from flarekd.imaging import atomic
+
+    atomic.abandon()

@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
+from flarekd import plain_yaml
 from flarekd.errors import InputError
 from flarekd.foreign import BOTH, DATASETS, IdMap, id_map, our_id
 from flarekd.labels import BY_ID, GROUPS, TUMOR
@@ -84,8 +84,8 @@ def read_rules(path: Path) -> Rules:
         InputError: If it is no such file; all its faults at once.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = plain_yaml.read(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {str(path)!r}: {error}", MEND) from error
     try:
         file = _File.model_validate(tree or {})
@@ -154,7 +154,7 @@ def _dataset_json(path: Path) -> IdMap:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         labels = dict(content["labels"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         message = f"{path.name} has no 'labels': {error}"
         raise ValueError(message) from error
     names: dict[int, str] = {}

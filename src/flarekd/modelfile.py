@@ -6,10 +6,11 @@ Nothing is unpickled.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,6 +27,16 @@ Orientation = Literal["LPS", "LPI", "LAS", "LAI", "RPS", "RPI", "RAS", "RAI"]
 Everything in flarekd is ``LPS`` (as ITK means it); imported networks may have been trained on
 other arrays.
 """
+
+LONGEST_CARD, LONGEST_NETWORK = 1 << 20, 1024
+"""Letters of JSON. A file may come from a stranger, and a network is built as its card says."""
+
+LARGEST_NETWORK = 16_384
+"""Sum of the numbers a network is built from: channels, strides, convolutions of a stage."""
+
+Id = Annotated[int, Field(ge=0, le=255)]
+Millimetres = Annotated[float, Field(ge=0, lt=1000, allow_inf_nan=False)]
+Voxels = Annotated[int, Field(ge=1, le=4096)]
 
 
 class ModelCard(BaseModel):
@@ -54,16 +65,28 @@ class ModelCard(BaseModel):
     role: Literal["teacher", "student"]
     network: dict[str, Any]
     labels: tuple[str, ...] = Field(min_length=2)
-    label_ids: tuple[int, ...]
-    spacing: tuple[float, float, float]
+    label_ids: tuple[Id, ...]
+    spacing: tuple[Millimetres, Millimetres, Millimetres]
     orientation: Orientation = "LPS"
-    patch: tuple[int, int, int]
+    patch: tuple[Voxels, Voxels, Voxels]
     intensity: tuple[float, float, float, float]
     clip_first: bool = False
     fingerprint: dict[str, Any] = {}
     inference: dict[str, Any] = {}
     training: dict[str, Any] = {}
     trained_on: str = ""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> ModelCard:
+        if len(self.labels) != len(self.label_ids):
+            message = f"{len(self.labels)} labels but {len(self.label_ids)} label_ids"
+            raise ValueError(message)
+        length, total = len(json.dumps(self.network)), _sum(self.network)
+        if length > LONGEST_NETWORK or not total <= LARGEST_NETWORK:
+            message = f"no network is built from {length:,} letters, its numbers {total:,}"
+            raise ValueError(message)
+        IntensityStatistics(*self.intensity)
+        return self
 
     @property
     def statistics(self) -> IntensityStatistics:
@@ -105,11 +128,13 @@ def parse_card(text: str | None, path: Path) -> ModelCard:
         raise InputError(
             f"{str(path)!r} carries no flarekd card", "give a model that flarekd wrote"
         )
+    if len(text) > LONGEST_CARD:
+        raise InputError(f"the card of {str(path)!r} is longer than {LONGEST_CARD:,} letters")
     try:
         return ModelCard.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = ".".join(map(str, first["loc"])) or "card"
         raise InputError(
             f"the card of {str(path)!r} is unusable: {key}: {first['msg']}",
             "it may come from another version of flarekd",
@@ -123,6 +148,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{str(path)!r} is not a model file: {error}") from error
+
+
+def _sum(value: Any) -> float:
+    """The sum of the numbers in JSON values, without their signs."""
+    if isinstance(value, dict):
+        return sum(map(_sum, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_sum, value))
+    # cut off: an integer may be larger than any float
+    return min(abs(value), 1e9) if isinstance(value, int | float) else 0
 
 
 def file_hash(path: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
@@ -25,12 +26,16 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from flarekd.errors import FlarekdError
+from flarekd.interrupts import leave_quietly
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 2
 """Cases given out for every worker: one is done, one waits, so that no worker does."""
+
+LEAVE_S = 5.0
+"""So long workers that are told to end may take to put away what they write."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def _in_processes(
             try:
                 while todo or running:
                     while todo and len(running) < AHEAD * workers:
-                        running[pool.submit(attempt, function, todo[0])] = todo[0]
+                        running[pool.submit(_in_worker, function, todo[0])] = todo[0]
                         todo.popleft()  # now, not before: a broken pool takes nothing on
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         outcome = future.result()
@@ -103,8 +108,8 @@ def _in_processes(
                         yield outcome
             except BrokenProcessPool:
                 suspects = list(running.values())
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+            except BaseException:  # a bug, an interruption, or nobody wants the rest
+                _end(pool)
                 raise
         # one worker was killed, and with it the pool: which case it was shows when each runs alone
         for item in suspects:
@@ -116,9 +121,12 @@ def _alone(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Resu
     for _ in range(2):
         with _pool(1) as pool:
             try:
-                return pool.submit(attempt, function, item).result()
+                return pool.submit(_in_worker, function, item).result()
             except BrokenProcessPool:
                 continue
+            except BaseException:
+                _end(pool)
+                raise
     return _lost(item)
 
 
@@ -129,7 +137,28 @@ def _lost(item: Item) -> Outcome[Item, Result]:
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn, not fork: a forked child of a process that has run torch or ITK threads can deadlock
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_die_with_parent)
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End the workers of a pool now: cases that they have begun are not waited for."""
+    workers = list(pool._processes.values())  # Python 3.14 has terminate_workers
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.terminate()
+    until = time.monotonic() + LEAVE_S
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+
+
+def _in_worker(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    """`attempt`, and the end of a worker that is told to end: the pool would give it the next."""
+    try:
+        return attempt(function, item)
+    except SystemExit as leaving:
+        os._exit(leaving.code if isinstance(leaving.code, int) else 1)
 
 
 def read_ahead(
@@ -199,8 +228,9 @@ class Behind:
         self._last = self._thread.submit(work)
 
 
-def _die_with_parent() -> None:
-    """End this worker when its parent is gone: a killed verb must leave no process behind."""
+def _start_worker() -> None:
+    """End this worker when it is told to or its parent is gone: a verb leaves none behind."""
+    leave_quietly()
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -11,6 +11,7 @@ from flarekd import config, console
 from flarekd.cohort import read_cohort
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.labels import ORGANS
+from flarekd.lock import alone, locked
 from flarekd.parallel import cpu_count
 from flarekd.segmenting import Options
 from flarekd.stages.evaluate import Extras, evaluate
@@ -56,6 +57,7 @@ class Problems:
             raise CasesFailedError("; ".join(self._found))
 
 
+@alone(console.warn)
 def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -> None:
     """Make a synthetic cohort and take it down the whole road, to scores on held-out cases.
 
@@ -101,6 +103,11 @@ def run(settings: config.Config, device: str) -> None:
     data = settings.data
     if data is None:
         raise InputError("the configuration has no section 'data'", "name your folders there")
+    with locked(data.out, console.warn):
+        _run(settings, data, device)
+
+
+def _run(settings: config.Config, data: config.Data, device: str) -> None:
     cohort = data.out / "cohort.csv"
     problems = Problems()
     console.heading("Grouping partial labels")

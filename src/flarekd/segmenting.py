@@ -95,7 +95,10 @@ def segment_scans(
             anything.
         CasesFailedError: After the rest is written, if some scans failed.
     """
-    with ranks.joined(device.choose(options.device)) as (crew, where):
+    with (
+        ranks.joined(device.choose(options.device)) as (crew, where),
+        ranks.holding(out, crew, console.warn),
+    ):
         student = Student.load(
             model, device=where, runtime=options.runtime, settings=options.settings
         )

@@ -19,6 +19,7 @@ import psutil
 
 from flarekd.efficiency import Run, Sample
 from flarekd.errors import UsageError
+from flarekd.interrupts import passed_on
 
 MB = 2**20
 
@@ -223,7 +224,8 @@ def _signals_kept() -> Iterator[_Kept]:
     for number in taken:
         signal.signal(number, kept.handle)
     try:
-        yield kept
+        with passed_on():
+            yield kept
     finally:
         for number in taken:
             signal.signal(number, before[number])

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,22 @@ def test_the_image_copies_only_what_is_there_and_let_through():
         assert (root / word).exists()
         assert word.split("/")[0] in let_through
     assert lines.count('CMD ["sh", "predict.sh"]') == 1
+
+
+def test_a_container_that_is_stopped_ends_its_program(workspace, tmp_path):
+    """A shell as process 1 takes SIGTERM for itself, and would be killed after ten seconds."""
+    tool = tmp_path / "bin" / "flarekd"
+    tool.write_text(
+        "#!/bin/sh\ntrap 'echo ended; exit 143' TERM\necho begun\nwhile :; do sleep 0.1; done\n"
+    )
+    process = subprocess.Popen(
+        ["/usr/bin/env", f"PATH={tool.parent}:/usr/bin:/bin", DASH, "predict.sh", *LAID_OUT],
+        cwd=workspace,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.5)  # the trap of the shell comes after its start
+    process.terminate()
+    said, _ = process.communicate(timeout=30)
+    assert (said, process.returncode) == ("ended\n", 143)

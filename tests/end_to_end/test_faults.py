@@ -10,7 +10,7 @@ import pytest
 from tests.end_to_end.command import TINY, flarekd
 
 from flarekd.imaging.files import list_scans, read_labels
-from flarekd.training.loop import read_log
+from flarekd.training.log import read_log
 
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 

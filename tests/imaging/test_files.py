@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -328,3 +329,168 @@ def test_a_folder_that_is_not_there_is_refused_and_an_empty_one_is_empty(tmp_pat
     with pytest.raises(InputError, match="no such folder"):
         list_scans(tmp_path / "gone")
     assert list_scans(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "where", ["/etc/passwd", "../a.raw", "deep/a.raw", "..", "C:a.raw", "LIST"]
+)
+@pytest.mark.parametrize("suffix", ["mha", "mhd"])
+def test_a_metaimage_reads_no_file_but_one_beside_it(tmp_path, suffix, where):
+    path = tmp_path / f"a.{suffix}"
+    header = "NDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = "
+    path.write_text(f"{header}{where}\n/etc/passwd\n", encoding="utf-8")
+    with pytest.raises(InputError, match="its voxels lie in"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("field", ["data file: /etc/passwd", "DATAFILE: b.raw", "data file: LIST"])
+def test_a_nrrd_reads_no_other_file(tmp_path, field):
+    path = tmp_path / "a.nrrd"
+    header = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 1 1 1\nencoding: raw\n"
+    path.write_text(f"{header}{field}\n\n", encoding="utf-8")
+    with pytest.raises(InputError, match="its voxels lie in"):
+        read_volume(path)
+
+
+def test_a_pair_of_header_and_voxels_is_read(tmp_path):
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "a.mhd"))
+    assert (tmp_path / "a.raw").exists()
+    assert sorted(read_volume(tmp_path / "a.mhd").array.ravel()) == list(range(60))
+
+
+META = {
+    "NDims": "3",
+    "DimSize": "2 2 2",
+    "ElementSpacing": "1 1 2.5",
+    "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+    "ElementType": "MET_SHORT",
+    "BinaryData": "True",
+    "ElementDataFile": "LOCAL",
+}
+NRRD = {
+    "type": "short",
+    "dimension": "3",
+    "space": "left-posterior-superior",
+    "sizes": "2 2 2",
+    "space directions": "(1,0,0) (0,1,0) (0,0,2.5)",
+    "kinds": "domain domain domain",
+    "endian": "little",
+    "encoding": "raw",
+    "space origin": "(0,0,0)",
+}
+LONG = "x" * 5000
+
+
+EIGHT = np.arange(-3, 5, dtype="<i2").tobytes()
+
+
+def write_header(path, fields, voxels=EIGHT):
+    separator, begin, end = (" = ", "", "") if path.suffix == ".mha" else (": ", "NRRD0004\n", "\n")
+    lines = "".join(f"{key}{separator}{value}\n" for key, value in fields.items())
+    path.write_bytes(f"{begin}{lines}{end}".encode() + voxels)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("a.mha", {"NDims": "99999"}),  # ITK's own parser ends the process
+        ("a.mha", {"NDims": "0"}),
+        ("a.mha", {"DimSize": "2 2"}),
+        ("a.mha", {"DimSize": "2 2 -2"}),
+        ("a.mha", {"DimSize": "2 2 0"}),
+        ("a.mha", {"ElementSpacing": "1 1 nan"}),
+        ("a.mha", {"TransformMatrix": "1 0 0 0 1 0 0 0"}),
+        ("a.mha", {"ElementType": LONG}),
+        ("a.mha", {LONG: "1"}),
+        ("a.mha", {"Comment": LONG}),
+        ("a.nrrd", {"kinds": LONG}),  # so does this one
+        ("a.nrrd", {"type": LONG}),
+        ("a.nrrd", {"dimension": "16"}),
+        ("a.nrrd", {"sizes": "2 2"}),
+        ("a.nrrd", {"space directions": "(1,0,0) (0,1,0) 5"}),
+        ("a.nrrd", {"unheard": "of"}),
+        ("a.nrrd", {f"own {index}": "=text" for index in range(500)}),
+    ],
+)
+def test_headers_that_nobody_writes_are_refused_before_itk_sees_them(tmp_path, name, changes):
+    sound = META if name == "a.mha" else NRRD
+    write_header(tmp_path / name, sound)
+    assert read_volume(tmp_path / name).array.ravel().tolist() == list(range(-3, 5))
+    write_header(tmp_path / name, changes | sound | changes)
+    with pytest.raises(InputError, match=f"{name}: "):
+        read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["mha", "nrrd"])
+def test_compressed_voxels_that_are_damaged_are_refused(tmp_path, oblique, voxels, suffix, capfd):
+    """MetaIO says so on the screen and goes on, or waits for ever (a zlib stream's bit FDICT)."""
+    path = tmp_path / f"a.{suffix}"
+    write_volume(path, Volume(voxels, oblique))
+    whole = path.read_bytes()
+    begin = whole.index(b"LOCAL\n" if suffix == "mha" else b"\n\n") + (6 if suffix == "mha" else 2)
+    for at in [*range(begin, begin + 12), len(whole) - 9, len(whole) - 3]:
+        for bit in (1, 32, 128):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
+            try:
+                found = read_volume(path).array
+            except InputError as error:
+                found = str(error)
+            if isinstance(found, str):
+                assert "voxels cannot be read" in found
+            else:  # a time or an operating system in gzip's header
+                assert np.array_equal(found, voxels)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">i2", "u2", "i4", "f4", ">f8"])
+@pytest.mark.parametrize("suffix", ["mha", "nrrd"])
+def test_compressed_voxels_of_every_type_and_order_are_itks(tmp_path, suffix, dtype):
+    array = np.random.default_rng(0).integers(0, 250, (3, 4, 5)).astype(dtype)
+    packed = zlib.compress(array.tobytes()) if suffix == "mha" else gzip.compress(array.tobytes())
+    is_big = dtype.startswith(">")
+    names = {
+        "u1": "UCHAR",
+        "i2": "SHORT",
+        "u2": "USHORT",
+        "i4": "INT",
+        "f4": "FLOAT",
+        "f8": "DOUBLE",
+    }
+    name = names[dtype.removeprefix(">")]
+    if suffix == "mha":
+        fields = META | {
+            "DimSize": "5 4 3", "ElementType": f"MET_{name}", "CompressedData": "True",
+            "CompressedDataSize": str(len(packed)),
+            "BinaryDataByteOrderMSB": str(is_big),
+        }  # fmt: skip
+        fields["ElementDataFile"] = fields.pop("ElementDataFile")
+    else:
+        fields = NRRD | {
+            "sizes": "5 4 3", "type": name.lower(), "encoding": "gzip",
+            "endian": "big" if is_big else "little",
+        }  # fmt: skip
+    path = tmp_path / f"a.{suffix}"
+    write_header(path, fields, packed)
+    mine = read_volume(path).array
+    assert np.array_equal(mine.ravel(), array.ravel())
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), array)
+
+
+def test_a_header_of_numbers_is_checked_in_no_time(tmp_path):
+    """A pattern that could split numbers in several ways would try them all."""
+    began = time.monotonic()
+    write_header(tmp_path / "a.mha", {"Offset": "1234567890 " * 49 + "x", **META})
+    with pytest.raises(InputError, match="header cannot be read"):
+        read_volume(tmp_path / "a.mha")
+    assert time.monotonic() - began < 20
+
+
+def test_scale_factors_beyond_any_number_are_refused_without_a_warning(tmp_path, oblique, voxels):
+    path = tmp_path / "a.nii"
+    write_volume(path, Volume(voxels, oblique))
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array([3e38, 3e38], "<f4").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="voxels are NaN or infinite"):
+        read_volume(path)

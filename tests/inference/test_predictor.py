@@ -14,7 +14,7 @@ from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.labels import NAMES
-from flarekd.modelfile import ModelCard, file_hash, save_model
+from flarekd.modelfile import ModelCard, file_hash, read_card, read_weights, save_model
 from flarekd.student.network import StudentUNet
 from flarekd.teacher.network import TeacherUNet
 from flarekd.training.batches import Batches
@@ -237,3 +237,12 @@ def test_a_torn_model_is_refused(tmp_path):
 def test_a_missing_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not a model file"):
         load(tmp_path / "none.safetensors", "student")
+
+
+def test_a_card_that_asks_for_more_weights_than_its_file_holds_builds_nothing(tmp_path):
+    path = model(tmp_path, "student")
+    card = read_card(path)
+    network = card.network | {"channels": [3000] * len(card.network["channels"])}
+    save_model(path, read_weights(path), card.model_copy(update={"network": network}))
+    with pytest.raises(InputError, match=r"do not fit its card: it asks for [\d,]+ weights"):
+        load(path, "student")

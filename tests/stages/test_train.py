@@ -22,7 +22,7 @@ from flarekd.stages.train_student import train_student
 from flarekd.stages.train_teacher import train_teacher
 from flarekd.student.network import StudentUNet
 from flarekd.teacher.network import TeacherUNet
-from flarekd.training.loop import read_log
+from flarekd.training.log import read_log
 
 COS, SIN = np.cos(0.28), np.sin(0.28)
 GEOMETRY = Geometry(

@@ -1,11 +1,12 @@
 import json
+import signal
 from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
 
-from flarekd import config, device
+from flarekd import config, device, interrupts
 from flarekd.errors import InputError
 from flarekd.imaging import store
 from flarekd.imaging.intensity import IntensityStatistics
@@ -15,7 +16,8 @@ from flarekd.training import checkpoint
 from flarekd.training.batches import Batches, ahead
 from flarekd.training.checkpoint import NAME as CHECKPOINT
 from flarekd.training.epoch import DivergedError
-from flarekd.training.loop import LOG, Trainer, read_log
+from flarekd.training.log import LOG, read_log
+from flarekd.training.loop import Trainer
 
 STATISTICS = IntensityStatistics(-100.0, 300.0, 60.0, 80.0)
 QUICK = config.load(config.builtin("quick"))
@@ -65,7 +67,21 @@ KNOWN = {
 }
 
 
-def train(folder, cases, settings, resume=False, stop=None, annotated=MappingProxyType({})):
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def train(
+    folder,
+    cases,
+    settings,
+    resume=False,
+    *,
+    stop=None,
+    how=interrupt,
+    on_epoch=print,
+    annotated=MappingProxyType({}),
+):
     folder.mkdir(exist_ok=True)
     trainer = Trainer(student(), settings, folder, 5, "identity", torch.device("cpu"))
     if resume:
@@ -73,10 +89,10 @@ def train(folder, cases, settings, resume=False, stop=None, annotated=MappingPro
 
     def on_iteration(done, total, note):
         if done == stop:
-            raise KeyboardInterrupt
+            how()
 
     make = Batches(cases, settings, STATISTICS, 5, annotated=annotated)
-    weights = trainer.train(make, on_iteration, lambda _: None)
+    weights = trainer.train(make, on_iteration, on_epoch)
     return {name: tensor.clone() for name, tensor in weights.items()}
 
 
@@ -307,3 +323,45 @@ def test_an_error_in_a_loader_thread_is_raised_with_the_case(cases):
 
     with pytest.raises(InputError, match=r"training case 'broken_7': chunk 3 is damaged"):
         list(ahead(Batches([Broken()], STUDENT, STATISTICS, 5), 0, 3, 2))
+
+
+def test_a_run_interrupted_while_an_epoch_is_judged_judges_it_again(tmp_path, cases):
+    settings = STUDENT.model_copy(update={"checkpoint_minutes": 1000.0})
+    whole = train(tmp_path / "whole", cases, settings)
+
+    def on_epoch(record):
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", cases, settings, on_epoch=on_epoch)
+    assert checkpoint.read_facts(tmp_path / "cut" / CHECKPOINT)["iteration"] == 8
+    cut = train(tmp_path / "cut", cases, settings, resume=True)
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert [record["epoch"] for record in read_log(tmp_path / "cut" / LOG)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("at", [6, 8, 12])
+def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on_from_it(
+    tmp_path, cases, monkeypatch, at
+):
+    """In the middle of an epoch, at the end of one before it is judged, at the very end."""
+    unlimited = []
+    monkeypatch.setattr(interrupts, "_limit", lambda reader, _: unlimited.append(reader))
+    settings = STUDENT.model_copy(update={"checkpoint_minutes": 1000.0})
+    whole = train(tmp_path / "whole", cases, settings)
+    with pytest.raises(interrupts.Terminated), interrupts.handled(lambda: None):
+        train(tmp_path / "cut", cases, settings, stop=at, how=terminate)
+    unlimited[0].close()
+    facts = checkpoint.read_facts(tmp_path / "cut" / CHECKPOINT)
+    assert facts["iteration"] == at
+    cut = train(tmp_path / "cut", cases, settings, resume=True)
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    records = [read_log(tmp_path / name / LOG) for name in ("whole", "cut")]
+    told = [[(r["epoch"], r["loss"], r["dsc"]) for r in record] for record in records]
+    assert told[0] == told[1]
+    assert len(told[0]) == 3
+
+
+def terminate():
+    signal.raise_signal(signal.SIGTERM)

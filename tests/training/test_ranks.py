@@ -18,7 +18,7 @@ from flarekd.imaging import store
 from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.modelfile import read_card, read_weights
-from flarekd.training.loop import read_log
+from flarekd.training.log import read_log
 from flarekd.training.ranks import ALONE, joined
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from flarekd.student.windows import predict_logits
 from flarekd.training.checkpoint import NAME as CHECKPOINT
 from flarekd.training.checkpoint import PREVIOUS
 from flarekd.training.initial import open_initial
-from flarekd.training.loop import LOG, read_log
+from flarekd.training.log import LOG, read_log
 from flarekd.training.plan import Plan
 from flarekd.training.prepare import Grid, Source
 from flarekd.training.session import run

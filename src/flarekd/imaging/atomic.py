@@ -16,6 +16,9 @@ from typing import Any
 PREFIX = ".tmp-"
 """Names that begin so are torn: a dot-file, so that listings pass over what a kill left behind."""
 
+_open: set[Path] = set()
+"""Temporary files of this process that are being written."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -32,6 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
+    _open.add(temporary)
     try:
         yield temporary
         _flush(temporary)
@@ -40,6 +44,14 @@ def replacing(path: Path) -> Iterator[Path]:
         # BaseException: Ctrl-C must not leave half a file either
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        _open.discard(temporary)
+
+
+def abandon() -> None:
+    """Delete what is being written: this process is about to be ended by force."""
+    for temporary in list(_open):
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -40,6 +40,9 @@ def of_grid(geometry: Geometry) -> list[Finding]:
     if not all(map(math.isfinite, geometry.origin_xyz)):
         return [Finding("refused", f"origin is {geometry.origin_xyz} mm (x, y, z)", _SPACING)]
     voxels = "×".join(map(str, size))
+    if min(size) < 1:
+        what = f"{voxels} voxels (x, y, z): there are none"
+        return [Finding("refused", what, "check that the right file was exported")]
     if sorted(size)[1] == 1:
         what = f"{voxels} voxels (x, y, z): a line, not a scan"
         return [Finding("refused", what, "check that the right file was exported")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ from numpy.typing import NDArray
 
 from flarekd.errors import InputError
 from flarekd.imaging.findings import Finding
+from flarekd.imaging.itk_header import MEND, Packed, check_meta, check_nrrd
 from flarekd.imaging.orientation import nearest_rotation, of_shear
 from flarekd.imaging.volume import Geometry, Grid, Stored
 
 sitk: Any = SimpleITK  # it carries no types
 # what matters is raised; ITK's own lines would tear the progress bar
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
-
-_MEND = "copy or export it again; a name ending in .mha or .nrrd must hold that format"
 
 
 def read_grid(path: Path) -> Grid:
@@ -28,7 +26,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         InputError: If the file is no volume of one number a voxel.
     """
-    return _grid(path, _reader(path))
+    return _grid(path, _reader(path)[0])
 
 
 def read(path: Path) -> Stored:
@@ -37,12 +35,14 @@ def read(path: Path) -> Stored:
     Raises:
         InputError: If the file is torn or no volume of one number a voxel.
     """
-    reader = _reader(path)
+    reader, packed = _reader(path)
     grid = _grid(path, reader)
+    if packed:
+        return Stored(packed.unpack(path, grid.geometry.size_xyz[::-1]), *grid)
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        raise InputError(f"{path}: voxels cannot be read: {reason(error)}", _MEND) from error
+        raise InputError(f"{path}: voxels cannot be read: {reason(error)}", MEND) from error
     array = sitk.GetArrayFromImage(image).reshape(grid.geometry.size_xyz[::-1])
     return Stored(array, *grid)
 
@@ -107,65 +107,19 @@ def reason(error: RuntimeError) -> str:
     return lines[-1].removeprefix("sitk::ERROR: ") if lines else "no reason given"
 
 
-def _reader(path: Path) -> Any:
-    _check_meta_header(path)
+def _reader(path: Path) -> tuple[Any, Packed | None]:
+    """A reader that has read the header, and the voxels where they are not its to read."""
+    is_nrrd = path.suffix.lower() == ".nrrd"
+    packed = check_nrrd(path) if is_nrrd else check_meta(path)
     reader = sitk.ImageFileReader()
+    # by the ending alone: ITK would try twenty more formats on what it finds
+    reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise InputError(f"{path}: header cannot be read: {reason(error)}", _MEND) from error
+        raise InputError(f"{path}: header cannot be read: {reason(error)}", MEND) from error
     pixel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
     if "complex" in pixel or "label" in pixel:
         raise InputError(f"{path}: voxels are {pixel}, not one number each", "give the grey scan")
-    return reader
-
-
-_BYTES = {
-    "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
-    "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
-}  # fmt: skip
-
-
-def _check_meta_header(path: Path) -> None:
-    """Find garbage and torn files before MetaIO does, which would shout on the screen."""
-    if path.suffix.lower() not in {".mha", ".mhd"}:
-        return
-    fields, length = _meta_fields(path)
-    if not {"NDims", "DimSize", "ElementType", "ElementDataFile"} <= fields.keys():
-        raise InputError(f"{path}: is no MetaImage file", _MEND)
-    source = fields["ElementDataFile"]
-    if source.startswith("LIST") or "%" in source:
-        return  # one file a slice: left to MetaIO
-    voxels, before = (path, length) if source.upper() == "LOCAL" else (path.with_name(source), 0)
-    if not voxels.is_file():
-        what = f"{path}: its voxels should lie in {source!r}, which is not there"
-        raise InputError(what, "put both files of the pair into one folder")
-    try:
-        expected = _meta_bytes(fields)
-    except ValueError as error:
-        raise InputError(f"{path}: is no MetaImage file: {error}", _MEND) from error
-    present = voxels.stat().st_size - before
-    if present < expected:
-        raise InputError(f"{path}: the file is torn: {present:,} of {expected:,} bytes", _MEND)
-
-
-def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
-    """The ``key = value`` lines of a MetaImage header, and its length in bytes."""
-    fields: dict[str, str] = {}
-    with path.open("rb") as file:
-        while len(fields) < 200 and (line := file.readline(4096)):
-            key, _, value = line.decode("latin-1").partition("=")
-            fields[key.strip()] = value.strip()
-            if key.strip() == "ElementDataFile":
-                break
-        return fields, file.tell()
-
-
-def _meta_bytes(fields: dict[str, str]) -> int:
-    """The bytes of voxels a MetaImage header promises, 0 where it does not say."""
-    if fields.get("CompressedData", "").lower() == "true":
-        return int(fields.get("CompressedDataSize", "0"))
-    width = _BYTES.get(fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY"), 0)
-    channels = int(fields.get("ElementNumberOfChannels", "1"))
-    return math.prod(int(length) for length in fields["DimSize"].split()) * width * channels
+    return reader, packed

@@ -126,6 +126,7 @@ def _scaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
     if (header.slope, header.intercept) == (1.0, 0.0):
         return array
     scaled = array.astype(np.float32)
-    scaled *= np.float32(header.slope)
-    scaled += np.float32(header.intercept)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no number is told as such later
+        scaled *= np.float32(header.slope)
+        scaled += np.float32(header.intercept)
     return scaled

@@ -21,6 +21,9 @@ from flarekd.inference.runtimes import ALL, Runtime, choose, start
 from flarekd.modelfile import ModelCard, Orientation, read_card, read_weights
 
 CANONICAL: Orientation = "LPS"
+_NO_NETWORK = (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+"""What building a network may raise for a card that nobody in his senses wrote."""
+
 AIR_HU = -300.0
 """What is below is air, lung or padding: a window of nothing else holds no organ and no tumour."""
 
@@ -137,9 +140,10 @@ def window_size(card: ModelCard) -> tuple[int, ...]:
 def _restore(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> nn.Module:
     """The network of a model file, in eval mode on the CPU, windows and logits along LPS."""
     try:
+        _check_size(path, card, build)
         network = build(**card.network)
         network.load_state_dict(read_weights(path))
-    except (RuntimeError, TypeError, ValueError) as error:
+    except _NO_NETWORK as error:
         first = str(error).splitlines()[0]
         raise InputError(
             f"the weights of {str(path)!r} do not fit its card: {first}", "the file is damaged"
@@ -147,6 +151,15 @@ def _restore(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> nn
     if card.orientation != CANONICAL:
         network = Reoriented(network, card.orientation, len(window_size(card)))
     return network.eval()
+
+
+def _check_size(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> None:
+    """Refuse a card that asks for more weights than its file can hold, before they take memory."""
+    with torch.device("meta"):
+        wanted = sum(tensor.numel() for tensor in build(**card.network).state_dict().values())
+    if wanted > path.stat().st_size:
+        message = f"it asks for {wanted:,} weights, more than the file holds"
+        raise ValueError(message)
 
 
 def _graph(path: Path, sha256: str, card: ModelCard, build: Callable[..., nn.Module]) -> bytes:

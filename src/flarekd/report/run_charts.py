@@ -62,7 +62,7 @@ def read_trainings(folders: Mapping[str, Path]) -> list[Training]:
     found = []
     for name, folder in folders.items():
         # comes with torch, which scoring alone does without
-        from flarekd.training.loop import LOG, read_log
+        from flarekd.training.log import LOG, read_log
 
         settings = folder / "config.yaml"
         text = settings.read_text(encoding="utf-8") if settings.exists() else ""

@@ -16,6 +16,7 @@ from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import list_scans, read_labels, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.labels import LABELS, TUMOR
+from flarekd.lock import alone
 from flarekd.metrics.lesions import Lesion, find_lesions
 from flarekd.metrics.protocols import PROTOCOLS, ClassScore, score_case
 from flarekd.metrics.statistics import compare
@@ -80,6 +81,7 @@ class _Found:
     errors: dict[str, str] = field(default_factory=dict)
 
 
+@alone(console.warn)
 def evaluate(
     predictions: Path,
     references: Path,

@@ -19,6 +19,7 @@ from flarekd.imaging.atomic import update_text
 from flarekd.imaging.fuse_case import Job, fuse_one
 from flarekd.labels import ORGANS
 from flarekd.ledger import Ledger, stamp
+from flarekd.lock import alone
 from flarekd.parallel import cpu_count, map_cases
 from flarekd.selection import Dropped, Rule, parse_rule, select
 
@@ -45,6 +46,7 @@ class Extras:
     drop: tuple[str, ...] = ()
 
 
+@alone(console.warn)
 def fuse_labels(
     cohort: Path,
     tumor: Path,

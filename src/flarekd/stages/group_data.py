@@ -17,6 +17,7 @@ from flarekd.imaging.atomic import write_text
 from flarekd.imaging.examine import Files, Source, examine, extents
 from flarekd.imaging.files import list_scans
 from flarekd.ledger import Ledger, stamp
+from flarekd.lock import alone
 from flarekd.norms import Facts, learn
 from flarekd.parallel import cpu_count, map_cases
 from flarekd.report.cohort_table import COHORT_COLUMNS, LACKING_COLUMNS, Lacking, cohort_rows
@@ -48,6 +49,7 @@ class Folders:
     organ_pseudo: Path | None = None
 
 
+@alone(console.warn, lambda out: out.parent)
 def group_data(
     folders: Folders,
     out: Path,

@@ -23,8 +23,8 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
     Raises:
         InputError: If there is no scan, the model cannot be used, or a label map would replace a
             scan.
-        UsageError: If device or runtime are not there, or the memory allowed is too little for
-            anything.
+        UsageError: If device or runtime are not there, the memory allowed is too little for
+            anything, or another run writes to `out`.
         CasesFailedError: After the rest is written, if some scans failed.
     """
     options = options or Options()

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flarekd.console import progress, warn
+from flarekd import console
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.lock import alone
 from flarekd.parallel import map_cases
 from flarekd.phantom.annotate import Labels, organ_pseudo_labels, partial_labels
 from flarekd.phantom.case import make_case
@@ -30,6 +31,7 @@ class _Task:
     out: Path
 
 
+@alone(console.warn)
 def make_phantoms(out: Path, cases: int, preset: str, seed: int, jobs: int) -> None:
     """Write a synthetic cohort: FLARE's folders, complete truth beside them, and ``phantom.json``.
 
@@ -59,14 +61,14 @@ def make_phantoms(out: Path, cases: int, preset: str, seed: int, jobs: int) -> N
         if not all(path.exists() for path in case_files(out, plan))
     ]
     failed = []
-    with progress("phantoms") as advance:
+    with console.progress("phantoms") as advance:
         done = len(plans) - len(todo)
         for outcome in map_cases(_write_case, todo, jobs):
             done += 1
             advance(done, len(plans), outcome.item.plan.case)
             if outcome.error is not None:
                 failed.append(outcome.item.plan.case)
-                warn(f"{outcome.item.plan.case}: {outcome.error}")
+                console.warn(f"{outcome.item.plan.case}: {outcome.error}")
     if failed:
         what = f"{len(failed)} of {len(plans)} phantoms were not written: {', '.join(failed)}"
         raise CasesFailedError(what, "mend the cause named above and run it again")

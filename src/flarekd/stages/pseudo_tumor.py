@@ -23,6 +23,7 @@ from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import Ledger, stamp
+from flarekd.lock import alone
 from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
@@ -66,6 +67,7 @@ class _Work:
     figures: Ledger
 
 
+@alone(console.warn)
 def pseudo_tumor(
     cohort: Path,
     model: Path,

@@ -17,6 +17,7 @@ from flarekd import console
 from flarekd.errors import InputError, UsageError
 from flarekd.imaging.atomic import write_json, write_text
 from flarekd.labels import ORGANS, TUMOR
+from flarekd.lock import alone
 from flarekd.metrics.protocols import ClassScore
 from flarekd.ranking import METRICS, Metric, Standing, rank_models, standings
 from flarekd.report.score_files import SCORES_NAME, protocol_of, read_scores
@@ -29,6 +30,7 @@ Values = dict[str, dict[str, float]]
 """By case, by metric name."""
 
 
+@alone(console.warn)
 def rank(models: Sequence[str], out: Path) -> list[Standing]:
     """Rank models by their scores, and by time and GPU memory where every one was benched.
 

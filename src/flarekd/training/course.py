@@ -17,7 +17,8 @@ from flarekd.training import checkpoint
 from flarekd.training.batches import Batches
 from flarekd.training.fingerprint import Fingerprint, intensity_statistics, take_fingerprint
 from flarekd.training.initial import Initial, start_from
-from flarekd.training.loop import LOG, Trainer, read_log
+from flarekd.training.log import LOG, read_log
+from flarekd.training.loop import Trainer
 from flarekd.training.marginal import masks
 from flarekd.training.plan import Place, Plan, Prepared
 from flarekd.training.resume import Resume, continues

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,41 +16,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from flarekd import interrupts
 from flarekd.device import autocast_dtype
 from flarekd.imaging.atomic import write_text
-from flarekd.protocol import Optimizer, Training
+from flarekd.protocol import Training
 from flarekd.training import checkpoint
 from flarekd.training.batches import Batch, ahead
 from flarekd.training.compiled import Compiled
 from flarekd.training.epoch import Epoch, check_collapse
+from flarekd.training.log import LOG, read_log
 from flarekd.training.loss import deep_supervision_loss
 from flarekd.training.ranks import ALONE, Ranks
-from flarekd.training.schedule import poly_lr, warmup
+from flarekd.training.schedule import make_optimizer, poly_lr, warmup
 
-LOG = "log.jsonl"
 LOADER_THREADS = 2
 
 Judge = Callable[[nn.Module, int, torch.device], dict[str, Any]]
 """Facts that an epoch's record gains, of the network in eval mode: `validation.Validation`."""
-
-
-def make_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum (Table 4), or AdamW."""
-    if settings.name == "sgd":
-        return torch.optim.SGD(
-            network.parameters(),
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.momentum > 0,
-        )
-    return torch.optim.AdamW(
-        network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-    )
-
-
-def _unheard(_text: str) -> None:
-    """Where nobody listens."""
 
 
 @dataclass
@@ -76,7 +58,7 @@ class Trainer:
     identity: str
     device: torch.device
     ranks: Ranks = ALONE
-    warn: Callable[[str], None] = _unheard
+    warn: Callable[[str], None] = lambda _: None
     ignores: bool = False
 
     def __post_init__(self) -> None:
@@ -114,7 +96,8 @@ class Trainer:
             self.scaler.load_state_dict(facts["scaler"])
         if self.ranks.is_first:
             records = read_log(self.folder / LOG)
-            kept = [record for record in records if record["iteration"] <= self.iteration]
+            last = self.iteration - self._is_unjudged()
+            kept = [record for record in records if record["iteration"] <= last]
             write_text(self.folder / LOG, "".join(json.dumps(record) + "\n" for record in kept))
 
     def train(
@@ -125,7 +108,7 @@ class Trainer:
         judge: Judge | None = None,
         skipped: Mapping[str, int] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
-        """Train from where it stands to the last iteration.
+        """Train from where it stands to the last iteration; interrupted, save and leave.
 
         Args:
             make_batch: Batch of an index; ``accumulate`` of them make an iteration.
@@ -144,20 +127,60 @@ class Trainer:
         self.network.train()
         saved = time.monotonic()
         epoch = Epoch(self._epoch)
-        for batches, waited_s in self._batches(make_batch):
+
+        def end() -> None:
+            on_epoch(self._end(epoch, judge, skipped))
+
+        if self._is_unjudged():
+            epoch = self._close(epoch, end)
+        with closing(self._batches(make_batch)) as made:
+            while self.iteration < self.total:
+                self._advance(made, epoch, on_iteration)
+                ends = self._is_epochs_end()
+                if ends:
+                    epoch = self._close(epoch, end)
+                if self._is_due(saved):
+                    with interrupts.held():
+                        self.save(None if ends else epoch)
+                    saved = time.monotonic()
+        return self.average or self.network.state_dict()
+
+    def _advance(
+        self,
+        made: Iterator[tuple[list[Batch], float]],
+        epoch: Epoch,
+        on_iteration: Callable[[int, int, str], None],
+    ) -> None:
+        """One iteration, whole or not begun."""
+        with interrupts.held() as is_asked_to_stop:
+            batches, waited_s = next(made)
             epoch.add(*self._step(batches))
             epoch.waited_s += waited_s
             self.iteration += 1
             on_iteration(self.iteration, self.total, epoch.note())
-            ends = self.iteration % self.settings.iterations == 0
-            if ends:
-                record = self._end(epoch, judge, skipped)
-                on_epoch(record)
-                epoch = Epoch()
-            if self._is_due(saved):
-                self.save(None if ends else epoch)
-                saved = time.monotonic()
-        return self.average or self.network.state_dict()
+            if is_asked_to_stop():
+                self._save_to_stop(epoch)
+
+    def _close(self, epoch: Epoch, end: Callable[[], None]) -> Epoch:
+        """End an epoch; if that is interrupted it is ended once more when the run goes on."""
+        try:
+            end()
+        except KeyboardInterrupt:
+            self._save_to_stop(epoch)
+            raise
+        return Epoch()
+
+    def _save_to_stop(self, epoch: Epoch) -> None:
+        if self.ranks.size == 1:  # else each has sums of its own, and the last checkpoint stands
+            self.save(epoch)
+            self.warn(f"a checkpoint of iteration {self.iteration} is written")
+
+    def _is_epochs_end(self) -> bool:
+        return self.iteration % self.settings.iterations == 0
+
+    def _is_unjudged(self) -> bool:
+        """Whether a checkpoint was written between the last step of an epoch and its record."""
+        return bool(self._epoch and self._epoch["losses"]) and self._is_epochs_end()
 
     def save(self, epoch: Epoch | None = None) -> None:
         """Write the checkpoint.
@@ -185,7 +208,9 @@ class Trainer:
             network.load_state_dict(self.average)
         return network.eval()
 
-    def _batches(self, make_batch: Callable[[int], Batch]) -> Iterator[tuple[list[Batch], float]]:
+    def _batches(
+        self, make_batch: Callable[[int], Batch]
+    ) -> Generator[tuple[list[Batch], float], None, None]:
         """The batches of each iteration to come, and the seconds waited for them."""
         each = self.settings.accumulate
         made = ahead(make_batch, self.iteration * each, self.total * each, LOADER_THREADS)
@@ -195,7 +220,7 @@ class Trainer:
 
     def _is_due(self, saved: float) -> bool:
         """Whether it is time for a checkpoint."""
-        if self.ranks.size > 1 and self.iteration % self.settings.iterations:
+        if self.ranks.size > 1 and not self._is_epochs_end():
             return False  # the sums of an epoch that is not over are each rank's own
         due = time.monotonic() - saved >= self.settings.checkpoint_minutes * 60
         return due or self.iteration == self.total
@@ -274,15 +299,3 @@ class Trainer:
                 self.average[name].lerp_(value, 1 - decay)
             else:
                 self.average[name].copy_(value)
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log.jsonl; a line torn by a kill is left out."""
-    records = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                continue
-    return records

@@ -6,15 +6,19 @@ all of them (DistributedDataParallel).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from flarekd.errors import UsageError
+from flarekd.lock import locked
 
 Shared = TypeVar("Shared")
 
@@ -146,3 +150,28 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device), device
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def holding(folder: Path, ranks: Ranks, warn: Callable[[str], None]) -> Iterator[None]:
+    """Hold a folder (`lock.locked`) for all ranks, which write to it together.
+
+    Args:
+        folder: Where files are going to be written.
+        ranks: The first takes the lock; where it is refused, all are.
+        warn: As `lock.locked` takes it.
+
+    Raises:
+        UsageError: If a process that is none of them holds it.
+    """
+    with ExitStack() as stack:
+        refusal: object = False
+        if ranks.is_first:
+            try:
+                stack.enter_context(locked(folder, warn))
+            except UsageError as error:
+                refusal = error
+        refusal = ranks.share(refusal if ranks.is_first else None)
+        if isinstance(refusal, UsageError):
+            raise refusal
+        yield

@@ -1,6 +1,26 @@
-"""The learning rate over time (Table 4)."""
+"""How weights move: the optimizer, and the learning rate over time (Table 4)."""
 
 from __future__ import annotations
+
+import torch
+from torch import nn
+
+from flarekd.protocol import Optimizer
+
+
+def make_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum (Table 4), or AdamW."""
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.momentum > 0,
+        )
+    return torch.optim.AdamW(
+        network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    )
 
 
 def poly_lr(initial: float, epoch: int, epochs: int) -> float:

@@ -20,7 +20,7 @@ from flarekd.protocol import Training
 from flarekd.training.course import MODEL, train
 from flarekd.training.plan import Place, Plan, Prepared
 from flarekd.training.prepare import Source, prepare, store_hash
-from flarekd.training.ranks import joined
+from flarekd.training.ranks import holding, joined
 from flarekd.training.resume import Resume
 from flarekd.training.screen import Screen, Silence
 
@@ -63,11 +63,12 @@ def run(
 
     Raises:
         InputError: If there is nothing to train on, or no fitting checkpoint to continue.
+        UsageError: If another run writes to the folder.
         CasesFailedError: After training, if some cases could not be used.
     """
     if not sources:
         raise InputError(f"no case to train the {plan.role} on", "look at cohort.csv")
-    with joined(device) as (ranks, own):
+    with joined(device) as (ranks, own), holding(folder, ranks, screen.warn):
         speaks = screen if ranks.is_first else Silence()
         place = Place(folder, own, ranks, speaks, draw, tensorboard)
         prepared = _prepare(plan, sources, place)

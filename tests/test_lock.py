@@ -1,0 +1,109 @@
+"""A folder is held by one process at a time, and by none once that is gone."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from flarekd.errors import InputError, UsageError
+from flarekd.lock import NAME, alone, locked
+
+fcntl = pytest.importorskip("fcntl")
+
+HOLD = """
+import sys
+from pathlib import Path
+from flarekd.lock import locked
+with locked(Path(sys.argv[1]), print):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def unheard(_text):
+    raise AssertionError(_text)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "out"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_and_told_which_is_the_first(tmp_path, other):
+    said = f"process {other.pid} on .* is writing to"
+    with pytest.raises(UsageError, match=said) as caught, locked(tmp_path / "out", unheard):
+        pass
+    assert re.search(re.escape(str(tmp_path / "out")), caught.value.what)
+    assert "wait until it is done" in caught.value.mend
+    assert caught.value.exit_code == 2
+
+
+def test_a_folder_is_free_when_its_process_was_killed(tmp_path, other):
+    other.kill()
+    other.wait()
+    assert (tmp_path / "out" / NAME).exists()
+    with locked(tmp_path / "out", unheard):
+        assert (tmp_path / "out" / NAME).read_text(encoding="utf-8").startswith(f"{os.getpid()} ")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_is_free_when_its_process_has_ended(tmp_path, other):
+    other.communicate("")
+    with locked(tmp_path / "out", unheard):
+        pass
+
+
+def test_nothing_is_left_behind_but_what_was_written(tmp_path):
+    with locked(tmp_path / "a" / "b", unheard):
+        (tmp_path / "a" / "result").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "result"]
+
+
+def test_a_process_may_take_a_folder_again_that_it_holds(tmp_path):
+    with locked(tmp_path / "out", unheard):
+        with locked(tmp_path / "out" / ".." / "out", unheard):
+            pass
+        assert (tmp_path / "out" / NAME).exists()
+
+
+def test_the_folder_is_the_argument_out_wherever_it_stands(tmp_path):
+    seen = []
+
+    @alone(unheard, lambda out: out.parent)
+    def write(first, out, *, more=0):
+        seen.append((first, more, (tmp_path / NAME).exists()))
+
+    write(1, tmp_path / "cohort.csv")
+    write(out=tmp_path / "cohort.csv", first=2, more=3)
+    assert seen == [(1, 0, True), (2, 3, True)]
+
+
+def test_a_disk_that_knows_no_locks_is_told_of_and_written_to(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    told = []
+    with locked(tmp_path / "out", told.append):
+        assert not list((tmp_path / "out").iterdir())
+    assert len(told) == 1
+    assert "cannot be locked (No locks available): start no second run in it" in told[0]
+
+
+def test_a_file_is_no_folder_to_write_to(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(InputError, match="is no folder"), locked(tmp_path / "out", unheard):
+        pass
