@@ -138,7 +138,7 @@ def test_organs_of_another_mean_are_told():
         ({"sd_hu": 90.0}, "HU spread by 90, usually 15"),
         ({"organ": "none", "organ_mm": REACH_MM}, "more than 40 mm from the nearest organ"),
         ({"organ": "none", "organ_mm": 25.0}, "25 mm from the nearest organ"),
-        ({"contrast": -1.0}, "no border in the scan"),
+        ({"contrast": 0.02}, "no border in the scan"),
     ],
 )
 def test_a_tumour_unlike_the_others_is_told_with_its_number(changes, told):

@@ -207,7 +207,7 @@ def _oddities(mass: Mass, tumors: Mapping[str, Usual]) -> dict[str, float]:
         f"{mass.mean_hu:.0f} HU, usually {mean:.0f}": abs(far["mean_hu"]),
         f"HU spread by {mass.sd_hu:.0f}, usually {spread:.0f}": far["log_sd"],
         f"{least}{mass.organ_mm:.0f} mm from the nearest organ": far["organ_mm"],
-        "no border in the scan": -far["contrast"],
+        "no border in the scan": -far["log_contrast"],
     }
     return {text: points(deviation) for text, deviation in told.items() if points(deviation)}
 

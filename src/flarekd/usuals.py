@@ -28,10 +28,13 @@ LEAST_MEAN_HU, LEAST_LOG_SD = 5.0, 0.1
 LEAST_SHIFT = 0.3
 """Least robust deviation of the middle of all organs' deviations."""
 
+LEAST_CONTRAST = 0.05
+"""A tumour whose border is fainter than this has none."""
+
 LEAST_OF_TUMORS = {
     "mean_hu": LEAST_MEAN_HU,
     "log_sd": LEAST_LOG_SD,
-    "contrast": 0.3,
+    "log_contrast": 0.3,
     "organ_mm": 3.0,
 }
 """Least robust deviations of a tumour's figures."""
@@ -147,7 +150,8 @@ def figures(mass: Mass) -> dict[str, float]:
     return {
         "mean_hu": mass.mean_hu,
         "log_sd": math.log(max(mass.sd_hu, 1.0)),
-        "contrast": mass.contrast,
+        # as a logarithm: what lies between no border and the usual one is many times
+        "log_contrast": math.log(max(mass.contrast, LEAST_CONTRAST)),
         "organ_mm": mass.organ_mm,
     }
 
