@@ -1,10 +1,9 @@
 """Does review put faulty cases first? Phantoms with planted faults, against chance.
 
-`python -m benchmarks.review --out review-benchmark [--cases 240] [--seed 0]`. A cohort of quick
-phantoms is fused as the road does it: partial labels, organ pseudo-labels with errors of their own
-(borders that wander, organs missed or cut short), and the true tumours in the teacher's place. Into
-the fused labels of 40 cases, drawn by the seed, one fault each is planted; `fusion.csv`, which was
-written before, gives nothing away:
+`python -m benchmarks.review --out COHORT [--cases 240] [--seed 0] [--faults 0]`. Quick phantoms are
+fused as the road does it: partial labels, organ pseudo-labels with errors of their own (borders
+that wander, organs missed or cut short), and the true tumours in the teacher's place. Into the
+fused maps of 40 cases, drawn by a seed, one fault each is planted:
 
 - sides: kidneys and adrenals exchanged, or the whole map mirrored;
 - shift: the whole map 12 to 30 mm off in any direction;
@@ -12,17 +11,15 @@ written before, gives nothing away:
 - missing: one organ that the scan shows whole, taken out.
 
 The rest has what phantoms have anyway: patients without a spleen or a kidney, missed organs, odd
-tumours. Printed is the share of planted cases in the first quarter of review's order, by fault; at
-chance it is a quarter.
+tumours. All are measured and judged by the functions of the verb, which draws pictures too. Nothing
+is known of fusion (`fusion.csv`), which would give some faults away. Printed is the share of
+planted cases in the first quarter of review's order, by fault; at chance it is a quarter.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +27,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from flarekd import console
-from flarekd.cohort import read_cohort
+from flarekd.appearance import look
 from flarekd.extents import measure_extents
-from flarekd.imaging.files import read_labels, read_volume, write_labels
-from flarekd.imaging.volume import LabelMap, Volume
-from flarekd.labels import ORGANS, TUMOR
+from flarekd.fusion import fuse
+from flarekd.imaging.files import read_labels, read_volume
+from flarekd.imaging.volume import Volume
+from flarekd.labels import GROUPS, ORGANS, TUMOR
 from flarekd.parallel import cpu_count
-from flarekd.stages.fuse import fuse_labels
-from flarekd.stages.group_data import Folders, group_data
-from flarekd.stages.phantom import make_phantoms
-from flarekd.stages.review import TABLE, review
+from flarekd.phantom.patient import CasePlan
+from flarekd.phantom.plan import plan_cohort
+from flarekd.stages.phantom import case_files, make_phantoms
+from flarekd.suspicion import Reason, judge, rank_key
+from flarekd.usuals import Subject
 
 EACH = 10
 AIR_HU = -300.0
@@ -104,69 +103,64 @@ FAULTS: dict[str, Callable[[Labels, Volume, np.random.Generator], Labels]] = {
 }
 
 
-def make(out: Path, cases: int, seed: int, jobs: int) -> None:
-    """The cohort, fused: what a run of the road would give review."""
-    source = out / "cohort"
-    make_phantoms(source, cases, "quick", seed, jobs)
-    folders = Folders(
-        source / "imagesTr", source / "labelsTr", source / "imagesUnlabeled", source / "organPseudo"
-    )
-    if not (out / "cohort.csv").exists():
-        group_data(folders, out / "cohort.csv")
-    tumor = out / "tumor"
-    for path in sorted((source / "truth").glob("*.nii.gz")):
-        if not (tumor / path.name).exists():
-            truth = read_labels(path)
-            only = np.where(truth.array == TUMOR, TUMOR, 0).astype(np.uint8)
-            write_labels(tumor / path.name, LabelMap(only, truth.geometry))
-    fuse_labels(out / "cohort.csv", tumor, out / "fused", "paper")
+def fuse_phantom(cohort: Path, plan: CasePlan) -> tuple[Labels, Volume]:
+    """The label map that the road would make of a phantom, and its scan."""
+    image, *rest = case_files(cohort, plan)
+    maps = {path.parent.name: read_labels(path).array for path in rest}
+    truth, organs = maps["truth"], maps["organPseudo"]
+    annotated = GROUPS.get(plan.group, frozenset())
+    partial = maps.get("labelsTr", np.zeros_like(truth))
+    return fuse(partial, truth == TUMOR, organs, annotated), read_volume(image)
 
 
-def plant(out: Path, seed: int) -> dict[str, str]:
-    """Write ``labels``: the fused maps, faults in `EACH` cases a kind. Case to fault."""
-    random = np.random.default_rng(seed)
-    cases = {case.case: case for case in read_cohort(out / "cohort.csv")}
-    names = random.permutation(sorted(cases)).tolist()
-    planted = {names.pop(): fault for fault in FAULTS for _ in range(EACH)}
-    (out / "labels").mkdir(exist_ok=True)
-    for name, case in cases.items():
-        fused = read_labels(out / "fused" / f"{name}.nii.gz")
-        array = fused.array
-        own = np.random.default_rng([seed, int(name.split("_")[1])])
-        if name in planted:
-            array = FAULTS[planted[name]](array, read_volume(case.image), own)
-        write_labels(out / "labels" / f"{name}.nii.gz", LabelMap(array, fused.geometry))
-    (out / "planted.json").write_text(json.dumps(planted, indent=1), encoding="utf-8")
-    return planted
+def judge_cohort(
+    cohort: Path, plans: Sequence[CasePlan], seed: int
+) -> tuple[dict[str, list[Reason]], dict[str, str]]:
+    """Plant, measure and judge as the verb does; case to reasons, and planted case to fault."""
+    order = np.random.default_rng(seed).permutation([plan.case for plan in plans]).tolist()
+    planted = {order.pop(): fault for fault in FAULTS for _ in range(EACH)}
+    subjects = {}
+    with console.progress("Measuring") as advance:
+        for done, plan in enumerate(plans, 1):
+            labels, scan = fuse_phantom(cohort, plan)
+            if plan.case in planted:
+                own = np.random.default_rng([seed, plan.index])
+                labels = FAULTS[planted[plan.case]](labels, scan, own)
+            measured = look(labels, scan.array, scan.geometry.spacing_zyx)
+            has_drawn = TUMOR in GROUPS.get(plan.group, ())
+            subjects[plan.case] = Subject(measured, None, has_drawn)
+            advance(done, len(plans), plan.case)
+    return judge(subjects), planted
 
 
-def first_quarter(out: Path, planted: dict[str, str]) -> list[list[str]]:
+def first_quarter(
+    reasons: Mapping[str, list[Reason]], planted: Mapping[str, str]
+) -> list[list[str]]:
     """By fault: how many of its cases are in the first quarter, and their places."""
-    text = (out / "review" / TABLE).read_text(encoding="utf-8")
-    order = [row["case"] for row in csv.DictReader(io.StringIO(text))]
+    order = sorted(reasons, key=lambda case: rank_key(case, reasons[case]))
     quarter = len(order) // 4
     rows = []
     for fault in [*FAULTS, "all"]:
         places = sorted(order.index(c) + 1 for c, f in planted.items() if fault in (f, "all"))
         found = sum(place <= quarter for place in places)
-        shown = " ".join(map(str, places)) if fault != "all" else f"quarter: {quarter}"
+        shown = " ".join(map(str, places)) if fault != "all" else f"the first {quarter}"
         rows.append([fault, f"{found} of {len(places)}", f"{found / len(places):.0%}", shown])
     return rows
 
 
 def main() -> None:
-    """Make, plant, review, count."""
+    """Make, plant, judge, count."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=240)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the phantoms")
+    parser.add_argument("--faults", type=int, default=0, help="seed of what is planted where")
     options = parser.parse_args()
-    make(options.out, options.cases, options.seed, cpu_count())
-    planted = plant(options.out, options.seed)
-    review(options.out / "cohort.csv", options.out / "labels", options.out / "review")
-    rows = first_quarter(options.out, planted)
+    make_phantoms(options.out, options.cases, "quick", options.seed, cpu_count())
+    plans = [p for p in plan_cohort(options.cases, "quick", options.seed) if p.role != "val"]
+    rows = first_quarter(*judge_cohort(options.out, plans, options.faults))
     columns = ["fault", "in the first quarter", "share", "places in the order"]
-    console.table(f"{options.cases} phantoms, 4 × {EACH} planted faults", columns, rows)
+    console.table(f"{len(plans)} cases, 4 × {EACH} planted faults", columns, rows)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from flarekd.appearance import REACH_MM, Look, Mass, Measured
 from flarekd.extents import Extent
 from flarekd.labels import NAMES, ORGANS
 from flarekd.suspicion import MOST_POINTS, judge, score
-from flarekd.usuals import Subject
+from flarekd.usuals import Subject, learn_usuals
 
 CASES = 100
 
@@ -90,7 +90,7 @@ def test_the_more_often_an_organ_lacks_the_less_it_is_missed():
         return [r.points for r in reasons_of(odd(**without("spleen")), {**COHORT, **few})]
 
     (rare,), (frequent,) = lacking(2), lacking(10)
-    assert frequent == pytest.approx(-2 * math.log10(11 / 111))
+    assert frequent == pytest.approx(math.log10(11 / 111) ** 2)
     assert rare > frequent
     assert lacking(60) == []  # more than a fifth lack it: these labels are partial
 
@@ -180,8 +180,35 @@ def test_the_score_takes_the_worst_of_each_kind():
     assert score([]) == 0
 
 
-def test_a_cohort_too_small_to_know_what_is_usual_tells_sides_and_pieces_alone():
-    few = {"a": odd(pieces={"liver": [60.0, 30.0]}), "b": odd(**without("spleen"))}
-    found = judge(few)
-    assert [(reason.kind, reason.points) for reason in found["a"]] == [("pieces", 1.5)]
-    assert found["b"] == []
+def test_an_organ_in_pieces_counts_by_how_rare_that_is():
+    broken = odd(pieces={"liver": [60.0, 30.0]})
+    (reason,) = reasons_of(broken)
+    assert (reason.kind, reason.points, reason.label) == ("pieces", MOST_POINTS, 1)
+    assert reason.text == "liver in 2 big pieces: 60 ml, 30 ml"
+    more = {f"broken_{number}": broken for number in range(10)}
+    (reason,) = reasons_of(broken, {**COHORT, **more})
+    assert reason.points == pytest.approx(math.log10(11 / 111) ** 2)
+    many = {f"broken_{number}": broken for number in range(60)}
+    assert reasons_of(broken, {**COHORT, **many}) == []
+
+
+def test_a_tumour_that_is_a_little_odd_in_everything_is_odd():
+    # 2.5 deviations each: the root of the sum of squares is 5
+    usual = learn_usuals(COHORT)[0].tumors
+    by = {name: 2.5 * one.spread for name, one in usual.items()}
+    odd_mass = mass(
+        mean_hu=usual["mean_hu"].median - by["mean_hu"],
+        sd_hu=math.exp(usual["log_sd"].median + by["log_sd"]),
+        contrast=math.exp(usual["log_contrast"].median - by["log_contrast"]),
+        organ_mm=by["organ_mm"],
+    )
+    (reason,) = reasons_of(odd(masses=(odd_mass,)))
+    assert reason.points == pytest.approx(5 / 3.5, rel=0.05)
+    assert reason.text.count(",") >= 3  # all four are told
+
+
+def test_a_cohort_too_small_to_know_what_is_usual_tells_sides_alone():
+    swapped = odd(swapped=("right_kidney/left_kidney",))
+    found = judge({"a": swapped, "b": odd(**without("spleen")), "c": odd(pieces={"liver": [6, 3]})})
+    assert [reason.kind for reason in found["a"]] == ["sides"]
+    assert found["b"] == found["c"] == []

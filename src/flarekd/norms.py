@@ -29,6 +29,9 @@ LEAST_SPREAD = 0.1
 
 _SD_OF_MAD = 1.4826
 
+_SD_OF_80 = 2.563
+"""Standard deviations between the percentiles 10 and 90 of a normal distribution."""
+
 Organs = Mapping[int, Extent]
 End = tuple[int, str]
 """An organ, and which of its ends along z."""
@@ -104,7 +107,11 @@ class Norms:
 
 
 def usual(values: Sequence[float], least_spread: float) -> Usual | None:
-    """The median and robust deviation (of the median absolute one) of a number over cases.
+    """The median and robust deviation of a number over cases.
+
+    The deviation is that of the median absolute one, or of the percentiles 10 and 90 where that is
+    larger: in a fifth of the cases of a cohort the contrast medium may be missing, and they are
+    none the odder for it.
 
     Args:
         values: One a case.
@@ -116,7 +123,8 @@ def usual(values: Sequence[float], least_spread: float) -> Usual | None:
     if len(values) < LEAST_VOLUMES:
         return None
     middle, spread = _middle_and_spread(np.asarray(values))
-    return Usual(len(values), middle, max(spread, least_spread))
+    low, high = np.percentile(values, (10, 90))
+    return Usual(len(values), middle, max(spread, float(high - low) / _SD_OF_80, least_spread))
 
 
 def learn(cases: Iterable[Facts]) -> Norms:

@@ -36,8 +36,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 MOST_POINTS = 4.0
 """Of one reason: beyond it nothing gets more certain."""
 
+TOLD_FROM = 0.4
+"""What is at least this share of a tumour's greatest deviation is told beside it."""
+
 RARE = 0.2
-"""A class that more than this share of the scans lack where it should be is not missed."""
+"""What more than this share of the cohort has is not odd: an organ that lacks, or is in pieces."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def judge(cohort: Mapping[str, Subject]) -> dict[str, list[Reason]]:
             *_sides(subject.measured),
             *_missing(absent[case], known),
             *_volumes(subject.measured, known),
-            *_pieces(subject.measured),
+            *_pieces(subject.measured, known),
             *_shift(subject.measured, known),
             *_intensities(subject.measured, known),
             *_tumors(subject.measured, known),
@@ -102,6 +105,12 @@ def score(reasons: Iterable[Reason]) -> float:
     return round(sum(worst.values()), 2)
 
 
+def rank_key(case: str, reasons: Iterable[Reason]) -> tuple[float, float, str]:
+    """Sorts the most suspicious first; of the same score by all points together, then by name."""
+    found = list(reasons)
+    return -score(found), -sum(reason.points for reason in found), case
+
+
 def points(deviation: float) -> float:
     """None below `FAR` deviations, one there, and one more with each further `FAR`.
 
@@ -109,6 +118,15 @@ def points(deviation: float) -> float:
     [0.0, 0.0, 1.0, 3.0, 4.0]
     """
     return 0.0 if deviation < FAR else min(deviation / FAR, MOST_POINTS)
+
+
+def rarity(share: float) -> float:
+    """Points of what a share of the cohort has: 1 for one in ten, 4 for one in a hundred.
+
+    >>> [rarity(share) for share in (0.1, 0.01, 0.001)]
+    [1.0, 4.0, 4.0]
+    """
+    return min(math.log10(share) ** 2, MOST_POINTS)
 
 
 def _sides(measured: Measured) -> list[Reason]:
@@ -125,8 +143,7 @@ def _missing(absent: Absent, known: Usuals) -> list[Reason]:
     for label, where in absent.items():
         share = known.lacking[label]
         if share <= RARE:
-            # two points where one scan in ten lacks it, four where one in a hundred does
-            worth = min(-2 * math.log10(share), MOST_POINTS)
+            worth = rarity(share)
             text = f"{readable(NAMES[label])} missing: {where}; {share:.1%} of such scans lack it"
             found.append(Reason("missing", worth, text, label))
     return found
@@ -146,21 +163,22 @@ def _volumes(measured: Measured, known: Usuals) -> list[Reason]:
     return found
 
 
-def _pieces(measured: Measured) -> list[Reason]:
+def _pieces(measured: Measured, known: Usuals) -> list[Reason]:
     found = []
     for name, sizes in measured.pieces.items():
-        text = f"{readable(name)} in {len(sizes)} big pieces: {', '.join(map(shown, sizes))}"
-        # the larger the second against the first, the odder
-        found.append(Reason("pieces", 1 + sizes[1] / sizes[0], text, IDS[name]))
+        share = known.in_pieces[IDS[name]]
+        if share <= RARE:
+            text = f"{readable(name)} in {len(sizes)} big pieces: {', '.join(map(shown, sizes))}"
+            found.append(Reason("pieces", rarity(share), text, IDS[name]))
     return found
 
 
 def _shift(measured: Measured, known: Usuals) -> list[Reason]:
-    middle = off(measured, known.log_sd)
-    if middle is None or known.shift is None:
+    lying = off(measured, known.mean_hu, known.log_sd)
+    if lying is None or known.shift is None:
         return []
-    worth = points(known.shift.deviation(middle))
-    text = "the HU inside most organs spread more than usual: do the labels lie off the scan?"
+    worth = points(known.shift.deviation(lying))
+    text = "the HU inside the organs spread more and are lower: do the labels lie off the scan?"
     return [Reason("shift", worth, text)] if worth else []
 
 
@@ -186,30 +204,31 @@ def _intensities(measured: Measured, known: Usuals) -> list[Reason]:
 
 def _tumors(measured: Measured, known: Usuals) -> list[Reason]:
     found = []
-    for mass in measured.masses:
-        odd = _oddities(mass, known.tumors) if mass.ml >= LEAST_TUMOR_ML else {}
-        if odd:
+    for mass in measured.masses if known.tumors else ():
+        odd = _oddities(mass, known.tumors)
+        # one number of all four: a little odd in everything is odd
+        worth = points(math.hypot(*odd.values()))
+        if worth and mass.ml >= LEAST_TUMOR_ML:
             where = "in no organ" if mass.organ == "none" else f"at the {readable(mass.organ)}"
-            text = f"tumour of {shown(mass.ml)} {where}: {', '.join(odd)}"
-            worth = min(sum(odd.values()), MOST_POINTS)
+            told = [
+                text for text, far in odd.items() if far >= max(TOLD_FROM * max(odd.values()), 1)
+            ]
+            text = f"tumour of {shown(mass.ml)} {where}: {', '.join(told)}"
             found.append(Reason("tumour", worth, text, TUMOR, mass.number))
     return found
 
 
 def _oddities(mass: Mass, tumors: Mapping[str, Usual]) -> dict[str, float]:
-    """What is unlike other tumours, in words, with points."""
-    if not tumors:
-        return {}
+    """What may be unlike other tumours, in words, and how many deviations it is."""
     far = {name: tumors[name].deviation(value) for name, value in figures(mass).items()}
     mean, spread = tumors["mean_hu"].median, math.exp(tumors["log_sd"].median)
     least = "more than " if mass.organ_mm >= REACH_MM else ""
-    told = {
+    return {
         f"{mass.mean_hu:.0f} HU, usually {mean:.0f}": abs(far["mean_hu"]),
-        f"HU spread by {mass.sd_hu:.0f}, usually {spread:.0f}": far["log_sd"],
-        f"{least}{mass.organ_mm:.0f} mm from the nearest organ": far["organ_mm"],
-        "no border in the scan": -far["log_contrast"],
+        f"HU spread by {mass.sd_hu:.0f}, usually {spread:.0f}": max(far["log_sd"], 0.0),
+        f"{least}{mass.organ_mm:.0f} mm from the nearest organ": max(far["organ_mm"], 0.0),
+        "no border in the scan": max(-far["log_contrast"], 0.0),
     }
-    return {text: points(deviation) for text, deviation in told.items() if points(deviation)}
 
 
 def _sources(conflict: float | None) -> list[Reason]:

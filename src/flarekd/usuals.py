@@ -25,8 +25,11 @@ LEAST_ORGANS = 4
 LEAST_MEAN_HU, LEAST_LOG_SD = 5.0, 0.1
 """Least robust deviations: of a mean, and of the logarithm of a standard deviation."""
 
+MOST_OFF = 8.0
+"""Robust deviations of one organ that count for the map as a whole: one odd organ is no shift."""
+
 LEAST_SHIFT = 0.3
-"""Least robust deviation of the middle of all organs' deviations."""
+"""Least robust deviation of what `off` says."""
 
 LEAST_CONTRAST = 0.05
 """A tumour whose border is fainter than this has none."""
@@ -67,6 +70,7 @@ class Usuals:
         log_sd: By organ, of the logarithm of the standard deviation.
         shift: Of what `off` says of each case.
         lacking: By organ, the share of the scans that should show it and whose labels lack it.
+        in_pieces: By organ, the share of the cases with it that have it in big pieces.
         tumors: By figure of a tumour (`figures`).
     """
 
@@ -75,6 +79,7 @@ class Usuals:
     log_sd: Mapping[int, Usual]
     shift: Usual | None
     lacking: Mapping[int, float]
+    in_pieces: Mapping[int, float]
     tumors: Mapping[str, Usual]
 
 
@@ -99,33 +104,14 @@ def learn_usuals(cohort: Mapping[str, Subject]) -> tuple[Usuals, dict[str, Absen
         {i: usual([one.mean_hu for one in s], LEAST_MEAN_HU) for i, s in looks.items()}
     )
     log_sd = _known({i: usual([_log_sd(one) for one in s], LEAST_LOG_SD) for i, s in looks.items()})
-    shifts = [off(subject.measured, log_sd) for subject in cohort.values()]
+    shifts = [off(subject.measured, mean_hu, log_sd) for subject in cohort.values()]
     lacks = [label for gone in absent.values() for label in gone]
     lacking = {i: lacks.count(i) / (lacks.count(i) + len(looks[i])) for i in set(lacks)}
     shift = usual([one for one in shifts if one is not None], LEAST_SHIFT)
+    broken = [IDS[name] for subject in cohort.values() for name in subject.measured.pieces]
+    in_pieces = {i: broken.count(i) / len(looks[i]) for i in set(broken)}
     tumors = _usual_tumors(cohort.values())
-    return Usuals(norms, mean_hu, log_sd, shift, lacking, tumors), absent
-
-
-def off(measured: Measured, log_sd: Mapping[int, Usual]) -> float | None:
-    """The middle of all organs' deviations: how much more the HU inside them spread than usual.
-
-    An organ that lies where it should is one tissue; a map that lies off its scan takes in what is
-    beside each.
-
-    Args:
-        measured: Of the case.
-        log_sd: As in `Usuals`.
-
-    Returns:
-        Robust deviations, None with fewer than `LEAST_ORGANS` organs.
-    """
-    deviations = [
-        log_sd[IDS[name]].deviation(_log_sd(one))
-        for name, one in measured.looks.items()
-        if IDS[name] != TUMOR and IDS[name] in log_sd
-    ]
-    return float(np.median(deviations)) if len(deviations) >= LEAST_ORGANS else None
+    return Usuals(norms, mean_hu, log_sd, shift, lacking, in_pieces, tumors), absent
 
 
 def look_deviations(label: int, one: Look, known: Usuals) -> tuple[float, float]:
@@ -137,6 +123,32 @@ def look_deviations(label: int, one: Look, known: Usuals) -> tuple[float, float]
     if label not in known.mean_hu:
         return 0.0, 0.0
     return known.mean_hu[label].deviation(one.mean_hu), known.log_sd[label].deviation(_log_sd(one))
+
+
+def off(
+    measured: Measured, mean_hu: Mapping[int, Usual], log_sd: Mapping[int, Usual]
+) -> float | None:
+    """How much more the HU inside the organs spread, and how much lower they are, than usual.
+
+    An organ that lies where it should is one tissue; a map that lies off its scan takes in the fat
+    and the air beside each.
+
+    Args:
+        measured: Of the case.
+        mean_hu: As in `Usuals`.
+        log_sd: As in `Usuals`.
+
+    Returns:
+        The mean over the organs of both deviations, each no more than `MOST_OFF`; None with fewer
+        than `LEAST_ORGANS` organs.
+    """
+    deviations = [
+        min(log_sd[label].deviation(_log_sd(one)), MOST_OFF)
+        + min(-mean_hu[label].deviation(one.mean_hu), MOST_OFF)
+        for name, one in measured.looks.items()
+        if (label := IDS[name]) in log_sd and label != TUMOR
+    ]
+    return float(np.mean(deviations)) if len(deviations) >= LEAST_ORGANS else None
 
 
 def volume_deviation(ml: float, typical: Typical) -> float:

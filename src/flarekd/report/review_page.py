@@ -15,7 +15,7 @@ from flarekd.fusion_checks import shown
 from flarekd.fusion_table import Sources
 from flarekd.labels import IDS, LABELS, NAMES, TUMOR, readable
 from flarekd.report.page import render
-from flarekd.suspicion import KINDS, Kind, Reason, score
+from flarekd.suspicion import KINDS, Kind, Reason, rank_key, score
 
 KIND_TITLES: dict[Kind, str] = {
     "sides": "sides swapped",
@@ -56,11 +56,8 @@ class Reviewed:
 
 
 def in_order(cases: Iterable[Reviewed]) -> list[Reviewed]:
-    """Most suspicious first; of the same score by the worst reason, then by name."""
-    return sorted(
-        cases,
-        key=lambda one: (-one.score, -sum(r.points for r in one.reasons), one.case.case),
-    )
+    """Most suspicious first."""
+    return sorted(cases, key=lambda one: rank_key(one.case.case, one.reasons))
 
 
 def review_page(cases: Sequence[Reviewed], cohort: str) -> str:
