@@ -177,7 +177,8 @@ def _shift(measured: Measured, known: Usuals) -> list[Reason]:
     lying = off(measured, known.mean_hu, known.log_sd)
     if lying is None or known.shift is None:
         return []
-    worth = points(known.shift.deviation(lying))
+    # twice: it is the mean over all organs, which strays less by chance than a single one
+    worth = min(2 * points(known.shift.deviation(lying)), MOST_POINTS)
     text = "the HU inside the organs spread more and are lower: do the labels lie off the scan?"
     return [Reason("shift", worth, text)] if worth else []
 
