@@ -106,16 +106,16 @@ class Norms:
     offsets: Mapping[tuple[End, End], Offset]
 
 
-def usual(values: Sequence[float], least_spread: float) -> Usual | None:
-    """The median and robust deviation of a number over cases.
-
-    The deviation is that of the median absolute one, or of the percentiles 10 and 90 where that is
-    larger: in a fifth of the cases of a cohort the contrast medium may be missing, and they are
-    none the odder for it.
+def usual(
+    values: Sequence[float], least_spread: float, *, of_mixture: bool = False
+) -> Usual | None:
+    """The median and robust deviation (of the median absolute one) of a number over cases.
 
     Args:
         values: One a case.
         least_spread: The deviation is never smaller.
+        of_mixture: Whether it is that of the percentiles 10 and 90 where that is larger: in a fifth
+            of a cohort the contrast medium may be missing, and they are none the odder for it.
 
     Returns:
         None where they are fewer than `LEAST_VOLUMES`.
@@ -123,8 +123,10 @@ def usual(values: Sequence[float], least_spread: float) -> Usual | None:
     if len(values) < LEAST_VOLUMES:
         return None
     middle, spread = _middle_and_spread(np.asarray(values))
-    low, high = np.percentile(values, (10, 90))
-    return Usual(len(values), middle, max(spread, float(high - low) / _SD_OF_80, least_spread))
+    if of_mixture:
+        low, high = np.percentile(values, (10, 90))
+        spread = max(spread, float(high - low) / _SD_OF_80)
+    return Usual(len(values), middle, max(spread, least_spread))
 
 
 def learn(cases: Iterable[Facts]) -> Norms:

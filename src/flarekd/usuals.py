@@ -100,10 +100,10 @@ def learn_usuals(cohort: Mapping[str, Subject]) -> tuple[Usuals, dict[str, Absen
     for subject in cohort.values():
         for name, one in subject.measured.looks.items():
             looks.setdefault(IDS[name], []).append(one)
-    mean_hu = _known(
-        {i: usual([one.mean_hu for one in s], LEAST_MEAN_HU) for i, s in looks.items()}
+    mean_hu, log_sd = (
+        _known({i: usual([of(one) for one in s], least, of_mixture=True) for i, s in looks.items()})
+        for of, least in ((_mean_hu, LEAST_MEAN_HU), (_log_sd, LEAST_LOG_SD))
     )
-    log_sd = _known({i: usual([_log_sd(one) for one in s], LEAST_LOG_SD) for i, s in looks.items()})
     shifts = [off(subject.measured, mean_hu, log_sd) for subject in cohort.values()]
     lacks = [label for gone in absent.values() for label in gone]
     lacking = {i: lacks.count(i) / (lacks.count(i) + len(looks[i])) for i in set(lacks)}
@@ -180,6 +180,10 @@ def _absent(facts: Facts, norms: Norms) -> Absent:
         if share is not None and share >= INSIDE:
             absent[label] = where
     return absent
+
+
+def _mean_hu(one: Look) -> float:
+    return one.mean_hu
 
 
 def _log_sd(one: Look) -> float:
