@@ -19,8 +19,8 @@ def test_a_spreadsheets_file_is_read_and_what_has_no_decision_is_left_out(tmp_pa
 
 
 def test_another_decision_is_refused_and_every_such_case_named(tmp_path):
-    path = write(tmp_path, "case,decision\na,dorp\nb,drop\nc,later\n")
-    with pytest.raises(InputError, match=r"no decision: a: 'dorp'; c: 'later' · write one of keep"):
+    path = write(tmp_path, "case,decision\na,gone\nb,drop\nc,later\n")
+    with pytest.raises(InputError, match=r"no decision: a: 'gone'; c: 'later' · write one of keep"):
         read_decisions(path)
 
 
