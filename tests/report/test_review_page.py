@@ -187,7 +187,7 @@ def test_groups_have_names():
 
 
 def renderers_s():
-    """Processor seconds of the browser's renderers: what others do at the same time is not in it."""
+    """Processor seconds of the browser's renderers: what others do meanwhile is not in it."""
     total = 0.0
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
