@@ -3,7 +3,7 @@ import math
 import pytest
 
 from flarekd.extents import Extent
-from flarekd.norms import FAR, Facts, ends_mm, learn
+from flarekd.norms import FAR, Facts, ends_mm, learn, usual
 
 LIVER, SPLEEN, TUMOR = 1, 3, 14
 
@@ -78,3 +78,22 @@ def test_an_organ_that_the_scan_cuts_has_its_other_end():
         (SPLEEN, "upper"): 40,
         (4, "lower"): 60,
     }
+
+
+def test_what_is_usual_is_the_median_and_a_deviation_that_is_never_too_small():
+    found = usual([*range(1, 10), 50.0], 0.5)
+    assert (found.cases, found.median) == (10, 5.5)
+    # deviations in order: .5 .5 1.5 1.5 2.5 | 2.5 3.5 3.5 4.5 44.5
+    assert found.spread == pytest.approx(1.4826 * 2.5)
+    assert found.deviation(5.5 - 1.4826 * 5) == pytest.approx(-2)
+    assert usual([1.0] * 10, 0.5).spread == 0.5
+    assert usual([1.0] * 9, 0.5) is None
+
+
+def test_a_mixture_is_as_wide_as_its_percentiles_10_and_90():
+    # eight scans with and two without contrast medium, which is none the odder
+    values = [100.0] * 8 + [0.0] * 2
+    assert usual(values, 0.5).spread == 0.5
+    assert usual(values, 0.5, of_mixture=True).spread == pytest.approx(100 / 2.563)
+    wide = usual([*range(1, 10), 10.0], 0.5, of_mixture=True)
+    assert wide.spread == pytest.approx(1.4826 * 2.5)

@@ -135,7 +135,7 @@ def _verdict(label: int, case: Facts, norms: Norms, is_doubtful: bool) -> tuple[
     guess = case.pseudo.get(label) if case.pseudo is not None else None
     if guess is not None:
         return _by_guess(guess, norms.volumes.get(label), label in case.vouched)
-    share, where = _expected(label, case, norms)
+    share, where = expected(label, case, norms)
     if share is not None and share < CUT:
         return "scan ends", where
     if not is_doubtful:
@@ -155,10 +155,17 @@ def _by_guess(guess: Extent, usual: Typical | None, is_vouched: bool) -> tuple[V
     return verdict, f"the {PSEUDO} shows {_ml(guess.ml)} ml of it"
 
 
-def _expected(label: int, case: Facts, norms: Norms) -> tuple[float | None, str]:
+def expected(label: int, case: Facts, norms: Norms) -> tuple[float | None, str]:
     """The share of an organ that should be in the scan, and where that is known from.
 
-    Of an organ of which only one end is known the share is 1 or 0.
+    Args:
+        label: The organ.
+        case: What was measured of the other organs of the case.
+        norms: What is usual.
+
+    Returns:
+        0..1, and a few words. Of an organ of which only one end is known the share is 1 or 0; None
+        where nothing is known.
     """
     seen = ends_mm(case)
     guesses = {end: _place((label, end), seen, norms) for end in (LOWER, UPPER)}

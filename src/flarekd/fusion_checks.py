@@ -6,7 +6,7 @@ Most of it follows from the counts of ``fusion.count``, without a second look at
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,8 +127,8 @@ def examine(
         tumor_over_human=_sum(kept, by_teacher & (partial > 0)),
         tumor_over_pseudo=_sum(kept, by_teacher & (partial == 0) & (organs > 0)),
         tumor_share=_tumor_share(kept, how),
-        pieces=_pieces(fused, boxes, voxel_ml),
-        swapped=_swapped(fused, boxes),
+        pieces=big_pieces(fused, boxes, voxel_ml),
+        swapped=wrong_sides(fused, boxes),
         cut=[
             NAMES[label]
             for label, box in enumerate(boxes, 1)
@@ -165,7 +165,7 @@ def outliers(cohort: Mapping[str, Facts]) -> dict[str, list[str]]:
         spread = max(1.4826 * float(np.median(abs(logarithms - middle))), LEAST_SPREAD)
         is_usual = sum(v > 0 for v in volumes.values()) >= MISSING_SHARE * len(volumes)
         for case, volume in volumes.items():
-            usual = f"usually {_shown(math.exp(middle))}"
+            usual = f"usually {shown(math.exp(middle))}"
             if volume == 0:
                 if is_usual:
                     found.setdefault(case, []).append(f"{name} missing, {usual}")
@@ -173,7 +173,7 @@ def outliers(cohort: Mapping[str, Facts]) -> dict[str, list[str]]:
             deviation = (math.log(volume) - middle) / spread
             too_small = deviation < -FAR_OUT and name not in cohort[case].cut
             if too_small or deviation > FAR_OUT:
-                found.setdefault(case, []).append(f"{name} {_shown(volume)}, {usual}")
+                found.setdefault(case, []).append(f"{name} {shown(volume)}, {usual}")
     return found
 
 
@@ -186,7 +186,7 @@ def flags(facts: Facts, unlike: Iterable[str] = ()) -> list[str]:
     """
     found = [f"sides swapped? {pair}" for pair in facts.swapped]
     found += [
-        f"{name} in {len(sizes)} big pieces: {', '.join(map(_shown, sizes))}"
+        f"{name} in {len(sizes)} big pieces: {', '.join(map(shown, sizes))}"
         for name, sizes in facts.pieces.items()
     ]
     found += [
@@ -196,14 +196,59 @@ def flags(facts: Facts, unlike: Iterable[str] = ()) -> list[str]:
     ]
     drawn = sum(facts.human.values())
     if drawn and facts.organ_against_human >= CONFLICT_SHARE * drawn:
-        volume = _shown(facts.organ_against_human * facts.voxel_ml)
+        volume = shown(facts.organ_against_human * facts.voxel_ml)
         found.append(f"organ pseudo-label contradicts the partial label in {volume}")
     found += [f"{NAMES[label]} drawn but not annotated" for label in facts.strange]
     found += [f"{NAMES[label]} annotated but not drawn" for label in facts.lacking]
     return [*found, *unlike]
 
 
-def _shown(ml: float) -> str:
+def big_pieces(
+    fused: NDArray[np.uint8], boxes: Sequence[Any], voxel_ml: float
+) -> dict[str, list[float]]:
+    """Millilitres of an organ's big pieces, largest first, where there are two or more.
+
+    Args:
+        fused: uint8 (z, y, x).
+        boxes: Where the classes 1 to 14 lie, as ``ndimage.find_objects`` gives them.
+        voxel_ml: Volume of a voxel.
+    """
+    found = {}
+    for organ in ORGANS:
+        if boxes[organ - 1] is None:
+            continue
+        sizes = [part.voxels for part in find_components(fused, organ, boxes[organ - 1])]
+        least = max(PIECE_SHARE * sum(sizes), PIECE_ML / voxel_ml)
+        big = [round(size * voxel_ml, 3) for size in sizes if size >= least]
+        if len(big) > 1:
+            found[NAMES[organ]] = big
+    return found
+
+
+def wrong_sides(fused: NDArray[np.uint8], boxes: Sequence[Any]) -> list[str]:
+    """Pairs of `SIDES` that lie on the wrong sides, such as ``right_kidney/left_kidney``.
+
+    Args:
+        fused: uint8 (z, y, x), canonical: x grows to the patient's left.
+        boxes: As `big_pieces` takes them.
+    """
+    places: dict[int, float] = {}
+    for label in {label for pair in SIDES for label in pair}:
+        box = boxes[label - 1]
+        if box is not None:
+            profile = (fused[box] == label).sum((0, 1))
+            places[label] = box[2].start + float(
+                np.average(np.arange(len(profile)), weights=profile)
+            )
+    return [
+        f"{NAMES[right]}/{NAMES[left]}"
+        for right, left in SIDES
+        if right in places and left in places and places[right] > places[left]
+    ]
+
+
+def shown(ml: float) -> str:
+    """A volume with its unit, in as many digits as anybody trusts."""
     return f"{ml:.0f} ml" if ml >= 10 else f"{ml:.2g} ml"
 
 
@@ -221,32 +266,3 @@ def _tumor_share(counts: NDArray[np.int64], how: Rules) -> dict[str, float]:
             left = _sum(counts, how.labels == organ)
             shares[NAMES[organ]] = round(taken / (taken + left), 4)
     return shares
-
-
-def _pieces(fused: NDArray[np.uint8], boxes: list[Any], voxel_ml: float) -> dict[str, list[float]]:
-    found = {}
-    for organ in ORGANS:
-        if boxes[organ - 1] is None:
-            continue
-        sizes = [part.voxels for part in find_components(fused, organ, boxes[organ - 1])]
-        least = max(PIECE_SHARE * sum(sizes), PIECE_ML / voxel_ml)
-        big = [round(size * voxel_ml, 3) for size in sizes if size >= least]
-        if len(big) > 1:
-            found[NAMES[organ]] = big
-    return found
-
-
-def _swapped(fused: NDArray[np.uint8], boxes: list[Any]) -> list[str]:
-    places: dict[int, float] = {}
-    for label in {label for pair in SIDES for label in pair}:
-        box = boxes[label - 1]
-        if box is not None:
-            profile = (fused[box] == label).sum((0, 1))
-            places[label] = box[2].start + float(
-                np.average(np.arange(len(profile)), weights=profile)
-            )
-    return [
-        f"{NAMES[right]}/{NAMES[left]}"
-        for right, left in SIDES
-        if right in places and left in places and places[right] > places[left]
-    ]

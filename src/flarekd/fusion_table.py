@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,26 @@ FUSION_COLUMNS = (
 """``liver_human`` are voxels, ``liver_human_ml`` their volume; ``checks`` counts the flags."""
 
 Figures = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What fusion says of a case.
+
+    Attributes:
+        human_ml: Volume of each class that a person drew, by name; classes without left out.
+        pseudo_ml: Volume of each that comes from a pseudo-label, likewise.
+        conflict: Volume in which the organ pseudo-label contradicts what a person drew, as a share
+            of that; None where nobody drew anything.
+        flags: What fusion found worth a look, in words.
+        dropped: What was left out, in words.
+    """
+
+    human_ml: dict[str, float]
+    pseudo_ml: dict[str, float]
+    conflict: float | None
+    flags: str
+    dropped: str
 
 
 def format_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -102,6 +122,31 @@ def read_quality(folder: Path) -> tuple[dict[str, Figures], dict[str, dict[int, 
     return cases, components
 
 
+def read_sources(folder: Path) -> dict[str, Sources]:
+    """What ``fusion.csv`` says of the cases of a folder of fused labels; nothing without one.
+
+    Raises:
+        InputError: If it is no such table.
+    """
+    path = folder / FUSION
+    if not path.exists():
+        return {}
+    rows = _read(path, *FUSION_COLUMNS, mend="run `flarekd fuse` again")
+    return {row["case"]: _sources(row) for row in rows}
+
+
+def _sources(row: Mapping[str, str]) -> Sources:
+    columns = [f"{label.name}_{source}_ml" for label in LABELS for source in ("human", "pseudo")]
+    ml = _figures(row, ["organ_against_human_ml", *columns])
+    human, pseudo = (
+        {label.name: volume for label in LABELS if (volume := ml[f"{label.name}_{source}_ml"])}
+        for source in ("human", "pseudo")
+    )
+    drawn = sum(human.values())
+    conflict = (ml["organ_against_human_ml"] or 0.0) / drawn if drawn else None
+    return Sources(human, pseudo, conflict, row["flags"], row["dropped"])
+
+
 def dropped_cases(folder: Path) -> set[str]:
     """Cases that were left out of a folder of fused labels on purpose; none without a list."""
     path = folder / DROPPED
@@ -110,14 +155,14 @@ def dropped_cases(folder: Path) -> set[str]:
     return {row["case"] for row in _read(path, "case", "component") if not row["component"]}
 
 
-def _read(path: Path, *needed: str) -> list[dict[str, str]]:
+def _read(
+    path: Path, *needed: str, mend: str = "make it with `flarekd pseudo-tumor --quality`"
+) -> list[dict[str, str]]:
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
         rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"cannot read {str(path)!r}: {error}", "make it with `flarekd pseudo-tumor --quality`"
-        ) from error
+        raise InputError(f"cannot read {str(path)!r}: {error}", mend) from error
     lacking = [name for name in needed if name not in (reader.fieldnames or ())]
     if lacking:
         raise InputError(f"{str(path)!r} has no column {lacking[0]!r}", "make it again")
@@ -137,7 +182,8 @@ def _figures(row: Mapping[str, str], names: Sequence[str]) -> Figures:
 
 def _told(dropped: Dropped) -> str:
     what = "case" if dropped.component is None else f"component {dropped.component}"
-    return f"{what} ({dropped.rule}: {dropped.value:.4g})"
+    hit = "" if dropped.value is None else f": {dropped.value:.4g}"
+    return f"{what} ({dropped.rule}{hit})"
 
 
 def _ml(voxels: int, facts: Facts) -> str:

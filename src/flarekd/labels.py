@@ -50,6 +50,7 @@ LABELS: tuple[Label, ...] = (
 )
 BY_ID: dict[int, Label] = {label.id: label for label in LABELS}
 NAMES: tuple[str, ...] = ("background", *(label.name for label in LABELS))
+IDS: dict[str, int] = {name: label for label, name in enumerate(NAMES)}
 ORGANS: tuple[int, ...] = tuple(label.id for label in LABELS if label.id != TUMOR)
 
 GROUPS: dict[int, frozenset[int]] = {
@@ -84,3 +85,8 @@ def color_of(label: int, name: str) -> tuple[int, int, int]:
 def tumor_of(names: Mapping[int, str]) -> int | None:
     """The id that is called tumor, None where none is: other models use 14 for something else."""
     return next((label for label, name in names.items() if name == "tumor"), None)
+
+
+def readable(name: str) -> str:
+    """A class name as people write it."""
+    return {"ivc": "IVC", "tumor": "tumour"}.get(name, name.replace("_", " "))

@@ -5,7 +5,7 @@ Arithmetic on what was measured of each case and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,9 @@ LEAST_SPREAD = 0.1
 """Least robust deviation of the logarithm of a volume: a cohort of like bodies tells no tenth."""
 
 _SD_OF_MAD = 1.4826
+
+_SD_OF_80 = 2.563
+"""Standard deviations between the percentiles 10 and 90 of a normal distribution."""
 
 Organs = Mapping[int, Extent]
 End = tuple[int, str]
@@ -56,6 +59,19 @@ class Facts:
     pseudo: Organs | None
     dataset: str = ""
     vouched: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual of a number over the cohort: its median and its robust deviation."""
+
+    cases: int
+    median: float
+    spread: float
+
+    def deviation(self, value: float) -> float:
+        """How many robust deviations a value lies above the median."""
+        return (value - self.median) / self.spread
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,29 @@ class Norms:
 
     volumes: Mapping[int, Typical]
     offsets: Mapping[tuple[End, End], Offset]
+
+
+def usual(
+    values: Sequence[float], least_spread: float, *, of_mixture: bool = False
+) -> Usual | None:
+    """The median and robust deviation (of the median absolute one) of a number over cases.
+
+    Args:
+        values: One a case.
+        least_spread: The deviation is never smaller.
+        of_mixture: Whether it is that of the percentiles 10 and 90 where that is larger: in a fifth
+            of a cohort the contrast medium may be missing, and they are none the odder for it.
+
+    Returns:
+        None where they are fewer than `LEAST_VOLUMES`.
+    """
+    if len(values) < LEAST_VOLUMES:
+        return None
+    middle, spread = _middle_and_spread(np.asarray(values))
+    if of_mixture:
+        low, high = np.percentile(values, (10, 90))
+        spread = max(spread, float(high - low) / _SD_OF_80)
+    return Usual(len(values), middle, max(spread, least_spread))
 
 
 def learn(cases: Iterable[Facts]) -> Norms:
@@ -141,15 +180,18 @@ def _offsets(places: NDArray[np.float64]) -> dict[tuple[End, End], Offset]:
             apart = theirs - ours
             apart = apart[np.isfinite(apart)]
             if first[0] != second[0] and apart.size >= LEAST_PAIRS:
-                middle = float(np.median(apart))
-                spread = _SD_OF_MAD * float(np.median(np.abs(apart - middle)))
+                middle, spread = _middle_and_spread(apart)
                 offsets[first, second] = Offset(apart.size, middle, spread)
     return offsets
 
 
 def _typical(volumes_ml: list[float]) -> Typical:
-    logs = np.log(volumes_ml)
-    middle = float(np.median(logs))
-    spread = max(_SD_OF_MAD * float(np.median(np.abs(logs - middle))), LEAST_SPREAD)
+    middle, spread = _middle_and_spread(np.log(volumes_ml))
+    spread = max(spread, LEAST_SPREAD)
     low, median, high = (float(np.exp(middle + far * spread)) for far in (-FAR, 0, FAR))
-    return Typical(logs.size, round(median, 3), round(low, 3), round(high, 3))
+    return Typical(len(volumes_ml), round(median, 3), round(low, 3), round(high, 3))
+
+
+def _middle_and_spread(values: NDArray[np.float64]) -> tuple[float, float]:
+    middle = float(np.median(values))
+    return middle, _SD_OF_MAD * float(np.median(np.abs(values - middle)))

@@ -154,6 +154,10 @@ Drop = Annotated[
     list[str] | None,
     typer.Option(help="Leave out: 'component confidence < 0.7' (docs/fusion.md). Repeatable."),
 ]
+Review = Annotated[
+    Path | None,
+    typer.Option(help="review.csv of `flarekd review`: leaves out the cases ticked drop or fix."),
+]
 Probability = Annotated[
     bool, typer.Option("--probability", help="The tumour probability too, 0 to 255.")
 ]

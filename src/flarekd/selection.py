@@ -75,14 +75,14 @@ class Dropped:
         component: Its number in ``components.csv``, None for the whole case.
         volume_ml: Of what was dropped.
         rule: The text of the rule.
-        value: The figure that it hit.
+        value: The figure that it hit, None where a person decided.
     """
 
     case: str
     component: int | None
     volume_ml: float | None
     rule: str
-    value: float
+    value: float | None
 
 
 def parse_rule(text: str) -> Rule:

@@ -5,7 +5,7 @@ import pytest
 from tests.end_to_end.command import flarekd
 
 VERBS = ["demo", "run", "phantom", "check", "group-data", "train-teacher", "pseudo-tumor", "fuse"]
-VERBS += ["pseudo-organs", "train-student", "infer", "evaluate", "bench"]
+VERBS += ["review", "pseudo-organs", "train-student", "infer", "evaluate", "bench"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

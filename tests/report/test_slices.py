@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from flarekd.imaging.volume import Geometry
+from flarekd.labels import readable
 from flarekd.report.canvas import new_figure
-from flarekd.report.slices import View, boxes_of, caption, focus, readable, richness, views
+from flarekd.report.slices import View, boxes_of, caption, focus, richness, views
 
 GEOMETRY = Geometry((30, 24, 40), (1.5, 2.0, 4.0), (10.0, -20.0, 300.0))
 SHAPE = GEOMETRY.shape_zyx

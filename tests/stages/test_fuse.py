@@ -13,6 +13,7 @@ import SimpleITK as sitk  # noqa: N813 (its usual name)
 
 from flarekd.cohort import Case, format_cohort
 from flarekd.errors import CasesFailedError, InputError, UsageError
+from flarekd.fusion_table import read_sources
 from flarekd.imaging.files import read_labels, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
 from flarekd.stages.fuse import Extras, fuse_labels
@@ -433,3 +434,62 @@ def test_a_folder_of_organs_that_is_not_there_is_refused(folder):
     with pytest.raises(InputError, match=r"no folder '.*organs-typo' · run `flarekd pseudo-organ"):
         folder.fuse(organs=folder.path / "organs-typo")
     assert not (folder.path / "fused").exists()
+
+
+def decide(folder, **decisions):
+    path = folder.path / "review.csv"
+    rows = "".join(f"{case},{decision}\n" for case, decision in decisions.items())
+    path.write_text(f"case,decision\n{rows}", encoding="utf-8")
+    return path
+
+
+def test_cases_that_a_person_dropped_or_wants_mended_are_left_out(folder, capsys):
+    for name in ("case_a", "case_b", "case_c", "case_d"):
+        folder.add(name)
+    folder.fuse()
+    review = decide(folder, case_a="drop", case_b="fix", case_c="keep", stranger="drop")
+    # what is left out needs no source any more
+    (folder.path / "tumor" / "case_a.nii.gz").unlink()
+    folder.fuse(review=review)
+    assert sorted(folder.times()) == ["case_c.nii.gz", "case_d.nii.gz"]
+    told = capsys.readouterr().err
+    assert "the review leaves out 2 cases, of which 1 are to be mended: case_b" in told
+    assert [
+        (row["case"], row["component"], row["rule"]) for row in folder.table("dropped.csv")
+    ] == [
+        ("case_a", "", "review: drop"),
+        ("case_b", "", "review: fix"),
+    ]
+    assert folder.table()[1]["dropped"] == "case (review: fix)"
+
+
+def test_a_source_is_not_removed_with_the_case_that_a_person_dropped(folder):
+    folder.add("case_a")
+    folder.add("case_b")
+    review = decide(folder, case_a="drop")
+    (folder.path / "cohort.csv").write_text(format_cohort(folder.cases, folder.path))
+    extras = Extras(review=review)
+    with pytest.raises(CasesFailedError):
+        fuse_labels(
+            folder.path / "cohort.csv",
+            folder.path / "tumor",
+            folder.path / "labels",
+            "paper",
+            extras,
+        )
+    assert (folder.path / "labels" / "case_a.nii.gz").exists()
+
+
+def test_what_fusion_says_of_sources_can_be_read_again(folder):
+    folder.add("case_a")
+    folder.add("case_b", labels=None)
+    assert read_sources(folder.path / "fused") == {}
+    folder.fuse()
+    found = read_sources(folder.path / "fused")
+    # PAPER: liver and right kidney drawn, aorta and tumours from pseudo-labels
+    assert found["case_a"].human_ml == pytest.approx(
+        {"liver": VOXEL_ML, "right_kidney": VOXEL_ML}, abs=1e-4
+    )
+    assert set(found["case_a"].pseudo_ml) == {"aorta", "tumor"}
+    assert found["case_b"].human_ml == {}
+    assert found["case_b"].conflict is None

@@ -460,3 +460,17 @@ def test_a_cohort_in_a_spreadsheet_has_the_evidence_in_its_note(tmp_path):
     with (tmp_path / "cohort.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert row["note"] == ("gallbladder not annotated: the organ pseudo-label shows 0.034 ml of it")
+
+
+def test_cases_that_a_person_dropped_or_wants_mended_are_left_out(tmp_path, capsys):
+    for name in ("case_a", "case_b", "case_c"):
+        case(tmp_path, name, GROUPS[4])
+    review = tmp_path / "review.csv"
+    review.write_text("case,decision\ncase_a,drop\ncase_b,fix\ncase_c,keep\n", encoding="utf-8")
+    group(tmp_path, review=review)
+    assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_c"]
+    told = capsys.readouterr().err
+    assert "the review leaves out 2 cases, of which 1 are to be mended: case_b" in told
+    review.write_text("case,decision\ncase_a,drop\ncase_b,fix\ncase_c,drop\n", encoding="utf-8")
+    with pytest.raises(InputError, match="leaves out every case"):
+        group(tmp_path, review=review)

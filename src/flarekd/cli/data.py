@@ -53,10 +53,23 @@ def group_data(
     organ_pseudo: options.OrganPseudo = None,
     groups: options.Groups = None,
     strict: options.Strict = False,
+    review: options.Review = None,
     scheduler: options.Scheduler = None,
 ) -> None:
     """Find out which classes each case has annotated (Table 1), and say why."""
     from flarekd.stages import group_data as stage
 
     folders = stage.Folders(images, labels, unlabeled, organ_pseudo)
-    stage.group_data(folders, out, groups=groups, strict=strict, scheduler=scheduler)
+    stage.group_data(folders, out, groups=groups, strict=strict, review=review, scheduler=scheduler)
+
+
+def review(
+    cohort: Annotated[Path, typer.Argument(help="cohort.csv, as group-data makes it.")],
+    labels: Annotated[Path, typer.Option(help="Folder of label maps to review, such as fused.")],
+    out: Out,
+    scheduler: options.Scheduler = None,
+) -> None:
+    """A page of all cases, the most suspicious first, with pictures and a list to tick."""
+    from flarekd.stages.review import review as stage
+
+    stage(cohort, labels, out, scheduler=scheduler)

@@ -95,12 +95,13 @@ def fuse(
     ignore: options.Ignore = None,
     drop: options.Drop = None,
     organs: options.Organs = None,
+    review: options.Review = None,
     scheduler: options.Scheduler = None,
 ) -> None:
     """Fuse partial labels, organ and tumour pseudo-labels into one label map a case."""
     from flarekd.stages.fuse import Extras, fuse_labels
 
-    extras = Extras(provenance, ignore, tuple(drop or ()))
+    extras = Extras(provenance, ignore, tuple(drop or ()), review)
     fuse_labels(cohort, tumor, out, strategy.value, extras, organs=organs, scheduler=scheduler)
 
 

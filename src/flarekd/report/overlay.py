@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flarekd.imaging.volume import LabelMap, Volume
-from flarekd.labels import LABELS, ORGANS, TUMOR
+from flarekd.labels import LABELS, ORGANS, TUMOR, readable
 from flarekd.metrics import dice
 from flarekd.report.canvas import new_figure, save_png
 from flarekd.report.slices import (
@@ -21,7 +21,6 @@ from flarekd.report.slices import (
     caption,
     draw_panel,
     focus,
-    readable,
     richness,
     unit_color,
     views,

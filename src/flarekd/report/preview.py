@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flarekd.imaging.volume import LabelMap, Volume
-from flarekd.labels import color_of, tumor_of
+from flarekd.labels import color_of, readable, tumor_of
 from flarekd.report.canvas import new_figure, save_png
 from flarekd.report.slices import (
     PANEL_INCH,
@@ -20,7 +20,6 @@ from flarekd.report.slices import (
     caption,
     draw_panel,
     focus,
-    readable,
     unit_color,
     views,
 )

@@ -85,25 +85,29 @@ def views(point: Point, shape: tuple[int, ...], spacing_zyx: tuple[float, ...]) 
     ]
 
 
-def focus(labels: Array, boxes: Boxes | None = None, tumor: int | None = TUMOR) -> Point:
+def focus(
+    labels: Array, boxes: Boxes | None = None, tumor: int | None = TUMOR, *, part: int = 1
+) -> Point:
     """The voxel to cut through: in the largest tumour, else where most organs are to be seen.
 
     Args:
         labels: uint8 (z, y, x).
         boxes: As ``boxes_of`` gives them; found here where they are left out.
-        tumor: The id of the tumour, None where there is no such class.
+        tumor: The id of the tumour, or of another class to cut through; None where there is none.
+        part: Which of its connected parts, 1 for the largest.
 
     Returns:
         Indices z, y, x; the middle where there is no label at all.
     """
     boxes = boxes_of(labels) if boxes is None else boxes
     if tumor is not None and tumor in boxes:
-        largest = find_components(labels, tumor, boxes[tumor])[0]
-        mask = largest.mask()
+        parts = find_components(labels, tumor, boxes[tumor])
+        chosen = parts[min(part, len(parts)) - 1]
+        mask = chosen.mask()
         # the widest slice along each axis: the middle of a crooked lesion may lie outside it
         z, y, x = (
             int(np.argmax(np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis})))) + side.start
-            for axis, side in enumerate(largest.box)
+            for axis, side in enumerate(chosen.box)
         )
         return z, y, x
     if not boxes:
@@ -189,11 +193,6 @@ def caption(axes: Axes, text: str, view: View) -> None:
     )
     for side, (x, y, ha, va) in zip(SIDES[view.axis], places, strict=True):
         axes.text(x, y, side, fontsize=8, ha=ha, va=va, alpha=0.8, **style)
-
-
-def readable(name: str) -> str:
-    """A class name as people write it."""
-    return {"ivc": "IVC", "tumor": "tumour"}.get(name, name.replace("_", " "))
 
 
 def unit_color(rgb: tuple[int, int, int]) -> Color:

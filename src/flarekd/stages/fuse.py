@@ -12,6 +12,7 @@ from typing import Any
 
 from flarekd import console, fusion_table
 from flarekd.cohort import Case, read_cohort
+from flarekd.decisions import read_unused, tell_unused
 from flarekd.errors import CasesFailedError, InputError, UsageError
 from flarekd.fusion import Strategy
 from flarekd.fusion_checks import Facts, outliers
@@ -39,11 +40,13 @@ class Extras:
         ignore_mm: Contradictions between organ pseudo-label and partial label into which a ball of
             this radius fits become `IGNORE`; None never writes it.
         drop: Rules (``selection.py``) by which pseudo-labels are left out.
+        review: What a person decided (``decisions.py``): cases ticked drop or fix are left out.
     """
 
     provenance: bool = False
     ignore_mm: float | None = None
     drop: tuple[str, ...] = ()
+    review: Path | None = None
 
 
 @alone(console.warn)
@@ -78,26 +81,24 @@ def fuse_labels(
     ledger = Ledger(out / "done.jsonl")
     cases = [_with_organs(c, organs) for c in read_cohort(cohort) if c.split == "train"]
     dropped, sizes = _drop(cases, tumor, extras.drop)
+    dropped |= _decided(cases, extras.review)
     left_out = {d.case for found in dropped.values() for d in found if d.component is None}
     jobs, failed = [], {}
     for case in cases:
+        if case.case in left_out:
+            _forget(case, tumor, out)
+            continue
         try:
             mine = dropped.get(case.case, ())
-            job = _job(case, tumor, out, strategy, extras, dropped=mine, sizes=sizes)
+            jobs.append(_job(case, tumor, out, strategy, extras, dropped=mine, sizes=sizes))
         except (InputError, OSError) as error:
             failed[case.case] = str(error)
-            continue
-        if case.case in left_out:
-            for path in job.outputs:  # of a run before: the student must not find it
-                path.unlink(missing_ok=True)
-        else:
-            jobs.append(job)
     _tell_bare(jobs)
     _fuse_all(jobs, len(cases) - len(left_out), ledger, failed, scheduler)
     known = {job.case.case: job for job in jobs if job.case.case not in failed}
     facts = {name: Facts(**ledger.records[name]["facts"]) for name in known}
     listed = [case for case in cases if case.case in facts or case.case in left_out]
-    _write_tables(out, listed, facts, dropped, with_rules=bool(extras.drop))
+    _write_tables(out, listed, facts, dropped, with_rules=bool(extras.drop or extras.review))
     if failed:
         names = "; ".join(f"{case}: {reason}" for case, reason in sorted(failed.items()))
         raise CasesFailedError(f"{len(failed)} cases were not fused: {names}")
@@ -170,6 +171,27 @@ def _drop(
             dropped[case.case] = found
             sizes[case.case] = {number: part["voxels"] for number, part in parts.items()}
     return dropped, sizes
+
+
+def _decided(cases: Sequence[Case], review: Path | None) -> dict[str, list[Dropped]]:
+    """The cases that a person took out, as dropped whole."""
+    unused = read_unused(review)
+    mine = {case.case: unused[case.case] for case in cases if case.case in unused}
+    if mine:
+        console.warn(tell_unused(mine))
+    return {
+        name: [Dropped(name, None, None, f"review: {decision}", None)]
+        for name, decision in mine.items()
+    }
+
+
+def _forget(case: Case, tumor: Path, out: Path) -> None:
+    """Remove what a run before wrote of a case that is left out: the student must not find it."""
+    name = f"{case.case}.nii.gz"
+    sources = [path.resolve() for path in (case.label, case.organ_pseudo, tumor / name) if path]
+    for path in (out / name, out / PROVENANCE / name):
+        if path.resolve() not in sources:
+            path.unlink(missing_ok=True)
 
 
 def _job(

@@ -10,6 +10,7 @@ from typing import Any
 
 from flarekd import console
 from flarekd.cohort import Case, format_cohort
+from flarekd.decisions import read_unused, tell_unused
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.evidence import PSEUDO, Evidence, weigh
 from flarekd.groups_file import TABLE_1, Dataset, Rules, read_rules
@@ -56,6 +57,7 @@ def group_data(
     *,
     groups: Path | None = None,
     strict: bool = False,
+    review: Path | None = None,
     scheduler: str | None = None,
 ) -> list[Case]:
     """Find every case, what its label file annotates, the group that makes it, and why.
@@ -68,6 +70,7 @@ def group_data(
         out: cohort.csv; grouping.json comes beside it.
         groups: groups.yaml, Table 1 alone where left out.
         strict: Whether cases that a person should decide on are left out.
+        review: What a person decided (``decisions.py``): cases ticked drop or fix are left out.
         scheduler: As ``parallel.map_cases`` takes it.
 
     Returns:
@@ -79,7 +82,7 @@ def group_data(
         CasesFailedError: After writing the rest, if some cases cannot be used.
     """
     rules = read_rules(groups) if groups else TABLE_1
-    files = _find(folders, rules, out)
+    files = _reviewed(_find(folders, rules, out), review)
     measured, refused = _measure(files, out.with_suffix(".facts.jsonl"), scheduler)
     used = [one for one in files if one.case in measured]
     norms = learn(_facts(one, json.loads(measured[one.case]), rules) for one in used)
@@ -142,6 +145,17 @@ def _find(folders: Folders, rules: Rules, out: Path) -> list[Files]:
         )
         files.append(Files(case, image, tuple(sources), stamp(VERSION, image, *paths)))
     return files
+
+
+def _reviewed(files: list[Files], review: Path | None) -> list[Files]:
+    """Without the cases that a person took out."""
+    unused = read_unused(review)
+    mine = {one.case: unused[one.case] for one in files if one.case in unused}
+    if mine:
+        console.warn(tell_unused(mine))
+    if len(mine) == len(files):
+        raise InputError(f"{str(review)!r} leaves out every case", "tick some to keep")
+    return [one for one in files if one.case not in mine]
 
 
 _WRITTEN = {LABEL: "labels", PSEUDO: "organ-pseudo"}

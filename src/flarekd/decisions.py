@@ -1,0 +1,64 @@
+"""What a person decided of each case: review.csv, from the page of ``flarekd review``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+from flarekd.cohort import read_traits
+from flarekd.errors import InputError
+
+Decision = Literal["keep", "drop", "fix"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+COLUMN = "decision"
+
+
+def read_decisions(path: Path) -> dict[str, Decision]:
+    """Read which cases are to be kept, dropped or mended first.
+
+    Any table with the columns ``case`` and ``decision`` will do, also one that a spreadsheet saved;
+    cases without a decision are left out.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it cannot be read or holds another decision; all such cases are named.
+    """
+    told = read_traits(path, [COLUMN])[COLUMN]
+    decided: dict[str, Decision] = {}
+    wrong = []
+    for case, text in told.items():
+        decision = _decision(text)
+        if decision is None:
+            wrong.append(f"{case}: {text!r}")
+        else:
+            decided[case] = decision
+    if wrong:
+        what = f"{str(path)!r}: no decision: {'; '.join(wrong)}"
+        raise InputError(what, f"write one of {', '.join(DECISIONS)}, or leave it empty")
+    return decided
+
+
+def read_unused(path: Path | None) -> dict[str, Decision]:
+    """The cases that are not used: those dropped, and those that have yet to be mended.
+
+    Args:
+        path: As `read_decisions`; None takes out nothing.
+    """
+    decided = {} if path is None else read_decisions(path)
+    return {case: decision for case, decision in decided.items() if decision != "keep"}
+
+
+def tell_unused(unused: Mapping[str, Decision]) -> str:
+    """A sentence about the cases that are not used; those to be mended are named."""
+    mend = sorted(case for case, decision in unused.items() if decision == "fix")
+    told = f"the review leaves out {len(unused)} cases"
+    if mend:
+        told += f", of which {len(mend)} are to be mended: {', '.join(mend)}"
+    return told
+
+
+def _decision(text: str) -> Decision | None:
+    return next((one for one in DECISIONS if one == text.strip().lower()), None)

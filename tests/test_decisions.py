@@ -1,0 +1,34 @@
+import pytest
+
+from flarekd.decisions import read_decisions, read_unused, tell_unused
+from flarekd.errors import InputError
+
+
+def write(tmp_path, text):
+    path = tmp_path / "review.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_spreadsheets_file_is_read_and_what_has_no_decision_is_left_out(tmp_path):
+    text = "\ufeffcase;suspicion;decision\na;8.1;Keep\nb;2;drop\nc;;fix\nd;1;\n"
+    path = write(tmp_path, text)
+    assert read_decisions(path) == {"a": "keep", "b": "drop", "c": "fix"}
+    assert read_unused(path) == {"b": "drop", "c": "fix"}
+    assert read_unused(None) == {}
+
+
+def test_another_decision_is_refused_and_every_such_case_named(tmp_path):
+    path = write(tmp_path, "case,decision\na,gone\nb,drop\nc,later\n")
+    with pytest.raises(InputError, match=r"no decision: a: 'gone'; c: 'later' · write one of keep"):
+        read_decisions(path)
+
+
+def test_a_table_without_decisions_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no column 'decision'"):
+        read_decisions(write(tmp_path, "case,group\na,1\n"))
+
+
+def test_cases_to_be_mended_are_named():
+    told = tell_unused({"a": "drop", "c": "fix", "b": "fix"})
+    assert told == "the review leaves out 3 cases, of which 2 are to be mended: b, c"
