@@ -22,6 +22,12 @@ def test_one_value_is_a_box_of_itself_and_no_value_is_none():
     assert box([]) is None
 
 
+def test_no_whisker_runs_back_into_its_box():
+    # the upper quartile, 2.5, lies between 0 and the outlier
+    found = box([0.0, 0.0, 0.0, 10.0])
+    assert (found.q3, found.high, found.outliers) == (2.5, 2.5, (3,))
+
+
 def test_lines_lie_where_their_axes_say():
     chart = line_chart("loss", "iteration", [Curve([0, 50, 100], [0.0, 1.0, 4.0])], (0.0, 2.0))
     # y runs downward, and what lies beyond the range is drawn at its border

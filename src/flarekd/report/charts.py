@@ -103,7 +103,9 @@ def box(values: Sequence[float]) -> Box | None:
     inside = (array >= q1 - reach) & (array <= q3 + reach)
     kept = array[inside]
     outliers = tuple(np.flatnonzero(~inside).tolist())
-    return Box(float(kept.min()), q1, median, q3, float(kept.max()), outliers)
+    # a quartile between two values may lie beyond all that is kept: then there is no whisker
+    low, high = min(float(kept.min()), q1), max(float(kept.max()), q3)
+    return Box(low, q1, median, q3, high, outliers)
 
 
 def line_chart(
