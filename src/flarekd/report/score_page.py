@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from flarekd import __version__
 from flarekd.imaging.atomic import write_text
-from flarekd.labels import LABELS, TUMOR
+from flarekd.labels import LABELS, TUMOR, readable
 from flarekd.metrics.lesions import Lesion
 from flarekd.metrics.protocols import ClassScore
 from flarekd.metrics.statistics import case_means
@@ -20,7 +20,6 @@ from flarekd.report.charts import Box, box
 from flarekd.report.manifest import Facts
 from flarekd.report.run_charts import Efficiency, Training
 from flarekd.report.score_tables import number, tables
-from flarekd.report.slices import readable
 
 PAGE_NAME, PICTURES = "report.html", "overlays"
 

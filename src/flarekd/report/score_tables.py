@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flarekd.report.slices import readable
+from flarekd.labels import readable
 
 Table = tuple[str, Sequence[str], list[tuple[str, ...]]]
 
