@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from flarekd.errors import InputError, UsageError
-from flarekd.lock import NAME, alone, locked
+from flarekd.lock import NAME, abandon, alone, locked
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -107,3 +107,9 @@ def test_a_file_is_no_folder_to_write_to(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(InputError, match="is no folder"), locked(tmp_path / "out", unheard):
         pass
+
+
+def test_a_process_that_is_ended_by_force_leaves_no_lock(tmp_path):
+    with locked(tmp_path / "out", unheard):
+        abandon()
+        assert not list((tmp_path / "out").iterdir())

@@ -53,6 +53,8 @@ class Verbs(TyperGroup):
 
 
 def _abandon() -> None:
+    from flarekd import lock
     from flarekd.imaging import atomic
 
     atomic.abandon()
+    lock.abandon()

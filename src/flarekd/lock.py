@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -88,6 +88,13 @@ def alone(
         return held
 
     return around
+
+
+def abandon() -> None:
+    """Delete the files of all locks: this process is about to be ended by force."""
+    for place in list(_held):
+        with suppress(OSError):
+            (place / NAME).unlink(missing_ok=True)
 
 
 def _take(folder: Path, path: Path, warn: Say) -> int | None:

@@ -10,6 +10,7 @@ import psutil
 import pytest
 from tests.end_to_end.command import TINY, flarekd
 
+from flarekd.interrupts import GRACE_S
 from flarekd.lock import NAME
 from flarekd.training.checkpoint import read_facts
 
@@ -91,9 +92,11 @@ def test_training_stops_with_a_checkpoint_and_goes_on_from_it(demo, tmp_path):
     assert took_s < ALLOWED_S
     assert not left(process)
     assert not litter(run)
+    assert "Traceback" not in stderr
+    if took_s > GRACE_S:
+        pytest.skip("this machine had no time for a checkpoint")
     facts = read_facts(run / "checkpoint.safetensors")
     assert f"a checkpoint of iteration {facts['iteration']} is written" in stderr
-    assert "Traceback" not in stderr
     process = start([*verb, *many, "--resume"])
     until = f"continuing at iteration {facts['iteration']}"
     seen = ""
