@@ -20,6 +20,7 @@ from flarekd.imaging.atomic import update_text
 from flarekd.imaging.files import list_scans, read_labels, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.ledger import Ledger, stamp
+from flarekd.lock import alone
 from flarekd.parallel import cpu_count, map_cases
 from flarekd.report.review_page import Reviewed, group_of, in_order, review_page
 from flarekd.suspicion import Reason, judge
@@ -52,6 +53,7 @@ class _Picture:
     key: str
 
 
+@alone(console.warn)
 def review(cohort: Path, labels: Path, out: Path, *, scheduler: str | None = None) -> None:
     """Write the page, its pictures and the table of reasons.
 
