@@ -183,11 +183,7 @@ class Trainer:
         return bool(self._epoch and self._epoch["losses"]) and self._is_epochs_end()
 
     def save(self, epoch: Epoch | None = None) -> None:
-        """Write the checkpoint.
-
-        Args:
-            epoch: The sums of an epoch that is not over.
-        """
+        """Write the checkpoint, with the sums of an epoch that is not over."""
         facts = {
             "iteration": self.iteration,
             "identity": self.identity,
