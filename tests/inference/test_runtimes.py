@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -275,3 +277,28 @@ def test_comparing_tells_what_differs():
     assert found.foreground == 0.5
     with pytest.raises(ValueError, match="no window"):
         compare(lambda _: ours, lambda _: theirs, [])
+
+
+ONE_AFTER_THE_OTHER = """
+import signal, sys
+import torch
+from flarekd.inference.runtimes import start
+
+signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
+window = torch.zeros(1, 1, 32, 48)
+first, second = (start("openvino", open(sys.argv[1], "rb").read(), (32, 48)) for _ in range(2))
+first(window), second(window)
+del first
+second(window)
+del second
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_after_networks_of_openvino_are_gone(tmp_path):
+    graph = tmp_path / "teacher.onnx"
+    graph.write_bytes(to_onnx(TeacherUNet(**NETWORK["teacher"]).eval()))
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, graph], stdout=subprocess.PIPE, check=True
+    )
+    assert done.stdout == b"handled\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flarekd.errors import InputError, UsageError
+from flarekd.inference.runtimes import openvino_core
 from flarekd.modelfile import KEY, ModelCard, file_hash, parse_card
 
 OPENVINO = ".xml"
@@ -92,13 +93,11 @@ def _onnx_card(path: Path) -> str | None:
 
 def _openvino_card(path: Path) -> str | None:
     need("openvino")
-    import openvino
-
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise InputError(f"{str(weights)!r} is missing", "keep the .bin beside its .xml")
     try:
-        model: Any = openvino.Core().read_model(path)
+        model: Any = openvino_core().read_model(path)
     except RuntimeError as error:
         raise _not_exported(path, str(error).splitlines()[0]) from error
     place = ["flarekd", _openvino_key(KEY)]
@@ -118,7 +117,7 @@ def save_openvino(graph: bytes, told: dict[str, str], path: Path) -> None:
     """Write a graph as OpenVINO IR: `path` (``.xml``), and its weights beside it (``.bin``)."""
     import openvino
 
-    model: Any = openvino.Core().read_model(graph)
+    model: Any = openvino_core().read_model(graph)
     for key, value in told.items():
         model.set_rt_info(value, ["flarekd", _openvino_key(key)])
     openvino.save_model(model, path, compress_to_fp16=False)

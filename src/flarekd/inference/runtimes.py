@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -73,6 +74,19 @@ def _preferred(device: torch.device, able: Sequence[str]) -> str:
     return next((name for name in able if is_installed(name)), able[0])
 
 
+@cache
+def openvino_core() -> Any:
+    """The one OpenVINO of this process.
+
+    Each would give the thread that makes it a stack of its own for signals, and take it away with
+    itself: after two that do not end in the reverse order of their making the thread is left with
+    one that is no more, and the next signal ends the process without a word (2026.4.1).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def start(runtime: str, graph: bytes | Path, window: Sequence[int]) -> Network:
     """Make a graph ready to run.
 
@@ -100,9 +114,7 @@ def _one_by_one(run: Run) -> Network:
 
 
 def _openvino(graph: bytes | Path, window: Sequence[int]) -> Run:
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(graph)
     # one fixed size: the plan for it is made at once, with the least memory
     model.reshape([1, 1, *window])
