@@ -364,5 +364,4 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on_from_it(
 
 
 def terminate():
-    """As the system has it called; `end_to_end/test_stop.py` sends signals, to real processes."""
-    interrupts._take(signal.SIGTERM, None)
+    signal.raise_signal(signal.SIGTERM)
