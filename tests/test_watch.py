@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -95,27 +96,15 @@ def test_the_end_is_known_more_finely_than_the_grid():
     assert 0.3 <= run.seconds < 1
 
 
-SIGNALLED = """
-import os, sys, threading
-from flarekd.watch import watch
-threading.Timer(0.4, os.kill, [os.getpid(), int(sys.argv[1])]).start()
-run = watch(["sh", "-c", sys.argv[2]], 0.05)
-print(run.status, run.seconds)
-"""
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_goes_on_to_the_whole_group(tmp_path, number):
-    """In a process of its own, as `bench` is one: this one holds the threads of many libraries."""
     told = tmp_path / "told"
     script = f"trap 'echo got > {told}; exit 9' INT TERM; sleep 5 & wait; exit 1"
-    done = subprocess.run(
-        [*python(SIGNALLED), str(int(number)), script], check=True, stdout=subprocess.PIPE
-    )
-    status, seconds = done.stdout.split()
-    assert told.read_text(encoding="utf-8") == "got\n"
-    assert int(status) == 9
-    assert float(seconds) < 3
+    threading.Timer(0.4, os.kill, [os.getpid(), number]).start()
+    run = watch(["sh", "-c", script], 0.05)
+    assert told.read_text() == "got\n"
+    assert run.status == 9
+    assert run.seconds < 3
 
 
 def test_handlers_are_as_before_afterwards():
