@@ -14,6 +14,7 @@ from flarekd.labels import LABELS, ORGANS, TUMOR, readable
 from flarekd.metrics import dice
 from flarekd.report.canvas import new_figure, save_png
 from flarekd.report.slices import (
+    COLORS,
     PANEL_INCH,
     Array,
     View,
@@ -22,7 +23,6 @@ from flarekd.report.slices import (
     draw_panel,
     focus,
     richness,
-    unit_color,
     views,
 )
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 SECOND_AXIAL_MM = 40.0
 """The second axial slice lies at least this far from the first: near ones show the same organs."""
-
-COLORS = {label.id: unit_color(label.color) for label in LABELS}
 
 
 def overlay(

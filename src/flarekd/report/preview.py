@@ -18,6 +18,7 @@ from flarekd.report.slices import (
     View,
     boxes_of,
     caption,
+    check_fit,
     draw_panel,
     focus,
     unit_color,
@@ -61,9 +62,7 @@ def write_preview(
         ValueError: If the arrays have different shapes.
         OSError: If the file cannot be written.
     """
-    if volume.array.shape != labels.array.shape:
-        message = f"the scan is {volume.array.shape}, its labels {labels.array.shape} (z, y, x)"
-        raise ValueError(message)
+    check_fit(volume, labels)
     boxes = {label: box for label, box in boxes_of(labels.array).items() if label in names}
     tumor = tumor_of(names)
     point = focus(labels.array, boxes, tumor)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from flarekd.components import find_components
-from flarekd.imaging.volume import Volume
-from flarekd.labels import TUMOR
+from flarekd.imaging.volume import LabelMap, Volume
+from flarekd.labels import LABELS, TUMOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +62,17 @@ class View:
         """
         plane: Array = np.take(array, self.index, axis=self.axis)
         return plane if self.axis == 0 else plane[::-1]
+
+
+def check_fit(volume: Volume, labels: LabelMap) -> None:
+    """Refuse to draw labels on a scan of another shape.
+
+    Raises:
+        ValueError: If the arrays have different shapes.
+    """
+    if volume.array.shape != labels.array.shape:
+        message = f"the scan is {volume.array.shape}, its labels {labels.array.shape} (z, y, x)"
+        raise ValueError(message)
 
 
 def boxes_of(labels: Array) -> Boxes:
@@ -199,3 +210,7 @@ def unit_color(rgb: tuple[int, int, int]) -> Color:
     """RGB of 0..255 as matplotlib takes it, 0..1."""
     red, green, blue = (channel / 255 for channel in rgb)
     return red, green, blue
+
+
+COLORS = {label.id: unit_color(label.color) for label in LABELS}
+"""Of our own classes, by id."""

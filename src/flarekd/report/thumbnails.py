@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from flarekd.imaging.volume import LabelMap, Volume
-from flarekd.labels import LABELS, TUMOR
+from flarekd.labels import TUMOR
 from flarekd.report.canvas import new_figure, save_webp
-from flarekd.report.slices import Point, boxes_of, caption, draw_panel, focus, unit_color, views
+from flarekd.report.slices import (
+    COLORS,
+    Point,
+    boxes_of,
+    caption,
+    check_fit,
+    draw_panel,
+    focus,
+    views,
+)
 
 HEIGHT_INCH, GAP_INCH, DOTS_PER_INCH = 2.4, 0.03, 100
-
-COLORS = {label.id: unit_color(label.color) for label in LABELS}
 
 
 def write_thumbnails(
@@ -31,9 +38,7 @@ def write_thumbnails(
         ValueError: If the arrays have different shapes.
         OSError: If the file cannot be written.
     """
-    if volume.array.shape != labels.array.shape:
-        message = f"the scan is {volume.array.shape}, its labels {labels.array.shape} (z, y, x)"
-        raise ValueError(message)
+    check_fit(volume, labels)
     shown = views(_point(labels, label, part), labels.array.shape, labels.geometry.spacing_zyx)
     widths = [HEIGHT_INCH * view.proportion for view in shown]
     total = sum(widths) + GAP_INCH * (len(shown) - 1)
