@@ -72,28 +72,30 @@ def test_infer_killed_and_run_again_gives_the_same_bytes(demo, tmp_path, after_s
     assert len(files(tmp_path / "cut", "*.nii.gz")) == len(list_scans(scans))
 
 
-@pytest.mark.parametrize("after_s", [3.0, 5.0])
-def test_training_killed_and_resumed_gives_the_same_model(demo, tmp_path, after_s):
+@pytest.fixture(scope="module")
+def teacher(demo, tmp_path_factory):
+    """The command that trains a teacher, but for its folder, and one trained without a stop."""
     out, _ = demo
-    verb = [
-        "train-teacher",
-        "--cohort",
-        out / "cohort.csv",
-        "--config",
-        "configs/quick.yaml",
-        *SETTINGS,
-    ]
-    verb += ["--set", "teacher.epochs=20", "--set", "teacher.checkpoint_minutes=0", "--out"]
-    flarekd(*verb, tmp_path / "whole")
-    killed([*verb, tmp_path / "cut"], after_s)
-    checkpoint = tmp_path / "cut" / "checkpoint.safetensors"
-    again = flarekd(*verb, tmp_path / "cut", *(["--resume"] if checkpoint.exists() else []))
+    verb = ["train-teacher", "--cohort", out / "cohort.csv", "--config", "configs/quick.yaml"]
+    verb += [*SETTINGS, "--set", "teacher.epochs=10", "--set", "teacher.iterations=6"]
+    verb += ["--set", "teacher.checkpoint_minutes=0", "--out"]
+    whole = tmp_path_factory.mktemp("teacher") / "whole"
+    flarekd(*verb, whole)
+    return verb, whole
+
+
+@pytest.mark.parametrize("after_s", [3.0, 5.0])
+def test_training_killed_and_resumed_gives_the_same_model(teacher, tmp_path, after_s):
+    verb, whole = teacher
+    cut = tmp_path / "cut"
+    killed([*verb, cut], after_s)
+    checkpoint = cut / "checkpoint.safetensors"
+    again = flarekd(*verb, cut, *(["--resume"] if checkpoint.exists() else []))
     assert ("continuing at iteration" in again.stderr) == ("--resume" in again.args)
-    whole, cut = (files(tmp_path / name, "model.safetensors") for name in ("whole", "cut"))
-    assert whole == cut
-    losses = [[r["loss"] for r in read_log(tmp_path / n / "log.jsonl")] for n in ("whole", "cut")]
+    assert files(whole, "model.safetensors") == files(cut, "model.safetensors")
+    losses = [[record["loss"] for record in read_log(run / "log.jsonl")] for run in (whole, cut)]
     assert losses[0] == losses[1]
-    assert len(losses[0]) == 20
+    assert len(losses[0]) == 10
 
 
 def test_phantoms_killed_and_made_again_have_the_same_bytes(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -176,6 +177,18 @@ for (image, labels), _ in ahead(batches, 0, 6, 3):
 assert "multiprocessing.shared_memory" not in sys.modules
 print(min(sizes))
 """
+
+
+def test_loading_takes_one_core_a_thread_and_leaves_the_others_as_they_were():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        made = [cores for cores, _ in ahead(lambda _: torch.get_num_threads(), 0, 6, 2)]
+        with ThreadPoolExecutor(1) as pool:
+            later = pool.submit(torch.get_num_threads).result()
+        assert (made, later, torch.get_num_threads()) == ([1] * 6, 3, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_batches_need_no_shared_memory(tmp_path):
