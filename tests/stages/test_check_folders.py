@@ -21,6 +21,7 @@ from flarekd.cohort import read_cohort
 from flarekd.errors import CasesFailedError, InputError, UsageError
 from flarekd.imaging.files import list_scans, read_labels, read_volume, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
+from flarekd.lock import NAME
 from flarekd.stages.check import check
 from flarekd.stages.infer import find_scans
 
@@ -61,6 +62,19 @@ def test_names_that_cannot_be_case_ids_are_refused_by_every_verb(tmp_path, capsy
     (finding,) = found(capsys)
     assert finding[0] == "refused"
     assert re.search(said, finding[1])
+
+
+def test_two_runs_do_not_repair_into_one_folder(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "scans").mkdir()
+    nifti("a_0000.nii.gz")(tmp_path / "scans")
+    (tmp_path / "fixed").mkdir()
+    with (tmp_path / "fixed" / NAME).open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another process is writing to"):
+            check([tmp_path / "scans"], fix=tmp_path / "fixed")
+    check([tmp_path / "scans"], fix=tmp_path / "fixed")
+    assert not (tmp_path / "fixed" / NAME).exists()
 
 
 def test_names_with_spaces_accents_and_dots_are_fine(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from flarekd.imaging.findings import Finding
 from flarekd.imaging.repair import examine_labels, examine_scan
 from flarekd.imaging.sweep import Entry, Sweep, sweep
 from flarekd.imaging.volume import LabelMap
+from flarekd.lock import locked
 from flarekd.parallel import cpu_count, map_cases
 
 CHANGES = "changes.json"
@@ -44,7 +46,7 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
 
     Raises:
         InputError: If a path is not there or holds nothing to open, or `fix` cannot be made.
-        UsageError: If `fix` lies where the files do.
+        UsageError: If `fix` lies where the files do, or another run writes to it.
         CasesFailedError: If a file cannot be used and was not repaired.
     """
     found = sweep(paths, labels)
@@ -59,16 +61,22 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
         except OSError as error:
             what = f"{fix}: cannot be made: {error.strerror}"
             raise InputError(what, "choose another --fix") from error
+    with nullcontext() if fix is None else locked(fix, console.warn):
+        results = _examine_all(tasks)
+        _show(tasks, results, found.findings)
+        if fix is not None:
+            _tell_changes(fix, tasks, results)
+    _end(results, found.findings)
+
+
+def _examine_all(tasks: Sequence[_Task]) -> dict[Path, _Result]:
     results: dict[Path, _Result] = {}
     with console.progress("Checking") as advance:
         for done, outcome in enumerate(map_cases(_examine, tasks, cpu_count()), 1):
             path = outcome.item.entry.path
             results[path] = outcome.result or _failed(outcome.error or "cannot be opened")
             advance(done, len(tasks), path.name)
-    _show(tasks, results, found.findings)
-    if fix is not None:
-        _tell_changes(fix, tasks, results)
-    _end(results, found.findings)
+    return results
 
 
 def _examine(task: _Task) -> _Result:

@@ -34,9 +34,8 @@ def fusion_quality(
 
     Returns:
         Strategy → mean tumour DSC over ``all`` cases, over those whose truth is ``with_tumor``,
-        over those with ``masked`` tumours (organs
-        annotated, tumours
-        not: groups 2, 3, 5, 6, 7) and over ``unlabelled`` ones.
+        over those with ``masked`` tumours (organs annotated, tumours not: groups 2, 3, 5, 6, 7)
+        and over ``unlabelled`` ones.
     """
     cases = {case.case: case for case in read_cohort(cohort) if case.split == "train"}
     complete = list_scans(truth)

@@ -1,0 +1,222 @@
+"""The questions of the paper's Tables 6 and 7, asked of phantoms with several seeds.
+
+Every seed has a cohort of its own. On it two tumour teachers are trained, with attention and
+without, and scored with all windows and with either probe; the attention teacher's pseudo-labels go
+into both fusions, and four networks for all 14 classes learn from the fused labels: the 2D
+attention network from simple and from the paper's fusion of the labelled cases, the small 3D one
+from the labelled and from all cases. Held-out phantoms are scored against their whole truth at
+native resolution::
+
+    python -m benchmarks.ablation --out ablation                  # CPU size
+    python -m benchmarks.ablation --out ablation-gpu --preset full --config flare23 --cases 1000
+
+A run that is interrupted goes on with the training it was in. Budget of the defaults on two cores:
+40 minutes a seed, two hours in all. Writes ``seed-<n>/scores.json``, and ``results.md`` after every
+run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ablation_table import MEASURES, table
+from flarekd import config, console, device
+from flarekd.cohort import Case, read_cohort
+from flarekd.imaging.atomic import write_json, write_text
+from flarekd.imaging.files import list_scans, read_volume, write_labels
+from flarekd.imaging.volume import LabelMap
+from flarekd.inference import predictor
+from flarekd.labels import NAMES
+from flarekd.parallel import cpu_count
+from flarekd.report.curves import draw_curves
+from flarekd.road import PHANTOM_FOLDERS
+from flarekd.stages.evaluate import Extras, evaluate
+from flarekd.stages.fuse import fuse_labels
+from flarekd.stages.group_data import Folders, group_data
+from flarekd.stages.infer import infer
+from flarekd.stages.phantom import make_phantoms
+from flarekd.stages.pseudo_tumor import pseudo_tumor
+from flarekd.stages.train_teacher import train_teacher
+from flarekd.student.plan import student_plan
+from flarekd.teacher.network import TeacherUNet
+from flarekd.teacher.windows import Probe, segment_slices
+from flarekd.training.plan import Plan
+from flarekd.training.prepare import Grid, Source
+from flarekd.training.session import run as run_training
+
+MODEL = "model.safetensors"
+PROBES = {
+    "full": Probe("center", 0),
+    "top-left": Probe("top-left", 1),
+    "center": Probe("center", 1),
+}
+NETWORKS = {
+    "2d-simple": ("2d", "simple", False),
+    "2d-paper": ("2d", "paper", False),
+    "3d-paper": ("3d", "paper", False),
+    "3d-paper-all": ("3d", "paper", True),
+}
+"""Run to its network, the fusion of its labels, and whether it learns from unlabelled cases too."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One seed's folder and configuration."""
+
+    out: Path
+    settings: config.Config
+
+    @property
+    def cohort(self) -> Path:
+        """Where the phantoms lie."""
+        return self.out / "cohort"
+
+    @property
+    def cases(self) -> list[Case]:
+        """Those to train on."""
+        return [c for c in read_cohort(self.out / "cohort.csv") if c.split == "train"]
+
+    def teacher(self, attention: str) -> Path:
+        """The model file of a tumour teacher, trained unless it is there."""
+        teacher = self.settings.teacher.model_copy(
+            update={"attention": "published" if attention == "attention" else "none"}
+        )
+        settings = self.settings.model_copy(update={"teacher": teacher})
+        return train_teacher(
+            self.out / "cohort.csv", self.out / f"teacher-{attention}", settings, "auto", "may"
+        )
+
+    def network(self, run: str) -> Path:
+        """The model file of a network for all classes, trained unless it is there."""
+        kind, fusion, is_all = NETWORKS[run]
+        fused = list_scans(self.out / f"fused-{fusion}")
+        sources = [
+            Source(c.case, c.image, fused[c.case]) for c in self.cases if is_all or c.annotated
+        ]
+        plan = student_plan(self.settings, len(NAMES))
+        return run_training(
+            _slices_plan(plan, self.settings) if kind == "2d" else plan,
+            sources,
+            self.out / run,
+            device.choose("auto"),
+            resume="may",
+            screen=console,
+            draw=draw_curves,
+        )
+
+    def score(self, run: str, segment: Callable[[Path], None]) -> dict[str, float]:
+        """DSC over the held-out phantoms of the label maps that `segment` writes to a folder."""
+        predictions = self.out / "predictions" / run
+        segment(predictions)
+        summary = evaluate(
+            predictions,
+            self.cohort / "labelsVal",
+            self.out / "evaluations" / run,
+            self.settings.protocol,
+            jobs=cpu_count(),
+            extras=Extras(self.cohort / "imagesVal"),
+        )
+        return {measure: summary[measure]["dsc"] for measure in ("tumor", "organs")}
+
+    def segment_slices(self, model: Path, probe: Probe, out: Path) -> None:
+        """Label the held-out phantoms by a 2D network."""
+        ready = predictor.load(model, "teacher", TeacherUNet, device.choose("auto"), "auto")
+        ids = np.asarray(ready.card.label_ids, np.uint8)
+        threshold = ready.card.inference.get("threshold", 0.5)
+        for case, path in list_scans(self.cohort / "imagesVal").items():
+            volume = read_volume(path)
+            found = segment_slices(
+                ready.network,
+                ready.network_input(volume),
+                ready.card.patch[1:],
+                volume.array.shape[1:],
+                probe=probe,
+                threshold=threshold,
+            )
+            write_labels(out / f"{case}.nii.gz", LabelMap(ids[found.labels], volume.geometry))
+
+
+def _slices_plan(student: Plan, settings: config.Config) -> Plan:
+    """The teacher's network and protocol with the student's task."""
+    teacher = settings.teacher
+    return replace(
+        student,
+        role="teacher",
+        network={"classes": len(NAMES), "channels": teacher.channels, "attention": "published"},
+        build=TeacherUNet,
+        settings=teacher,
+        grid=Grid((0.0, *teacher.spacing), teacher.patch, tumor_only=False),
+        inference={},
+    )
+
+
+def one_seed(lab: Lab, preset: str, cases: int, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Everything of a seed that has no score yet; `tell` hears the scores after each."""
+    path = lab.out / "scores.json"
+    scores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def note(run: str, segment: Callable[[Path], None], measures: Sequence[str]) -> None:
+        if run not in scores:
+            found = lab.score(run, segment)
+            scores[run] = {measure: found[measure] for measure in measures}
+            write_json(path, scores)
+        tell(scores)
+
+    make_phantoms(lab.cohort, cases, preset, lab.settings.seed, cpu_count())
+    group_data(Folders(*(lab.cohort / name for name in PHANTOM_FOLDERS)), lab.out / "cohort.csv")
+    for attention in ("attention", "plain"):
+        model = lab.teacher(attention)
+        for name, probe in PROBES.items():
+            segment = partial(lab.segment_slices, model, probe)
+            note(f"teacher-{attention}-{name}", segment, ("tumor",))
+    tumor = lab.out / "tumor"
+    pseudo_tumor(lab.out / "cohort.csv", lab.out / "teacher-attention" / MODEL, tumor, "auto")
+    for fusion in ("simple", "paper"):
+        fuse_labels(lab.out / "cohort.csv", tumor, lab.out / f"fused-{fusion}", fusion)
+    for run, (kind, _, _) in NETWORKS.items():
+        model = lab.network(run)
+        if kind == "2d":
+            segment = partial(lab.segment_slices, model, PROBES["full"])
+        else:
+            segment = partial(infer, [lab.cohort / "imagesVal"], model)
+        note(run, segment, MEASURES)
+
+
+def main() -> None:
+    """Seed by seed; the table is written after every run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("ablation"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--preset", choices=("quick", "full"), default="quick")
+    parser.add_argument("--cases", type=int, default=256)
+    parser.add_argument("--config", default="quick", help="quick or flare23")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print(f"{arguments.seeds} seeds, some 40 minutes each on two cores at the quick size")
+    seeds: dict[int, Any] = {}
+    for seed in range(arguments.seeds):
+        settings = config.load(config.builtin(arguments.config), [*arguments.set, f"seed={seed}"])
+        lab = Lab(arguments.out / f"seed-{seed}", settings)
+
+        def tell(scores: dict[str, Any], seed: int = seed) -> None:
+            seeds[seed] = scores
+            write_text(arguments.out / "results.md", table(seeds))
+
+        began = time.monotonic()
+        one_seed(lab, arguments.preset, arguments.cases, tell)
+        print(f"seed {seed}: {(time.monotonic() - began) / 60:.0f} min")
+    print(table(seeds))
+
+
+if __name__ == "__main__":
+    main()

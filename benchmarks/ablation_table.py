@@ -1,0 +1,139 @@
+"""What an ablation found, beside what the paper says (Tables 6 and 7)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Scores = Mapping[str, Mapping[str, float]]
+"""Of one seed: run → ``organs`` and ``tumor``, DSC of 0 to 1; a teacher has tumours alone."""
+
+MEASURES = ("tumor", "organs")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two runs that differ in one thing.
+
+    Attributes:
+        asks: What is done otherwise.
+        before: Run without it.
+        after: Run with it.
+        paper: What the paper found it to change, percentage points of DSC by measure.
+        source: Where the paper says so.
+    """
+
+    asks: str
+    before: str
+    after: str
+    paper: Mapping[str, float]
+    source: str
+
+
+QUESTIONS = (
+    Question(
+        "Eq. 3 to 5 instead of simple fusion, 2D attention network, labelled cases",
+        "2d-simple",
+        "2d-paper",
+        {"tumor": 34.80 - 25.18, "organs": 89.72 - 88.97},
+        "Table 6",
+    ),
+    Question(
+        "small 3D instead of 2D attention network, labelled cases",
+        "2d-paper",
+        "3d-paper",
+        {"tumor": 24.81 - 34.80, "organs": 86.71 - 89.72},
+        "Table 6",
+    ),
+    Question(
+        "unlabelled cases too, small 3D network",
+        "3d-paper",
+        "3d-paper-all",
+        {"tumor": 30.47 - 24.81, "organs": 88.53 - 86.71},
+        "Table 6",
+    ),
+    Question(
+        "attention instead of plain 2D U-Net, tumours alone",
+        "teacher-plain-full",
+        "teacher-attention-full",
+        {"tumor": 36.75 - 34.28},
+        "Table 7",
+    ),
+    Question(
+        "top-left probe instead of all windows, attention teacher",
+        "teacher-attention-full",
+        "teacher-attention-top-left",
+        {},
+        "Fig. 5",
+    ),
+    Question(
+        "probe in the centre instead of the top left",
+        "teacher-attention-top-left",
+        "teacher-attention-center",
+        {},
+        "not in the paper",
+    ),
+)
+
+
+def direction(differences: Sequence[float], paper: float) -> str:
+    """Whether every seed agrees with the paper's sign, with the other, or they differ."""
+    if all(value * paper > 0 for value in differences):
+        return "same direction as the paper"
+    if all(value * paper < 0 for value in differences):
+        return "opposite to the paper"
+    return "undecided: the seeds differ in sign"
+
+
+def table(seeds: Mapping[int, Mapping[str, Any]]) -> str:
+    """Markdown: the scores of every run, and of every question the differences.
+
+    Args:
+        seeds: Seed to its scores, as far as there are any.
+    """
+    lines = ["| run | tumour DSC %, each seed | organs DSC %, each seed |", "|---|---|---|"]
+    runs = {run: None for scores in seeds.values() for run in scores}
+    for run in runs:
+        cells = [spread(_values(seeds, run, measure)) for measure in MEASURES]
+        lines.append(f"| {run} | {' | '.join(cells)} |")
+    lines += ["", "| question | measure | paper | phantoms, each seed | outcome |"]
+    lines.append("|---|---|---|---|---|")
+    for question in QUESTIONS:
+        for measure in MEASURES:
+            found = differences(seeds, question, measure)
+            if found:
+                lines.append(
+                    f"| {question.asks} | {measure} | {_outcome(question, measure, found)} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def differences(seeds: Mapping[int, Scores], question: Question, measure: str) -> list[float]:
+    """Percentage points that the second run is ahead by, of each seed that has both."""
+    return [
+        100 * (scores[question.after][measure] - scores[question.before][measure])
+        for scores in seeds.values()
+        if measure in scores.get(question.after, {}) and measure in scores.get(question.before, {})
+    ]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, standard deviation and the values themselves."""
+    if not values:
+        return "–"
+    sd = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{sd} ({', '.join(f'{value:.1f}' for value in values)})"
+
+
+def _values(seeds: Mapping[int, Scores], run: str, measure: str) -> list[float]:
+    found = [scores.get(run, {}).get(measure) for scores in seeds.values()]
+    return [100 * value for value in found if value is not None]
+
+
+def _outcome(question: Question, measure: str, found: Sequence[float]) -> str:
+    paper = question.paper.get(measure)
+    if paper is None:
+        return f"– | {spread(found)} | the paper has no number"
+    return f"{paper:+.2f} ({question.source}) | {spread(found)} | {direction(found, paper)}"
