@@ -1,7 +1,10 @@
-"""The real command line as a subprocess, and a demo at toy size."""
+"""The real command line in a process of its own, and a demo at toy size."""
 
 import subprocess
-import sys
+import tempfile
+from pathlib import Path
+
+from tests.end_to_end import warm
 
 TINY = [
     "phantoms.cases=10",
@@ -18,16 +21,18 @@ TINY = [
 
 def flarekd(*arguments, check=True):
     """Run the command line; the finished process with its output as text."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flarekd", *map(str, arguments)],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=240,
-        check=False,
-    )
+    words = list(map(str, arguments))
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder) / name for name in ("stdout", "stderr")]
+        process = warm.start(words, *said)
+        process.join(240)
+        is_late = process.is_alive()
+        process.kill()
+        texts = [path.read_text(encoding="utf-8") for path in said]
+    assert not is_late, texts
     if check:
-        assert done.returncode == 0, done.stderr
-    return done
+        assert process.exitcode == 0, texts[1]
+    return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
 
 def set_all(*settings):

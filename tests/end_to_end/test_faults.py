@@ -1,5 +1,6 @@
 """Killed at any moment, every verb leaves whole files or none and does the rest when run again."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 
 import pytest
 from tests.end_to_end.command import TINY, flarekd
+from tests.end_to_end.warm import CORES
 
 from flarekd.imaging.files import list_scans, read_labels
 from flarekd.training.log import read_log
@@ -22,6 +24,7 @@ def killed(arguments, after_s, how=signal.SIGKILL):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(CORES)},  # sums go as where it goes on
         # a job started in the background ignores Ctrl-C, and its children would inherit that
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no threads)
     )

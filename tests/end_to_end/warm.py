@@ -1,7 +1,8 @@
 """The command line in a process that is forked from one that has imported everything.
 
-A verb starts in milliseconds, so it can be killed many times in its work and not in its imports.
-The server that is forked has run no tensor operation: it has no threads that a fork would lose.
+A verb starts in milliseconds instead of seconds, so that many can be run, and killed in their work
+and not in their imports. The server that is forked has run no tensor operation: it has no threads
+that a fork would lose.
 """
 
 import multiprocessing
@@ -9,29 +10,37 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 import flarekd.cli
 import flarekd.road  # what is imported here, a fork has
+
+CORES = 1
+"""More would mean worker processes, each of which takes longer to start than toy cases to do."""
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 
 
-def start(arguments, heard):
-    """A process that runs the verb on one core and writes to the file `heard` what it says."""
+def start(arguments, stdout, stderr):
+    """A process that runs the verb.
+
+    Args:
+        arguments: Of the verb.
+        stdout: File for what it says there.
+        stderr: Likewise.
+    """
     words = list(map(str, arguments))
-    process = CONTEXT.Process(target=_run, args=(words, str(heard)))
+    process = CONTEXT.Process(target=_run, args=(words, Path(stdout), Path(stderr)))
     process.start()
     return process
 
 
-def _run(words, heard):
-    file = os.open(heard, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+def _run(words, stdout, stderr):
+    for number, path in ((1, stdout), (2, stderr)):
+        with path.open("a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), number)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    torch.set_num_threads(CORES)
     sys.argv = ["flarekd", *words]
     flarekd.cli.main()
-
-
-def said(heard):
-    return Path(heard).read_text(encoding="utf-8") if Path(heard).exists() else ""
