@@ -3,6 +3,7 @@
 Minutes, so it runs with ``pytest -m slow``; ``test_faults.py`` has a few kills of whole processes.
 """
 
+import json
 import random
 import shutil
 import time
@@ -23,6 +24,7 @@ WHOLE = {
     ".nii.gz": read_labels,
     ".safetensors": load_file,
     "cohort.csv": read_cohort,
+    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
 }
 """How a visible file of a kind is read through."""
 
