@@ -1,6 +1,7 @@
 """The real command line in a process of its own, and a demo at toy size."""
 
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def flarekd(*arguments, check=True):
     if check:
         assert process.exitcode == 0, texts[1]
     return subprocess.CompletedProcess(words, process.exitcode, *texts)
+
+
+def separate(*arguments, check=True):
+    """As `flarekd`, in a process that begins anew: slower, and with no memory but its own."""
+    words = list(map(str, arguments))
+    done = subprocess.run(
+        [sys.executable, "-m", "flarekd", *words],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=240,
+        check=False,
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
 
 
 def set_all(*settings):

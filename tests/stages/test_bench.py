@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 from matplotlib.image import imread
-from tests.end_to_end.command import flarekd
+from tests.end_to_end.command import separate as flarekd  # memory is measured
 
 from flarekd.efficiency import Run, Sample, area
 from flarekd.errors import InputError
