@@ -50,6 +50,7 @@ def main():
         if ranks.is_first:
             grads = {name: p.grad for name, p in network.named_parameters()}
             save_file({**grads, "loss": loss[None], "dice": dice}, out)
+        ranks.wait()  # one that left before the others now and then died of SIGABRT on its way out
 
 
 if __name__ == "__main__":
