@@ -125,7 +125,7 @@ class Lab:
             jobs=cpu_count(),
             extras=Extras(self.cohort / "imagesVal"),
         )
-        return {measure: summary[measure]["dsc"] for measure in ("tumor", "organs")}
+        return {measure: summary[measure]["dsc"] for measure in MEASURES}
 
     def segment_slices(self, model: Path, probe: Probe, out: Path) -> None:
         """Label the held-out phantoms by a 2D network."""
