@@ -1,13 +1,15 @@
 """Many scans through a student: whatever they are called and wherever they come from.
 
-While the network runs on one scan, the next is read and the last written. Under torchrun each
-process takes its share of the scans. What is whole and current is left alone.
+While the network is loaded the first scan is read; while it runs on one, the next is read and the
+last written. Under torchrun each process takes its share of the scans. What is whole and current is
+left alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -99,12 +101,14 @@ def segment_scans(
         ranks.joined(device.choose(options.device)) as (crew, where),
         ranks.holding(out, crew, console.warn),
     ):
+        mine = dict(list(scans.items())[crew.rank :: crew.size])
+        # with a limit, memory is planned before anything is read
+        begun = _begin(mine, out) if options.max_memory_gb is None else {}
         student = Student.load(
             model, device=where, runtime=options.runtime, settings=options.settings
         )
         check(student.predictor.card)
-        mine = dict(list(scans.items())[crew.rank :: crew.size])
-        run = _Run(student, out, options.beside)
+        run = _Run(student, out, options.beside, begun)
         run.segment(mine, options.max_memory_gb)
         failed = {c: why for part in crew.gather(run.failed) for c, why in part.items()}
         if crew.is_first:
@@ -112,14 +116,36 @@ def segment_scans(
             _finish(student, model, out, scans, failed)
 
 
-class _Run:
-    """One process's share of the scans, from files to label maps."""
+_TimedVolume = tuple[Volume, float]  # and the seconds that reading it took
 
-    def __init__(self, student: Student, out: Path, beside: Beside) -> None:
+
+def _begin(scans: Mapping[str, Path], out: Path) -> dict[Path, Future[_TimedVolume]]:
+    """Begin to read the first scan that has no label map, if there is one, in a thread."""
+    missing = (path for case, path in scans.items() if not (out / f"{case}.nii.gz").exists())
+    first = next(missing, None)
+    if first is None:
+        return {}
+    thread = ThreadPoolExecutor(1, "first-scan")
+    begun = {first: thread.submit(_timed_volume, first)}
+    thread.shutdown(wait=False)
+    return begun
+
+
+def _timed_volume(path: Path) -> _TimedVolume:
+    began = time.monotonic()
+    return read_volume(path), time.monotonic() - began
+
+
+class _Run:
+    """One process's share of the scans, from files to label maps; some may be begun already."""
+
+    def __init__(
+        self, student: Student, out: Path, beside: Beside, begun: dict[Path, Future[_TimedVolume]]
+    ) -> None:
         card = student.predictor.card
         self.failed: dict[str, str] = {}
         self.names = dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
-        self._student, self._out, self._beside = student, out, beside
+        self._student, self._out, self._beside, self._begun = student, out, beside, begun
         self._ledger = Ledger(out / "done.jsonl")
 
     def segment(self, scans: dict[str, Path], max_memory_gb: float | None) -> None:
@@ -178,11 +204,10 @@ class _Run:
 
     def _read(self, scan: _Scan) -> _Read:
         self._target(scan.case).unlink(missing_ok=True)  # of another model: if this fails, none
-        began = time.monotonic()
-        volume = read_volume(scan.path)
+        begun = self._begun.pop(scan.path, None)
+        volume, seconds = begun.result() if begun else _timed_volume(scan.path)
         for note in volume.notes:
             console.warn(f"{scan.path}: {note}")
-        seconds = round(time.monotonic() - began, 3)
         try:
             prepared = self._student.prepare(volume)
         except RuntimeError as error:  # torch's word for too little memory
@@ -191,7 +216,7 @@ class _Run:
             # told loudly but not refused: the test is a guess, and a person may know better
             what = "does not look like CT in Hounsfield units"
             console.warn(f"{scan.path}: {what}: {prepared.not_ct}")
-        prepared.seconds["read"] = seconds
+        prepared.seconds["read"] = round(seconds, 3)
         return _Read(prepared, volume if self._beside.needs_scan else None)
 
     def _look(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
 from tests.imaging.bad_inputs import ORIGIN, SIZE, nifti
 
-from flarekd import __version__
+from flarekd import __version__, segmenting
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import read_labels, read_volume, write_volume
 from flarekd.imaging.volume import Geometry, Volume
@@ -25,7 +26,7 @@ from flarekd.modelfile import ModelCard, file_hash, save_model
 from flarekd.report.beside import Beside
 from flarekd.stages.infer import Options, find_scans, infer
 from flarekd.student.network import StudentUNet
-from flarekd.student.segment import WindowSettings
+from flarekd.student.segment import Student, WindowSettings
 from flarekd.student.windows import predict_logits
 
 CPU = Options(device="cpu", runtime="torch")
@@ -324,6 +325,26 @@ def test_many_scans_get_the_labels_each_gets_alone(tmp_path, model):
         )
         assert (found.array == alone.array).all()
         assert found.geometry == alone.geometry
+
+
+@pytest.mark.parametrize("limit", [None, 100.0])
+def test_the_first_scan_is_read_while_the_network_loads(tmp_path, model, monkeypatch, limit):
+    """Unless memory is limited: then nothing is read before it is planned."""
+    path, began = scan(tmp_path / "a.nii.gz"), threading.Event()
+
+    def read(path):
+        began.set()
+        return read_volume(path)
+
+    def load_slowly(*arguments, **options):
+        assert began.wait(0.2 if limit else 30) == (limit is None)
+        return loaded(*arguments, **options)
+
+    loaded = Student.load
+    monkeypatch.setattr(segmenting, "read_volume", read)
+    monkeypatch.setattr(Student, "load", load_slowly)
+    infer([path], model, tmp_path / "out", replace(CPU, max_memory_gb=limit))
+    assert set(report(tmp_path / "out")["cases"][0]["seconds"]) >= {"read", "resample", "network"}
 
 
 def test_a_scan_that_cannot_be_written_is_named_and_the_others_are(tmp_path, model):
