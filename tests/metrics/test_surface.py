@@ -203,6 +203,24 @@ def test_hd95_is_the_published_one_however_far_was_searched_before(pairs):
     assert measured > 150
 
 
+@pytest.mark.parametrize("spacing_zyx", [(5.0, 0.8, 0.8), (1.0, 1.0, 1.0)])
+def test_any_share_of_a_prediction_scattered_far_and_wide_is_the_published_one(spacing_zyx):
+    """Most elements are told by their cells to lie below or above, and are not searched."""
+    import surface_distance
+
+    reference = np.zeros((24, 50, 60), bool)
+    reference[3:8, 10:22, 8:25] = True
+    prediction = np.random.default_rng(0).random(reference.shape) < 0.02
+    distances = surface_distance.compute_surface_distances(prediction, reference, spacing_zyx)
+    for share in (0.01, 0.2, 0.5, 0.8, 0.95, 0.999, 1.0):
+        low, high = (
+            surface_distance.compute_robust_hausdorff(distances, min(100 * share + near, 100))
+            for near in (-1e-7, 1e-7)
+        )
+        actual = SurfacePair(prediction, reference, spacing_zyx).hausdorff_mm(share)
+        assert low - 1e-9 <= actual <= high + 1e-9
+
+
 def test_other_tolerances_can_be_asked_for_in_any_order(pairs):
     for pair in pairs[:40]:
         masks = pair.prediction, pair.reference

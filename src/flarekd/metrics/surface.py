@@ -2,8 +2,8 @@
 
 A surface is seen as small elements, one for each 2×2×2 block of voxels that is neither full nor
 empty. An element lies at the block's corner and its area comes from ``surfel_areas``. Elements of
-the one surface that coincide with one of the other need no search, and the others are searched only
-as far as somebody asks.
+the one surface that coincide with one of the other need no search, the others are searched only as
+far as somebody asks, and for a percentile of distances only those are that may lie at it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from scipy.spatial import cKDTree
 from flarekd.metrics.surfels import surfel_areas
 
 HD95_SHARE = 0.95
+
+CELL = 4
+"""Edge in voxels of the cells by which elements far from a percentile are told: larger ones are
+fewer, and tell less."""
 
 Mask = NDArray[np.bool_]
 
@@ -83,9 +87,7 @@ class SurfacePair:
             return math.nan
         found = []
         for ours, theirs in (self._sides, self._sides[::-1]):
-            if ours.area_within(ours.known_mm) < share * ours.area_mm2:
-                ours.search(theirs, self._spacing, math.inf)
-            found.append(ours.percentile(share))
+            found.append(ours.percentile(share, theirs, self._spacing))
         return max(found)
 
 
@@ -117,37 +119,86 @@ class _Side:
 
     def search(self, other: _Side, spacing: NDArray[np.float64], radius_mm: float) -> None:
         """Fill in the distances to the other surface's elements, up to a radius."""
-        if radius_mm <= self.known_mm:
+        if radius_mm > self.known_mm:
+            self.known_mm = radius_mm
+            unknown = np.flatnonzero(np.isinf(self.distances_mm))
+            self._fill_in(unknown, other, spacing, radius_mm)
+
+    def _fill_in(
+        self,
+        which: NDArray[np.intp],
+        other: _Side,
+        spacing: NDArray[np.float64],
+        radius_mm: float = math.inf,
+    ) -> None:
+        if not len(other.points) or not len(which):
             return
-        self.known_mm = radius_mm
-        unknown = np.flatnonzero(np.isinf(self.distances_mm))
-        if not len(other.points) or not len(unknown):
-            return
-        if other.tree is None:
-            places_mm = other.points * spacing
-            other.tree = cKDTree(places_mm, balanced_tree=False, compact_nodes=False)
-        ours = self.points[self.apart[unknown]]
+        ours = self.points[self.apart[which]]
         within_mm = radius_mm * (1 + 1e-6) + 1e-9
-        _, nearest = other.tree.query(ours * spacing, distance_upper_bound=within_mm)
+        _, nearest = other.nearest(ours * spacing, spacing, within_mm)
         found = np.flatnonzero(nearest < len(other.points))
         # whole voxels times spacing, as a distance map measures: rounding must not part equals
         steps_mm = (ours[found] - other.points[nearest[found]]) * spacing
-        self.distances_mm[unknown[found]] = np.sqrt(np.square(steps_mm).sum(axis=1))
+        self.distances_mm[which[found]] = np.sqrt(np.square(steps_mm).sum(axis=1))
+
+    def nearest(
+        self, places_mm: NDArray[np.float64], spacing: NDArray[np.float64], within_mm: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Distance to, and index of, the element nearest to each place (n, 3)."""
+        if self.tree is None:
+            own_mm = self.points * spacing
+            self.tree = cKDTree(own_mm, balanced_tree=False, compact_nodes=False)
+        found: tuple[NDArray[np.float64], NDArray[np.intp]] = self.tree.query(
+            places_mm, distance_upper_bound=within_mm
+        )
+        return found
 
     def area_within(self, tolerance_mm: float) -> float:
         """Area of the elements that are no farther than this."""
         return self.common_mm2 + float(self.areas_mm2[self.distances_mm <= tolerance_mm].sum())
 
-    def percentile(self, share: float) -> float:
-        """The least distance within which this share of the area lies."""
+    def percentile(self, share: float, other: _Side, spacing: NDArray[np.float64]) -> float:
+        """The least distance within which this share of the area lies; neither side is empty."""
         # rounding of the sums must not push an exact share to the next distance
         wanted_mm2 = share * self.area_mm2 * (1 - 1e-12) - self.common_mm2
         if wanted_mm2 <= 0:
             return 0.0
-        order = np.argsort(self.distances_mm)
-        within_mm2 = np.cumsum(self.areas_mm2[order])
-        place = min(int(np.searchsorted(within_mm2, wanted_mm2)), len(order) - 1)
-        return float(self.distances_mm[order[place]])
+        distances_mm = self.distances_mm
+        if self.area_within(self.known_mm) - self.common_mm2 < wanted_mm2:
+            least_mm, most_mm = self._bounds(other, spacing)
+            from_mm, to_mm = (
+                _percentile(bound, self.areas_mm2, wanted_mm2) for bound in (least_mm, most_mm)
+            )
+            is_near = (least_mm <= to_mm) & (most_mm >= from_mm)
+            self._fill_in(np.flatnonzero(is_near), other, spacing)
+            # the others lie below or above, and need not be known better
+            distances_mm = np.where(is_near, self.distances_mm, most_mm)
+        return _percentile(distances_mm, self.areas_mm2, wanted_mm2)
+
+    def _bounds(
+        self, other: _Side, spacing: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Distances (m,) that those of the elements apart do not fall below, and not exceed."""
+        points = self.points[self.apart]
+        cells = points // CELL
+        shape = cells.max(axis=0) + 1
+        cell = np.ravel_multi_index(tuple(cells.T), tuple(shape))
+        taken, of_cell = np.unique(cell, return_inverse=True)
+        corners = np.stack(np.unravel_index(taken, tuple(shape)), axis=1) * CELL
+        middles_mm = (corners + (CELL - 1) / 2) * spacing
+        reach_mm = float(np.linalg.norm(spacing)) * (CELL - 1) / 2 * (1 + 1e-6) + 1e-6
+        far_mm = other.nearest(middles_mm, spacing, math.inf)[0][of_cell]
+        return far_mm - reach_mm, far_mm + reach_mm
+
+
+def _percentile(
+    distances_mm: NDArray[np.float64], areas_mm2: NDArray[np.float64], wanted_mm2: float
+) -> float:
+    """The least of the distances within which so much area lies, or the greatest."""
+    order = np.argsort(distances_mm)
+    within_mm2 = np.cumsum(areas_mm2[order])
+    place = min(int(np.searchsorted(within_mm2, wanted_mm2)), len(order) - 1)
+    return float(distances_mm[order[place]])
 
 
 def surface_dice(
