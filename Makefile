@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := flarekd-demo
 
-.PHONY: demo test lint check clean
+ROADS := tests/end_to_end tests/training
+
+.PHONY: demo test test-roads test-rooms lint check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -18,8 +20,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/flarekd demo --out $(DEMO)
 
+# two processes, for many tests wait for others; what the first has to say comes when it ends
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-roads test-rooms
+
+test-roads: $(VENV)/.installed
+	@$(BIN)/python -m pytest -q -o cache_dir=.pytest_cache/roads $(ROADS) > .test-roads.log 2>&1; \
+	  status=$$?; echo; echo "$(ROADS):"; cat .test-roads.log; exit $$status
+
+test-rooms: $(VENV)/.installed
+	$(BIN)/python -m pytest -q $(ROADS:%=--ignore=%)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -33,4 +43,4 @@ lint: $(VENV)/.installed
 check: lint test
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEMO) .test-roads.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

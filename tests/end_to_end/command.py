@@ -20,12 +20,18 @@ TINY = [
 ]
 
 
-def flarekd(*arguments, check=True):
-    """Run the command line; the finished process with its output as text."""
+def flarekd(*arguments, check=True, **options):
+    """Run the command line; the finished process with its output as text.
+
+    Args:
+        arguments: Of the verb.
+        check: Whether it must succeed.
+        options: As `warm.start` takes them.
+    """
     words = list(map(str, arguments))
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = warm.start(words, *said)
+        process = warm.start(words, *said, **options)
         process.join(240)
         is_late = process.is_alive()
         process.kill()

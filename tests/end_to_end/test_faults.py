@@ -66,16 +66,24 @@ def test_fuse_killed_and_run_again_gives_the_same_bytes(demo, tmp_path, after_s)
     assert files(tmp_path / "f", "*.nii.gz") == files(out / "fused", "*.nii.gz")
 
 
-@pytest.mark.parametrize("after_s", [2.5, 4.0])
-def test_infer_killed_and_run_again_gives_the_same_bytes(demo, tmp_path, after_s):
+@pytest.fixture(scope="module")
+def segmented(demo, tmp_path_factory):
+    """The command that segments, but for its folder, and what it makes without a stop."""
     out, _ = demo
     scans = out / "cohort" / "imagesTr"
     verb = ["infer", scans, "--model", out / "student" / "model.safetensors", "--out"]
-    flarekd(*verb, tmp_path / "whole")
+    whole = tmp_path_factory.mktemp("segmented") / "whole"
+    flarekd(*verb, whole)
+    assert len(files(whole, "*.nii.gz")) == len(list_scans(scans))
+    return verb, whole
+
+
+@pytest.mark.parametrize("after_s", [2.5, 4.0])
+def test_infer_killed_and_run_again_gives_the_same_bytes(segmented, tmp_path, after_s):
+    verb, whole = segmented
     killed([*verb, tmp_path / "cut"], after_s)
     flarekd(*verb, tmp_path / "cut")
-    assert files(tmp_path / "cut", "*.nii.gz") == files(tmp_path / "whole", "*.nii.gz")
-    assert len(files(tmp_path / "cut", "*.nii.gz")) == len(list_scans(scans))
+    assert files(tmp_path / "cut", "*.nii.gz") == files(whole, "*.nii.gz")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The command line in a process that is forked from one that has imported everything.
+"""Programs, above all the command line, in processes forked from one that has imported everything.
 
 A verb starts in milliseconds instead of seconds, so that many can be run, and killed in their work
 and not in their imports. The server that is forked has run no tensor operation: it has no threads
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch._dynamo  # every optimizer
 
 import flarekd.cli
 import flarekd.road  # what is imported here, a fork has
@@ -22,25 +23,29 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 
 
-def start(arguments, stdout, stderr):
-    """A process that runs the verb.
+def start(arguments, stdout, stderr, main=flarekd.cli.main, environment=None):
+    """A process that runs a verb.
 
     Args:
         arguments: Of the verb.
         stdout: File for what it says there.
         stderr: Likewise.
+        main: What is run: the command line, or the main function of another program.
+        environment: Variables beside those of the tests.
     """
     words = list(map(str, arguments))
-    process = CONTEXT.Process(target=_run, args=(words, Path(stdout), Path(stderr)))
+    told = (main, words, environment or {}, Path(stdout), Path(stderr))
+    process = CONTEXT.Process(target=_run, args=told)
     process.start()
     return process
 
 
-def _run(words, stdout, stderr):
+def _run(main, words, environment, stdout, stderr):
+    os.environ.update(environment)
     for number, path in ((1, stdout), (2, stderr)):
         with path.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), number)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     torch.set_num_threads(CORES)
     sys.argv = ["flarekd", *words]
-    flarekd.cli.main()
+    main()

@@ -1,6 +1,6 @@
-"""One training step's gradients, alone or as one of several: ``-m ... STORE OUT BATCH [partly]``.
+"""One training step's gradients, alone or as one of several: ``STORE OUT BATCH [partly]``.
 
-Run by torchrun for several. The network of instance norms has no randomness, so two ranks with
+The network of instance norms has no randomness, so two ranks with
 batch b must find what one finds with batch 2b.
 """
 
@@ -51,7 +51,3 @@ def main():
             grads = {name: p.grad for name, p in network.named_parameters()}
             save_file({**grads, "loss": loss[None], "dice": dice}, out)
         ranks.wait()  # one that left before the others now and then died of SIGABRT on its way out
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,8 @@
-"""Several processes train as one: the real torchrun, two gloo processes on the CPU."""
+"""Several processes train as one: two gloo processes on the CPU.
+
+The real torchrun starts those of a verb and those on two machines; where it is not itself in
+question, its ranks are forked from a process that has imported everything.
+"""
 
 import json
 import socket
@@ -10,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.end_to_end import warm
 from tests.end_to_end.command import flarekd
+from tests.training import one_step
 from tests.training.one_step import PARTLY
 
 from flarekd.cohort import Case, format_cohort
@@ -22,19 +28,44 @@ from flarekd.training.log import read_log
 from flarekd.training.ranks import ALONE, joined
 
 ROOT = Path(__file__).parents[2]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
 
-def together(*arguments, torchrun=TORCHRUN, check=True):
-    """Run a module in two ranks."""
+def together(*arguments):
+    """Run a verb in two ranks that torchrun starts; what they said."""
+    meeting = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
     done = subprocess.run(
-        [*torchrun, "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0", "-m",
-         *map(str, arguments)],
+        [*TORCHRUN, *meeting, "-m", "flarekd", *map(str, arguments)],
         capture_output=True, encoding="utf-8", timeout=240, check=False, cwd=ROOT,
     )  # fmt: skip
-    if check:
-        assert done.returncode == 0, done.stderr[-3000:]
-    return done
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+def forked(folder, *arguments, **options):
+    """Run a verb, or the `main` of another program, in two ranks; what they said."""
+    told = {
+        "TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": unused_port(),
+    }  # fmt: skip
+    said = folder / "said"
+    said.unlink(missing_ok=True)
+    ranks = [
+        warm.start(arguments, said, said, **options, environment={**told, **of_rank})
+        for of_rank in ({"RANK": rank, "LOCAL_RANK": rank} for rank in "01")
+    ]
+    for rank in ranks:
+        rank.join(240)
+        rank.kill()
+    text = said.read_text(encoding="utf-8")
+    assert [rank.exitcode for rank in ranks] == [0, 0], text[-3000:]
+    return text
+
+
+def unused_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return str(server.getsockname()[1])
 
 
 def stored(folder, is_partly=False):
@@ -67,11 +98,9 @@ def test_alone_nothing_is_exchanged():
 @pytest.mark.parametrize("labels", [[], ["partly"]], ids=["complete", "partly"])
 def test_two_ranks_with_batch_b_find_the_gradients_of_one_with_2b(tmp_path, labels):
     stored(tmp_path / "store", is_partly=bool(labels))
-    step = ["tests.training.one_step", tmp_path / "store"]
-    together(*step, tmp_path / "two.safetensors", 2, *labels)
-    command = [sys.executable, "-m", *map(str, step), str(tmp_path / "one.safetensors"), "4"]
-    command += labels
-    subprocess.run(command, check=True, cwd=ROOT, timeout=120)
+    ours, theirs = (tmp_path / f"{name}.safetensors" for name in ("two", "one"))
+    forked(tmp_path, tmp_path / "store", ours, 2, *labels, main=one_step.main)
+    flarekd(tmp_path / "store", theirs, 4, *labels, main=one_step.main)
     one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert max(float(value.abs().max()) for value in one.values()) > 1e-3
@@ -114,9 +143,9 @@ def verb(cohort, out, *settings):
 
 
 def test_the_verb_under_torchrun_trains_as_one_process_with_the_whole_batch(cohort):
-    done = together("flarekd", *verb(cohort, "two", "batch=1"))
+    said = together(*verb(cohort, "two", "batch=1"))
     flarekd(*verb(cohort, "one", "batch=2"))
-    assert done.stderr.count("6 cases to train on") == 1  # the first rank alone speaks
+    assert said.count("6 cases to train on") == 1  # the first rank alone speaks
     two, one = (read_weights(cohort / name / "model.safetensors") for name in ("two", "one"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4, msg=name)
@@ -132,7 +161,7 @@ def test_the_verb_under_torchrun_trains_as_one_process_with_the_whole_batch(coho
 
 def test_a_run_of_two_ranks_is_resumed_by_two_and_refused_to_one(cohort):
     two = verb(cohort, "two", "batch=1")
-    together("flarekd", *two)
+    forked(cohort, *two)
     whole = {k: v.clone() for k, v in read_weights(cohort / "two" / "model.safetensors").items()}
     (cohort / "two" / "model.safetensors").unlink()
     (cohort / "two" / "checkpoint-previous.safetensors").replace(
@@ -141,26 +170,19 @@ def test_a_run_of_two_ranks_is_resumed_by_two_and_refused_to_one(cohort):
     alone = flarekd(*two, "--resume", check=False)
     assert alone.returncode == 3
     assert "comes from other settings or other data" in alone.stderr
-    done = together("flarekd", *two, "--resume")
-    assert "continuing at iteration 2 of 4" in done.stderr
+    assert "continuing at iteration 2 of 4" in forked(cohort, *two, "--resume")
     weights = read_weights(cohort / "two" / "model.safetensors")
     assert all(torch.equal(value, weights[name]) for name, value in whole.items())
     assert read_card(cohort / "two" / "model.safetensors").training["iterations"] == 4
 
 
-@pytest.fixture
-def unused_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return str(server.getsockname()[1])
-
-
-def test_two_machines_meet_at_an_address(cohort, unused_port):
+def test_two_machines_meet_at_an_address(cohort):
     """Two launches, one rank each, as on two machines."""
+    port = unused_port()
     launches = [
         subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", rank,
-             "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", unused_port,
+            [*TORCHRUN, "--nnodes", "2", "--node_rank", rank, "--nproc_per_node", "1",
+             "--master_addr", "127.0.0.1", "--master_port", port,
              "-m", "flarekd", *map(str, verb(cohort, "two", "batch=1"))],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", cwd=ROOT,
         )
