@@ -102,7 +102,7 @@ def noise_power(image: Image, mask: Mask) -> tuple[NDArray[np.float64], NDArray[
                     squares.append(_without_plane(plane[at]))
     across = np.fft.fftfreq(PATCH, SPACING)
     radius = np.hypot(across[:, None], across[None])
-    edges = np.linspace(0, 0.5 / SPACING, PATCH // 2 + 1)
+    edges = np.linspace(0, 0.5 / SPACING, PATCH // 2 + 1)[1:]  # the mean is no noise
     bins = np.digitize(radius, edges)
     frequencies = (edges[:-1] + edges[1:]) / 2
     if not squares:
