@@ -43,6 +43,9 @@ SHOWN = (
 )
 BINS = np.arange(-200.0, 301.0, 10.0)
 
+BETWEEN_HU = (-60.0, 0.0)
+"""More than fat, less than muscle: what is finer than a voxel, and organs with fat in them."""
+
 Row = tuple[str, float, float, float, float]
 
 
@@ -69,6 +72,8 @@ def examine(scan: Path, labels: Path | None) -> Findings:
     body = measures.body_mask(image)
     found = Findings(image=image)
     found.curves["body HU"] = _histogram(image[body])
+    between = (image[body] > BETWEEN_HU[0]) & (image[body] < BETWEEN_HU[1])
+    found.numbers["body: neither fat nor muscle, %"] = 100 * float(between.mean())
     found.curves["skin"] = measures.edge_profile(image, body)
     found.numbers["skin: edge, mm"] = measures.width_mm(found.curves["skin"][1])
     median, high = measures.steepness(image, body)

@@ -23,7 +23,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 
 
-def start(arguments, stdout, stderr, main=flarekd.cli.main, environment=None):
+def start(arguments, stdout, stderr, main=flarekd.cli.main, environment=None, folder="."):
     """A process that runs a verb.
 
     Args:
@@ -32,16 +32,18 @@ def start(arguments, stdout, stderr, main=flarekd.cli.main, environment=None):
         stderr: Likewise.
         main: What is run: the command line, or the main function of another program.
         environment: Variables beside those of the tests.
+        folder: Where it is run.
     """
     words = list(map(str, arguments))
-    told = (main, words, environment or {}, Path(stdout), Path(stderr))
+    told = (main, words, environment or {}, Path(folder), Path(stdout), Path(stderr))
     process = CONTEXT.Process(target=_run, args=told)
     process.start()
     return process
 
 
-def _run(main, words, environment, stdout, stderr):
+def _run(main, words, environment, folder, stdout, stderr):
     os.environ.update(environment)
+    os.chdir(folder)
     for number, path in ((1, stdout), (2, stderr)):
         with path.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), number)
