@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,18 @@ def test_a_case_that_kills_its_workers_is_given_up_and_the_rest_is_done(schedule
     found = {o.item: o for o in map_cases(whereabouts, [1, "poison", 2], 1, scheduler)}
     assert found["poison"].error.startswith("its process was killed")
     assert found[1].error is found[2].error is None
+
+
+def folder(_item):
+    return Path.cwd()
+
+
+def test_relative_paths_are_meant_from_where_the_verb_was_called(scheduler, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert {o.result for o in map_cases(folder, [1, 2, 3], 1, scheduler)} == {tmp_path}
+    monkeypatch.setattr("flarekd.cluster.Path.cwd", lambda: Path("/elsewhere"))
+    with pytest.raises(InputError, match=r"workers do not see the folder '/elsewhere': .*tcp"):
+        list(map_cases(folder, [1], 1, scheduler))
 
 
 def test_workers_of_another_version_are_refused(scheduler, monkeypatch):

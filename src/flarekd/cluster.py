@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from flarekd import __version__
@@ -31,13 +33,15 @@ def map_on_cluster(
 
     Args:
         attempt: Picklable; what it raises is a bug and is raised here.
-        items: Their files must lie where every worker sees them under the same path.
+        items: Their files must lie where every worker sees them under the same path; relative ones
+            are meant from this process's folder.
         scheduler: ``tcp://host:port``.
         lost: The outcome of a case that was given up.
 
     Raises:
         UsageError: If Dask is not installed.
-        InputError: If nothing answers there, no worker is there, or one has another version.
+        InputError: If nothing answers there, no worker is there, or one has another version or does
+            not see this process's folder.
     """
     try:
         from distributed import Client, as_completed
@@ -52,14 +56,15 @@ def map_on_cluster(
             "start one with `dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`",
         ) from error
     with client:
-        threads = _threads(client, scheduler)
+        folder = str(Path.cwd())
+        threads = _threads(client, scheduler, folder)
         rest = iter(items)
         given: dict[str, Item] = {}
 
         def give(count: int) -> list[Any]:
             futures = []
             for item in islice(rest, count):
-                future = client.submit(attempt, item, pure=False)
+                future = client.submit(_attempt_in, folder, attempt, item, pure=False)
                 given[future.key] = item
                 futures.append(future)
             return futures
@@ -77,8 +82,8 @@ def map_on_cluster(
             yield outcome
 
 
-def _threads(client: Any, scheduler: str) -> int:
-    """Threads of all workers, once there is one; all must run our version."""
+def _threads(client: Any, scheduler: str, folder: str) -> int:
+    """Threads of all workers, once there is one; all must run our version and see our folder."""
     try:
         client.wait_for_workers(1, timeout=WAIT_S)
     except TimeoutError as error:
@@ -97,8 +102,20 @@ def _threads(client: Any, scheduler: str) -> int:
             f"workers run another flarekd than this one ({__version__}): {', '.join(others)}",
             "install the same version on all of them",
         )
+    blind = sorted(where for where, sees in client.run(os.path.isdir, folder).items() if not sees)
+    if blind:
+        raise InputError(
+            f"workers do not see the folder {folder!r}: {', '.join(blind)}",
+            "call it from a folder that all machines share",
+        )
     threads: int = sum(client.nthreads().values())
     return threads
+
+
+def _attempt_in(folder: str, attempt: Callable[[Item], Outcome], item: Item) -> Outcome:
+    """One case, by a worker: relative paths are meant from where the verb was called."""
+    os.chdir(folder)
+    return attempt(item)
 
 
 def version() -> str:

@@ -42,13 +42,19 @@ def together(*arguments):
     return done.stderr
 
 
-def forked(folder, *arguments, **options):
-    """Run a verb, or the `main` of another program, in two ranks; what they said."""
+def forked(notes, *arguments, **options):
+    """Run a verb, or the `main` of another program, in two ranks; what they said.
+
+    Args:
+        notes: Folder for what they say.
+        arguments: Of the verb.
+        options: As `warm.start` takes them.
+    """
     told = {
         "TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": unused_port(),
     }  # fmt: skip
-    said = folder / "said"
+    said = notes / "said"
     said.unlink(missing_ok=True)
     ranks = [
         warm.start(arguments, said, said, **options, environment={**told, **of_rank})
