@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := flarekd-demo
 
-ROADS := tests/end_to_end tests/training
+ROADS := tests/end_to_end
 
 .PHONY: demo test test-roads test-rooms lint check clean
 
