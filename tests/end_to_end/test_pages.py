@@ -26,9 +26,11 @@ from flarekd.imaging.volume import Geometry, Volume
 
 ROOT = Path(__file__).parents[2]
 PAGES = "docs/start"
+pytestmark = pytest.mark.timeout(900)  # one test is a whole page
+
 DASK = Path(sys.executable).with_name("dask")
 ON_PATH = {"PATH": os.pathsep.join([str(DASK.parent), os.environ["PATH"]])}
-TRAININGS = ("train-teacher", "train-student", "run", "demo")
+TRAININGS = ("train-teacher", "train-student", "run")
 
 
 def blocks(page, language):
@@ -62,7 +64,9 @@ def follow(page, folder, replaced=(), before=()):
     try:
         for words in commands(page):
             program, rest = words[0], [dict(replaced).get(word, word) for word in words[1:]]
-            if Path(program).name == "flarekd":
+            if program == "flarekd" and rest[0] == "demo":
+                continue  # the fixture has run it
+            if program == "flarekd":
                 dict(before).get(rest[0], lambda: None)()
                 flarekd(*toy(rest), folder=folder, environment=ON_PATH)
             elif program == "make":
@@ -190,8 +194,8 @@ def test_the_readme(demo, tmp_path):
     fewer = {"48": "6", "8": "6", "5": "1"}
     rivals = {"rank": lambda: shutil.copytree(tmp_path / "scores", tmp_path / "other-scores")}
     follow("README.md", tmp_path, fewer, rivals)
-    made = ["flarekd-demo/scores/report.html", "scores/report.html", "ranks", "student.onnx"]
-    made += ["repaired", "flarekd-bench/bench.json", "run/scores/report.html"]
+    made = ["scores/report.html", "ranks", "student.onnx", "repaired"]
+    made += ["flarekd-bench/bench.json", "run/scores/report.html"]
     for name in made:
         assert (tmp_path / name).exists(), name
 
