@@ -28,7 +28,7 @@ from flarekd.labels import IDS, NAMES, TUMOR
 from flarekd.parallel import cpu_count
 from flarekd.report.canvas import new_figure, save_png
 from flarekd.report.slices import WINDOW_HU
-from flarekd.stages.phantom import make_phantoms
+from flarekd.stages.phantom import SETTINGS_FILE, make_phantoms
 
 GRID = (measures.SPACING,) * 3
 SHOWN = (
@@ -118,7 +118,7 @@ def _histogram(values: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]
 def phantoms(folder: Path, cases: int, seed: int) -> dict[str, list[Findings]]:
     """Make full-size phantoms, or take those that are there, and measure them, by phase."""
     make_phantoms(folder, cases, "full", seed, cpu_count())
-    plans = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))["cases"]
+    plans = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))["cases"]
     images, labels = (
         {case: path for part in parts for case, path in list_scans(folder / part).items()}
         for parts in (("imagesTr", "imagesUnlabeled", "imagesVal"), ("truth", "labelsVal"))

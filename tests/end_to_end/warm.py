@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import torch
-import torch._dynamo  # every optimizer
 
 import flarekd.cli
 import flarekd.road  # what is imported here, a fork has
@@ -20,7 +19,9 @@ CORES = 1
 """More would mean worker processes, each of which takes longer to start than toy cases to do."""
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
+LATE = ["torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+"""What verbs import on their way: every optimizer, and every picture."""
+CONTEXT.set_forkserver_preload([__name__, *LATE])
 
 
 def start(arguments, stdout, stderr, main=flarekd.cli.main, environment=None, folder="."):

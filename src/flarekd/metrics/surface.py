@@ -170,7 +170,8 @@ class _Side:
                 _percentile(bound, self.areas_mm2, wanted_mm2) for bound in (least_mm, most_mm)
             )
             is_near = (least_mm <= to_mm) & (most_mm >= from_mm)
-            self._fill_in(np.flatnonzero(is_near), other, spacing)
+            unknown = np.flatnonzero(is_near & np.isinf(self.distances_mm))
+            self._fill_in(unknown, other, spacing)
             # the others lie below or above, and need not be known better
             distances_mm = np.where(is_near, self.distances_mm, most_mm)
         return _percentile(distances_mm, self.areas_mm2, wanted_mm2)
