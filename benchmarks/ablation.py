@@ -11,8 +11,9 @@ native resolution::
     python -m benchmarks.ablation --out ablation-gpu --preset full --config flare23 --cases 1000
 
 A run that is interrupted goes on with the training it was in. Budget of the defaults on two cores:
-40 minutes a seed, two hours in all. Writes ``seed-<n>/scores.json``, and ``results.md`` after every
-run.
+40 minutes a seed, two hours in all; on a GPU seeds run side by side, a process each (``--seeds 0``,
+``--seeds 1``, …) into one folder. Writes ``seed-<n>/scores.json``, and after every run
+``results.md`` of all seeds in the folder.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,14 +34,15 @@ from benchmarks.ablation_table import MEASURES, table
 from flarekd import config, console, device
 from flarekd.cohort import Case, read_cohort
 from flarekd.imaging.atomic import write_json, write_text
-from flarekd.imaging.files import list_scans, read_volume, write_labels
+from flarekd.imaging.files import list_scans, read_labels, read_volume, write_labels
 from flarekd.imaging.volume import LabelMap
 from flarekd.inference import predictor
 from flarekd.labels import NAMES
+from flarekd.metrics.protocols import ClassScore, score_case
+from flarekd.metrics.summary import summary_of
 from flarekd.parallel import cpu_count
 from flarekd.report.curves import draw_curves
 from flarekd.road import PHANTOM_FOLDERS
-from flarekd.stages.evaluate import Extras, evaluate
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.group_data import Folders, group_data
 from flarekd.stages.infer import infer
@@ -117,14 +120,12 @@ class Lab:
         """DSC over the held-out phantoms of the label maps that `segment` writes to a folder."""
         predictions = self.out / "predictions" / run
         segment(predictions)
-        summary = evaluate(
-            predictions,
-            self.cohort / "labelsVal",
-            self.out / "evaluations" / run,
-            self.settings.protocol,
-            jobs=cpu_count(),
-            extras=Extras(self.cohort / "imagesVal"),
-        )
+        truth = list_scans(self.cohort / "labelsVal")
+        protocol = self.settings.protocol
+        tasks = [(predictions / f"{case}.nii.gz", path, protocol) for case, path in truth.items()]
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            scores = dict(zip(truth, pool.map(_score_case, tasks), strict=True))
+        summary = summary_of(scores, {}, {}, protocol, {})
         return {measure: summary[measure]["dsc"] for measure in MEASURES}
 
     def segment_slices(self, model: Path, probe: Probe, out: Path) -> None:
@@ -141,8 +142,17 @@ class Lab:
                 volume.array.shape[1:],
                 probe=probe,
                 threshold=threshold,
+                batch=16,
+                half=ready.device.type == "cuda",
             )
             write_labels(out / f"{case}.nii.gz", LabelMap(ids[found.labels], volume.geometry))
+
+
+def _score_case(task: tuple[Path, Path, str]) -> list[ClassScore]:
+    prediction, truth, protocol = task
+    reference = read_labels(truth)
+    spacing = reference.geometry.spacing_zyx
+    return score_case(read_labels(prediction).array, reference.array, spacing, protocol)
 
 
 def _slices_plan(student: Plan, settings: config.Config) -> Plan:
@@ -159,8 +169,14 @@ def _slices_plan(student: Plan, settings: config.Config) -> Plan:
     )
 
 
-def one_seed(lab: Lab, preset: str, cases: int, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Everything of a seed that has no score yet; `tell` hears the scores after each."""
+def _scores(out: Path) -> dict[int, Any]:
+    """The scores of all seeds in a folder, as far as there are any."""
+    files = {int(path.parent.name.split("-")[1]): path for path in out.glob("seed-*/scores.json")}
+    return {seed: json.loads(files[seed].read_text(encoding="utf-8")) for seed in sorted(files)}
+
+
+def one_seed(lab: Lab, preset: str, cases: int) -> None:
+    """Everything of a seed that has no score yet; the table is written after each."""
     path = lab.out / "scores.json"
     scores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -169,7 +185,7 @@ def one_seed(lab: Lab, preset: str, cases: int, tell: Callable[[dict[str, Any]],
             found = lab.score(run, segment)
             scores[run] = {measure: found[measure] for measure in measures}
             write_json(path, scores)
-        tell(scores)
+        write_text(lab.out.parent / "results.md", table(_scores(lab.out.parent)))
 
     make_phantoms(lab.cohort, cases, preset, lab.settings.seed, cpu_count())
     group_data(Folders(*(lab.cohort / name for name in PHANTOM_FOLDERS)), lab.out / "cohort.csv")
@@ -195,27 +211,22 @@ def main() -> None:
     """Seed by seed; the table is written after every run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("ablation"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--preset", choices=("quick", "full"), default="quick")
     parser.add_argument("--cases", type=int, default=256)
     parser.add_argument("--config", default="quick", help="quick or flare23")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    print(f"{arguments.seeds} seeds, some 40 minutes each on two cores at the quick size")
-    seeds: dict[int, Any] = {}
-    for seed in range(arguments.seeds):
+    print(f"{len(arguments.seeds)} seeds, some 40 minutes each on two cores at the quick size")
+    for seed in arguments.seeds:
         settings = config.load(config.builtin(arguments.config), [*arguments.set, f"seed={seed}"])
         lab = Lab(arguments.out / f"seed-{seed}", settings)
 
-        def tell(scores: dict[str, Any], seed: int = seed) -> None:
-            seeds[seed] = scores
-            write_text(arguments.out / "results.md", table(seeds))
-
         began = time.monotonic()
-        one_seed(lab, arguments.preset, arguments.cases, tell)
+        one_seed(lab, arguments.preset, arguments.cases)
         print(f"seed {seed}: {(time.monotonic() - began) / 60:.0f} min")
-    print(table(seeds))
+    print(table(_scores(arguments.out)))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,12 @@ def run_once(out: Path, scans: Sequence[Path], words: Sequence[object], gpu: int
     }
 
 
+def make_scan(out: Path, slices: int, scan: Path) -> None:
+    """Write the phantom scan of so many slices, and its truth, where it is missing."""
+    thickness_mm = min(5.0, round(TRUNK_MM / slices, 2))
+    setup.make_scan(scan, out / f"truth-{slices}.nii.gz", slices, thickness_mm)
+
+
 def table(runs: dict[int, list[dict[str, Any]]]) -> str:
     """Markdown: each size's medians beside the paper's numbers, and the means of all."""
     lines = [
@@ -154,12 +162,13 @@ def main() -> None:
 
     out = arguments.out.resolve()
     device = f"cuda:{arguments.gpu}"
-    model = arguments.model or setup.train(out / "weights", arguments.iterations, device=device)
-    words = ["--model", model.resolve(), "--device", device, *arguments.options]
     scans = {slices: out / "scans" / f"s{slices}_0000.nii.gz" for slices in arguments.slices}
-    for slices, scan in scans.items():
-        thickness_mm = min(5.0, round(TRUNK_MM / slices, 2))
-        setup.make_scan(scan, out / f"truth-{slices}.nii.gz", slices, thickness_mm)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        making = [pool.submit(make_scan, out, *scan) for scan in scans.items()]
+        model = arguments.model or setup.train(out / "weights", arguments.iterations, device=device)
+        for made in making:
+            made.result()
+    words = ["--model", model.resolve(), "--device", device, *arguments.options]
     runs: dict[int, list[dict[str, Any]]] = {slices: [] for slices in scans}
     for _ in range(arguments.rounds):
         for slices, scan in scans.items():

@@ -63,6 +63,8 @@ class Augmentation(Section):
             channel as for blur.
         gamma_inverted: Probability of gamma on the negated intensity.
         gamma: Probability; `gamma_down` and `gamma_up` are drawn half and half.
+        tissue: Probability that each class is shifted by an intensity of its own, of a standard
+            deviation drawn from `tissue_sd`; not in the paper, for training on phantoms.
     """
 
     elastic: Probability
@@ -88,6 +90,8 @@ class Augmentation(Section):
     gamma: Probability
     gamma_down: Range
     gamma_up: Range
+    tissue: Probability
+    tissue_sd: Range
 
 
 class Training(Section):

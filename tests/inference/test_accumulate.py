@@ -36,7 +36,7 @@ def test_what_no_window_saw_is_background_and_never_nan():
 def test_planes_are_those_of_all_windows_added_up_at_once():
     generator = torch.Generator().manual_seed(0)
     size, patch = (7, 9, 8), (4, 6, 5)
-    whole, planes = Accumulator(size, patch), Planes(size[1:], patch)
+    whole, planes = Accumulator(size, patch), Planes(size, patch)
     starts = [(z, y, x) for z in (0, 2, 3) for y in (0, 3) for x in (0, 2)]  # not x 7
     for start in starts:
         window = torch.randn(3, *patch, generator=generator)
@@ -49,7 +49,7 @@ def test_planes_are_those_of_all_windows_added_up_at_once():
 
 
 def test_a_plane_taken_is_forgotten_and_one_never_seen_is_background():
-    planes = Planes((2, 2), (1, 2, 2))
+    planes = Planes((2, 2, 2), (1, 2, 2))
     assert planes.take(0, 7.0).tolist() == [[[7, 7], [7, 7]]]
     planes.add(torch.full((2, 1, 2, 2), 3.0), (1, 0, 0))
     torch.testing.assert_close(planes.take(1, 7.0), torch.full((2, 2, 2), 3.0))

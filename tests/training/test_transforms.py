@@ -94,3 +94,21 @@ def test_a_flat_image_stays_as_it_is(inverted):
         after(transforms.lower_resolution, images, [0.6]),
     ):
         np.testing.assert_allclose(result, images, atol=1e-6)
+
+
+def test_tissue_shifts_each_class_by_its_own_and_what_has_no_label_not_at_all():
+    labels = torch.zeros(3, 20, 24, dtype=torch.uint8)
+    labels[:, 2:8], labels[:, 10:15] = 1, 14
+    image = pictures(1, (3, 20, 24))[0]
+    shifted = image.clone()
+    transforms.shift_tissue(shifted, labels, 0.5, 7)
+    moved = shifted - image
+    values = [moved[labels == label] for label in (0, 1, 14)]
+    assert (values[0] == 0).all()
+    means = [part.mean().item() for part in values[1:]]
+    for part, mean in zip(values[1:], means, strict=True):
+        torch.testing.assert_close(part, torch.full_like(part, mean))
+    assert min(abs(means[0]), abs(means[1]), abs(means[0] - means[1])) > 1e-3
+    twice = image.clone()
+    transforms.shift_tissue(twice, labels, 1.0, 7)
+    torch.testing.assert_close(twice - image, moved * 2)

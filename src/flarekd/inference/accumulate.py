@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 
@@ -96,19 +97,21 @@ class Accumulator:
 
 
 class Planes:
-    """Gaussian-weighted mean of overlapping 3D windows, float32 in main memory, plane by plane.
+    """Gaussian-weighted mean of overlapping 3D windows, float32, plane by plane.
 
-    Holds C + 1 floats a voxel of the planes between the first window's touch and `take`.
+    Holds C + 1 floats a voxel of the planes between the first window's touch and `take`: on the GPU
+    that the windows come from if it has room for all of them, else in main memory.
 
     Args:
-        shape_yx: Size of a plane, at least that of a window.
+        shape: Size of the whole (z, y, x), on no axis below that of a window.
         patch: Window size (z, y, x).
     """
 
-    def __init__(self, shape_yx: Sequence[int], patch: Sequence[int]) -> None:
-        self._shape = tuple(shape_yx)
+    def __init__(self, shape: Sequence[int], patch: Sequence[int]) -> None:
+        self._shape = tuple(shape)
         self._weight = gaussian(patch)
         self._classes = 1
+        self._home: torch.device | None = None
         self._open: dict[int, torch.Tensor] = {}
 
     def add(self, window: torch.Tensor, start: Sequence[int]) -> None:
@@ -118,15 +121,18 @@ class Planes:
             window: float32 (C, *patch), on any device.
             start: Its first voxel (z, y, x).
         """
-        window = window.cpu()
-        self._classes = len(window)
+        if self._home is None:
+            self._classes = len(window)
+            self._home = _roomy(window.device, 4 * (self._classes + 1) * prod(self._shape))
+            self._weight = self._weight.to(self._home)
+        window = window.to(self._home)
         rows, columns = (
             slice(a, a + size) for a, size in zip(start[1:], window.shape[2:], strict=True)
         )
         for offset, weight in enumerate(self._weight):
             z = start[0] + offset
             if z not in self._open:
-                self._open[z] = torch.zeros((self._classes + 1, *self._shape))
+                self._open[z] = self._nothing()
             here = self._open[z][:, rows, columns]
             here[:-1].addcmul_(window[:, offset], weight)
             here[-1] += weight
@@ -144,9 +150,20 @@ class Planes:
         """
         sums = self._open.pop(z, None)
         if sums is None:
-            sums = torch.zeros((self._classes + 1, *self._shape))
+            sums = self._nothing()
         mean, weights = sums[:-1], sums[-1]
         unseen = weights == 0
         mean /= weights.masked_fill_(unseen, 1.0)
         mean[0].masked_fill_(unseen, background)
         return mean
+
+    def _nothing(self) -> torch.Tensor:
+        """The sums of a plane that no window has touched."""
+        return torch.zeros((self._classes + 1, *self._shape[1:]), device=self._home)
+
+
+def _roomy(device: torch.device, size: int) -> torch.device:
+    """`device` if it is a GPU that has twice `size` bytes free, else the CPU."""
+    if device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]:
+        return device
+    return torch.device("cpu")

@@ -42,7 +42,7 @@ class Visits:
         self.volume = volume
         self.patch = (patch[0], patch[1], patch[2])
         self.grid: list[list[int]] = [[], [], []]
-        self.planes = Planes(volume.shape[1:], patch)
+        self.planes = Planes(volume.shape, patch)
         self.seen: set[Index] = set()
         self._network, self._batch, self._half = network, batch, half
         self._on_window: Callable[[int, int], None] | None = None

@@ -62,8 +62,8 @@ class Stream:
     """What the student says of a volume, while it looks at it.
 
     Args:
-        planes: Logits float32 (C, y, x) in main memory, z ascending, each when no window to come
-            reaches it; C is 1 where no window was run.
+        planes: Logits float32 (C, y, x) where `Planes` holds them, z ascending, each when no window
+            to come reaches it; C is 1 where no window was run.
         visits: The windows.
         total: As `windows_total`.
 

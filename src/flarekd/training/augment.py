@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,7 @@ class Draw:
         low_resolution: Zoom of the grid it goes through.
         gamma_inverted: Exponent on the negated intensity.
         gamma: Exponent.
+        tissue: Standard deviation of what is added to the intensity of each class, and seed.
     """
 
     elastic: tuple[float, float, int] | None = None
@@ -54,6 +55,7 @@ class Draw:
     low_resolution: float | None = None
     gamma_inverted: float | None = None
     gamma: float | None = None
+    tissue: tuple[float, int] | None = None
 
     @property
     def is_spatial(self) -> bool:
@@ -88,7 +90,7 @@ def sample(generator: np.random.Generator, settings: Augmentation) -> Draw:
     blur, brightness = between(on.blur_sigma), between(on.brightness_factor)
     contrast, zoom = either(on.contrast_down, on.contrast_up), between(on.low_resolution_zoom)
     inverted, gamma = either(on.gamma_down, on.gamma_up), either(on.gamma_down, on.gamma_up)
-    return Draw(
+    drawn = Draw(
         elastic=elastic if happens(on.elastic) else None,
         rotation=rotation if happens(on.rotation) else 0.0,
         scale=scale if happens(on.scaling) else 1.0,
@@ -100,6 +102,9 @@ def sample(generator: np.random.Generator, settings: Augmentation) -> Draw:
         gamma_inverted=inverted if happens(on.gamma_inverted) else None,
         gamma=gamma if happens(on.gamma) else None,
     )
+    # last, so that runs from before there was such a thing draw what they drew
+    tissue = (between(on.tissue_sd), seed())
+    return replace(drawn, tissue=tissue) if happens(on.tissue) else drawn
 
 
 def apply(
@@ -109,6 +114,8 @@ def apply(
     patch: Zyx,
 ) -> tuple[Tensor, Tensor]:
     """Turn oversized regions into training patches, in the order of method.md §5.
+
+    Classes are shifted in intensity before that where a draw says so, which the paper does not do.
 
     Args:
         images: n of float32 (z, y, x), normalised, each at least as large as `patch`: a tensor
@@ -130,6 +137,9 @@ def apply(
     def each(name: str, transform: Callable[[Tensor, Any], object], *, vector: bool = True) -> None:
         _transform(results, [getattr(draw, name) for draw in draws], transform, vector=vector)
 
+    for image, ids, draw in zip(results, moved, draws, strict=True):
+        if draw.tissue is not None:
+            transforms.shift_tissue(image, ids, *draw.tissue)
     each("noise", transforms.add_noise, vector=False)
     each("blur", transforms.blur, vector=False)
     each("brightness", Tensor.mul_)
