@@ -11,8 +11,9 @@ native resolution::
     python -m benchmarks.ablation --out ablation-gpu --preset full --config flare23 --cases 1000
 
 A run that is interrupted goes on with the training it was in. Budget of the defaults on two cores:
-40 minutes a seed, two hours in all; on a GPU seeds run side by side, a process each (``--seeds 0``,
-``--seeds 1``, …) into one folder. Writes ``seed-<n>/scores.json``, and after every run
+40 minutes a seed, two hours in all. On a GPU, where small networks leave most of it idle, seeds and
+steps that need not wait for each other run side by side, a process each (``--seeds 0 --steps
+teacher-plain``), into one folder. Writes ``seed-<n>/scores/<run>.json``, and after every run
 ``results.md`` of all seeds in the folder.
 """
 
@@ -73,10 +74,12 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Lab:
-    """One seed's folder and configuration."""
+    """One seed's folder, configuration, and what phantoms it has how many of."""
 
     out: Path
     settings: config.Config
+    preset: str
+    size: int
 
     @property
     def cohort(self) -> Path:
@@ -115,6 +118,14 @@ class Lab:
             screen=console,
             draw=draw_curves,
         )
+
+    def note(self, run: str, segment: Callable[[Path], None], measures: Sequence[str]) -> None:
+        """Score a run unless it has been, and write the table."""
+        path = self.out / "scores" / f"{run}.json"
+        if not path.exists():
+            found = self.score(run, segment)
+            write_json(path, {measure: found[measure] for measure in measures})
+        write_text(self.out.parent / "results.md", table(_scores(self.out.parent)))
 
     def score(self, run: str, segment: Callable[[Path], None]) -> dict[str, float]:
         """DSC over the held-out phantoms of the label maps that `segment` writes to a folder."""
@@ -170,41 +181,49 @@ def _slices_plan(student: Plan, settings: config.Config) -> Plan:
 
 
 def _scores(out: Path) -> dict[int, Any]:
-    """The scores of all seeds in a folder, as far as there are any."""
-    files = {int(path.parent.name.split("-")[1]): path for path in out.glob("seed-*/scores.json")}
-    return {seed: json.loads(files[seed].read_text(encoding="utf-8")) for seed in sorted(files)}
+    """The scores of all seeds in a folder, as far as there are any: seed, run, measure."""
+    found: dict[int, Any] = {}
+    for path in sorted(out.glob("seed-*/scores/*.json")):
+        seed = int(path.parents[1].name.split("-")[1])
+        found.setdefault(seed, {})[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    return {seed: found[seed] for seed in sorted(found)}
 
 
-def one_seed(lab: Lab, preset: str, cases: int) -> None:
-    """Everything of a seed that has no score yet; the table is written after each."""
-    path = lab.out / "scores.json"
-    scores = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-    def note(run: str, segment: Callable[[Path], None], measures: Sequence[str]) -> None:
-        if run not in scores:
-            found = lab.score(run, segment)
-            scores[run] = {measure: found[measure] for measure in measures}
-            write_json(path, scores)
-        write_text(lab.out.parent / "results.md", table(_scores(lab.out.parent)))
-
-    make_phantoms(lab.cohort, cases, preset, lab.settings.seed, cpu_count())
+def _cohort(lab: Lab) -> None:
+    make_phantoms(lab.cohort, lab.size, lab.preset, lab.settings.seed, cpu_count())
     group_data(Folders(*(lab.cohort / name for name in PHANTOM_FOLDERS)), lab.out / "cohort.csv")
-    for attention in ("attention", "plain"):
-        model = lab.teacher(attention)
-        for name, probe in PROBES.items():
-            segment = partial(lab.segment_slices, model, probe)
-            note(f"teacher-{attention}-{name}", segment, ("tumor",))
+
+
+def _teacher(attention: str, lab: Lab) -> None:
+    model = lab.teacher(attention)
+    for name, probe in PROBES.items():
+        run = f"teacher-{attention}-{name}"
+        lab.note(run, partial(lab.segment_slices, model, probe), ("tumor",))
+
+
+def _fusion(lab: Lab) -> None:
     tumor = lab.out / "tumor"
     pseudo_tumor(lab.out / "cohort.csv", lab.out / "teacher-attention" / MODEL, tumor, "auto")
     for fusion in ("simple", "paper"):
         fuse_labels(lab.out / "cohort.csv", tumor, lab.out / f"fused-{fusion}", fusion)
-    for run, (kind, _, _) in NETWORKS.items():
-        model = lab.network(run)
-        if kind == "2d":
-            segment = partial(lab.segment_slices, model, PROBES["full"])
-        else:
-            segment = partial(infer, [lab.cohort / "imagesVal"], model)
-        note(run, segment, MEASURES)
+
+
+def _network(run: str, lab: Lab) -> None:
+    model = lab.network(run)
+    if NETWORKS[run][0] == "2d":
+        segment = partial(lab.segment_slices, model, PROBES["full"])
+    else:
+        segment = partial(infer, [lab.cohort / "imagesVal"], model)
+    lab.note(run, segment, MEASURES)
+
+
+STEPS: dict[str, Callable[[Lab], None]] = {
+    "cohort": _cohort,
+    "teacher-attention": partial(_teacher, "attention"),
+    "teacher-plain": partial(_teacher, "plain"),
+    "fusion": _fusion,
+    **{run: partial(_network, run) for run in NETWORKS},
+}
 
 
 def main() -> None:
@@ -212,20 +231,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("ablation"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--preset", choices=("quick", "full"), default="quick")
     parser.add_argument("--cases", type=int, default=256)
     parser.add_argument("--config", default="quick", help="quick or flare23")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
     print(f"{len(arguments.seeds)} seeds, some 40 minutes each on two cores at the quick size")
     for seed in arguments.seeds:
         settings = config.load(config.builtin(arguments.config), [*arguments.set, f"seed={seed}"])
-        lab = Lab(arguments.out / f"seed-{seed}", settings)
-
-        began = time.monotonic()
-        one_seed(lab, arguments.preset, arguments.cases)
-        print(f"seed {seed}: {(time.monotonic() - began) / 60:.0f} min")
+        lab = Lab(arguments.out / f"seed-{seed}", settings, arguments.preset, arguments.cases)
+        for step in arguments.steps:
+            began = time.monotonic()
+            STEPS[step](lab)
+            print(f"seed {seed}, {step}: {time.monotonic() - began:.0f} s", flush=True)
     print(table(_scores(arguments.out)))
 
 

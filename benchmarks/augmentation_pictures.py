@@ -48,6 +48,7 @@ ROWS: tuple[tuple[str, Draw, Draw], ...] = (
     ("low resolution 0.75, 0.5", Draw(low_resolution=0.75), Draw(low_resolution=0.5)),
     ("inverted gamma 0.85, 1.5", Draw(gamma_inverted=0.85), Draw(gamma_inverted=1.5)),
     ("gamma 0.85, 1.5", Draw(gamma=0.85), Draw(gamma=1.5)),
+    ("tissue 0.25, 0.5", Draw(tissue=(0.25, 3)), Draw(tissue=(0.5, 3))),
 )
 TOGETHER = (
     Draw(elastic=(60.0, 11.0, 5), rotation=-15.0, gamma=0.85),
@@ -93,9 +94,11 @@ def main() -> None:
         words = name.rsplit(" ", 1)[0]
         panels.append((name, typical, typical.is_spatial))
         panels.append((f"{words} {first}", extreme, extreme.is_spatial))
-    figure = Figure(figsize=(4 * INCH, 6 * INCH * 0.82), dpi=DPI)
-    grid = figure.subplots(6, 4)
-    for axes, (title, draw, outlines) in zip(grid.flat, panels, strict=True):
+    figure = Figure(figsize=(4 * INCH, 7 * INCH * 0.82), dpi=DPI)
+    grid = figure.subplots(7, 4)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    for axes, (title, draw, outlines) in zip(grid.flat, panels, strict=False):
         show(axes, title, draw, sample, outlines=outlines)
     figure.subplots_adjust(0.005, 0.005, 0.995, 0.975, 0.02, 0.1)
     PICTURE.parent.mkdir(exist_ok=True)
