@@ -23,6 +23,7 @@ from flarekd.phantom.patient import CasePlan, Tumor
 from flarekd.phantom.render import Rendering, render
 from flarekd.phantom.scene import Scene, make_space
 from flarekd.phantom.skeleton import paint_skeleton
+from flarekd.phantom.stroma import paint_nodes
 from flarekd.phantom.torso import paint_torso
 from flarekd.phantom.tract import (
     paint_bowel,
@@ -31,6 +32,9 @@ from flarekd.phantom.tract import (
     paint_stomach,
     paint_vessels,
 )
+
+KERNEL_MM = (1.0, 2.6)
+"""In-plane blur of a scan's reconstruction kernel."""
 
 DIRECTIONS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 """World axis (x to the left, y to the back, z upward) and sign of each letter of an orientation."""
@@ -68,13 +72,15 @@ def build_scene(plan: CasePlan) -> Scene:
     hu = draw_contrast(plan.phase, plan.random(3))
     scan = plan.grid()
     # a surface is smeared over a voxel and the kernel's blur, here in steps of the field grid
-    blur = [max(step, 0.9) if axis else step for axis, step in enumerate(scan.spacing)]
+    kernel_mm = float(plan.random(18).uniform(*KERNEL_MM))
+    blur = [max(step, kernel_mm) if axis else step for axis, step in enumerate(scan.spacing)]
     voxel = [max(width / step, 0.5) for width, step in zip(blur, fields.spacing, strict=True)]
     empty = np.zeros((0, 0, 0), dtype=np.float32)
-    scene = Scene(plan, space, hu, (voxel[0], voxel[1], voxel[2]), empty)
+    scene = Scene(plan, space, hu, (voxel[0], voxel[1], voxel[2]), empty, empty)
     wall = paint_torso(scene)
     paint_skeleton(scene, wall)
     for paint in (
+        paint_nodes,
         paint_bowel,
         paint_stomach,
         paint_liver,

@@ -10,21 +10,21 @@ import numpy as np
 
 ORGANS_HU: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     # (mean, patient-to-patient deviation) in native, arterial, portal-venous phase
-    "liver": ((56, 7), (68, 9), (108, 13)),
-    "spleen": ((48, 4), (125, 18), (119, 12)),
-    "pancreas": ((40, 7), (104, 14), (97, 13)),
-    "kidney_cortex": ((32, 3), (178, 24), (182, 18)),
-    "kidney_medulla": ((30, 3), (82, 14), (165, 18)),
+    "liver": ((54, 7), (68, 9), (108, 13)),
+    "spleen": ((45, 5), (125, 18), (119, 12)),
+    "pancreas": ((38, 7), (104, 14), (97, 13)),
+    "kidney_cortex": ((30, 3), (178, 24), (182, 18)),
+    "kidney_medulla": ((28, 3), (82, 14), (165, 18)),
     "aorta": ((41, 4), (300, 48), (150, 18)),
     "veins": ((40, 4), (85, 22), (143, 18)),
     "portal_vein": ((41, 4), (110, 28), (162, 18)),
-    "adrenal": ((30, 9), (66, 12), (74, 12)),
-    "gallbladder_wall": ((32, 5), (55, 8), (68, 9)),
-    "esophagus": ((38, 5), (58, 9), (68, 10)),
-    "stomach_wall": ((42, 5), (84, 14), (88, 12)),
-    "duodenum_wall": ((40, 5), (88, 14), (86, 12)),
-    "bowel_wall": ((38, 5), (86, 14), (82, 12)),
-    "muscle": ((55, 4), (60, 5), (63, 5)),
+    "adrenal": ((26, 9), (66, 12), (74, 12)),
+    "gallbladder_wall": ((30, 5), (55, 8), (68, 9)),
+    "esophagus": ((35, 5), (58, 9), (68, 10)),
+    "stomach_wall": ((38, 5), (84, 14), (88, 12)),
+    "duodenum_wall": ((36, 5), (88, 14), (86, 12)),
+    "bowel_wall": ((35, 5), (86, 14), (82, 12)),
+    "muscle": ((48, 5), (52, 5), (57, 5)),
     "heart": ((42, 3), (205, 35), (140, 16)),
 }
 """Tissues whose measure depends on the phase."""
@@ -76,10 +76,10 @@ def draw_contrast(phase: str, random: np.random.Generator) -> dict[str, float]:
     drawn["stomach_content"] = _content(random, oral=0.3)
     drawn["duodenum_content"] = _content(random, oral=0.2)
     drawn["bowel_content"] = _content(random, oral=0.3)
-    drawn["stool"] = float(random.uniform(-20, 60))
+    drawn["stool"] = float(random.uniform(-40, 35))
     return drawn
 
 
 def _content(random: np.random.Generator, oral: float) -> float:
     """Water or food, or with chance `oral` a positive contrast agent."""
-    return float(random.uniform(110, 260) if random.random() < oral else random.uniform(5, 45))
+    return float(random.uniform(110, 260) if random.random() < oral else random.uniform(0, 38))

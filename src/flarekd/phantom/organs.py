@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flarekd.phantom.grid import Triple
+from flarekd.phantom.grid import Box, Float, Triple
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import (
     Points,
@@ -18,6 +18,7 @@ from flarekd.phantom.shapes import (
     sweep,
     tube,
 )
+from flarekd.phantom.stroma import lobules, twigs
 
 LIVER, RIGHT_KIDNEY, SPLEEN, PANCREAS = 1, 2, 3, 4
 RIGHT_ADRENAL, LEFT_ADRENAL, GALLBLADDER, LEFT_KIDNEY = 7, 8, 9, 13
@@ -70,7 +71,7 @@ def paint_liver(scene: Scene) -> None:
     liver = meet(liver, scene.within(box, 4.5), 5.0)
     scene.remember("liver", box, liver)
     scene.paint(box, liver - 1, "visceral_fat", (10, 6), 0)
-    scene.paint(box, liver, "liver", (6, 4), LIVER)
+    scene.paint(box, liver, "liver", (6, 4), LIVER, pattern=twigs(scene, box))
     _paint_liver_vessels(scene, (hilum[0] + 24, hilum[1] - 6, hilum[2] + 34))
 
 
@@ -168,14 +169,14 @@ def paint_pancreas(scene: Scene) -> None:
     uncinate_box_center = (points[0][0] + 10, points[0][1] + 4, points[0][2] + 6)
     hook = ellipsoid(space, box, uncinate_box_center, (13 * size, 9 * size, 11 * size))
     pancreas = blend(pancreas, hook, 6.0)
-    pancreas += np.float32(1.3) * space.noise(random, box, 9.0)
+    pancreas += np.float32(1.8) * space.noise(random, box, 8.0)
     pancreas = meet(pancreas, scene.within(box, 5), 4.0)
     scene.remember("pancreas", box, pancreas)
     vein = [(p[0], p[1] + 9, p[2] + 2) for p in points[2:]]
     own, splenic = tube(space, vein, [4.0] * len(vein))
     scene.paint(own, splenic, "portal_vein", (4, 2))
     scene.paint(box, pancreas - 1, "visceral_fat", (10, 6), 0)
-    scene.paint(box, pancreas, "pancreas", (13, 6), PANCREAS)
+    scene.paint(box, pancreas, "pancreas", (13, 6), PANCREAS, pattern=lobules(scene, box))
 
 
 def paint_kidneys(scene: Scene) -> None:
@@ -212,8 +213,21 @@ def _paint_kidney(scene: Scene, side: int, name: str, label: int) -> None:
         kidney + 7, np.float32(6) * (space.noise(random, box, 13.0) - np.float32(0.9))
     )
     scene.paint(box, pyramids, "kidney_medulla", (6, 4))
-    inner = np.maximum(ellipsoid(space, box, hilum, (24, 9, 15), angles), kidney + 5)
-    scene.paint(box, inner, float(0.5 * (scene.hu["visceral_fat"] + scene.hu["urine"])), (18, 10))
+    _paint_sinus(scene, box, kidney, (center, hilum))
+
+
+def _paint_sinus(scene: Scene, box: Box, kidney: Float, places: tuple[Triple, Triple]) -> None:
+    """Fat, and calyces full of urine in it; what of it lies within the kidney keeps its label."""
+    space, random = scene.space, scene.plan.random(17)
+    (x, y, z), (gate, front, _) = places
+    middle = (0.5 * (x + gate), 0.5 * (y + front), z)
+    size = vary(random, 0.15)
+    sinus = ellipsoid(space, box, middle, (19 * size, 10 * size, 27 * size))
+    sinus += np.float32(3) * space.noise(random, box, 11.0)
+    sinus = np.maximum(sinus, kidney + 8)
+    scene.paint(box, sinus, 0.7 * scene.hu["visceral_fat"], (18, 12))
+    calyces = np.float32(5) * (space.noise(random, box, 13.0) - np.float32(0.4))
+    scene.paint(box, np.maximum(sinus + 2, calyces), "urine", (4, 3))
 
 
 def _lacks_kidney(scene: Scene) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from flarekd.labels import GROUP_COUNTS, GROUPS, TUMOR
 from flarekd.phantom.patient import CasePlan, Habitus, Storage, Tumor, body_size
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same plan gives other voxels: old and new cases are not to be mixed."""
 
 PRESETS = ("quick", "full")

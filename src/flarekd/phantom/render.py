@@ -93,7 +93,10 @@ def render(scene: Scene, scan: Grid) -> Rendering:
             span, depth = slab.planes(layer.depth, layer.box[0].start)
             if not len(depth):
                 continue
-            _mix(hu, layer, (span, enlarge(depth, half)), (textures[0], textures[1]), half)
+            mixed = [enlarge(depth, half)]
+            if layer.pattern is not None:
+                mixed.append(enlarge(slab.planes(layer.pattern, layer.box[0].start)[1], half))
+            _mix(hu, layer, (span, mixed), (textures[0], textures[1]), half)
             if layer.label is not None:
                 _draw(labels[part], organs[part], layer, (span, enlarge(depth, factor)), factor)
         image[part] = noise.scan(enlarge(hu, factor // half), start)
@@ -110,14 +113,20 @@ def _window(layer: Layer, span: slice, factor: int) -> tuple[slice, slice, slice
 
 
 def _mix(
-    hu: Float, layer: Layer, place: tuple[slice, Float], textures: tuple[Float, Float], factor: int
+    hu: Float,
+    layer: Layer,
+    place: tuple[slice, list[Float]],
+    textures: tuple[Float, Float],
+    factor: int,
 ) -> None:
-    span, depth = place
+    span, (depth, *patterns) = place
     window = _window(layer, span, factor)
     share = np.clip(np.float32(0.5) - depth, 0, 1)
     value = textures[0][window] * np.float32(layer.fine)
     value += textures[1][window] * np.float32(layer.coarse)
     value += np.float32(layer.hu)
+    for pattern in patterns:
+        value += pattern
     under = hu[window]
     value -= under
     value *= share

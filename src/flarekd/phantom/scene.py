@@ -25,6 +25,7 @@ class Layer:
         hu: Mean Hounsfield units.
         fine: Amplitude of fine texture, HU; `coarse` likewise of slow variation.
         label: What it does to the label map: None nothing, 0 clears, 1..13 an organ, 14 a tumour.
+        pattern: HU over `box` that come on top of the mean, as `flarekd.phantom.stroma` makes them.
     """
 
     box: Box
@@ -33,6 +34,7 @@ class Layer:
     fine: float
     coarse: float
     label: int | None
+    pattern: Float | None = None
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Scene:
         space: Nominal coordinates of the field grid.
         hu: Mean HU of each tissue in this patient and phase.
         cavity: Field of the abdominal cavity over the whole grid, mm, set by the torso.
+        marbling: HU by which fat darkens muscle, over the whole grid, set by the torso.
         organs: Fields of organs and obstacles by name, mm, for those that come later.
         layers: In the order of painting.
     """
@@ -53,6 +56,7 @@ class Scene:
     hu: dict[str, float]
     voxel: tuple[float, float, float]
     cavity: Float
+    marbling: Float
     organs: dict[str, tuple[Box, Float]] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
 
@@ -63,6 +67,8 @@ class Scene:
         tissue: str | float,
         texture: tuple[float, float] = (4.0, 3.0),
         label: int | None = None,
+        *,
+        pattern: Float | None = None,
     ) -> None:
         """Lay a tissue over what is there.
 
@@ -72,15 +78,17 @@ class Scene:
             tissue: Name of the tissue, or its HU.
             texture: Amplitudes of fine and coarse texture, HU.
             label: See `Layer`.
+            pattern: See `Layer`.
         """
         if is_empty(box):
             return
-        box, distance = _shrink(box, distance)
+        box, cuts = _shrink(box, distance)
         if is_empty(box):
             return
         value = self.hu[tissue] if isinstance(tissue, str) else tissue
-        depth = self._in_voxels(distance)
-        self.layers.append(Layer(box, depth, float(value), texture[0], texture[1], label))
+        depth = self._in_voxels(distance[cuts])
+        own = None if pattern is None else pattern[cuts]
+        self.layers.append(Layer(box, depth, float(value), *texture, label, own))
 
     def _in_voxels(self, distance: Float) -> Float:
         # far from a surface fields are cut off, and a jump there must not look like a surface
@@ -123,19 +131,19 @@ def _overlap(box: Box, own: Box) -> tuple[Box, Box]:
     return (here[0], here[1], here[2]), (there[0], there[1], there[2])
 
 
-def _shrink(box: Box, distance: Float) -> tuple[Box, Float]:
-    """Leave out the margins where nothing is near: rendering costs by the box."""
+def _shrink(box: Box, distance: Float) -> tuple[Box, Box]:
+    """A box without the margins where nothing is near (rendering costs by it), and where in it."""
     near = distance < 6
     result, cuts = [], []
     for axis, part in enumerate(box):
         others = tuple(other for other in range(3) if other != axis)
         hits = np.flatnonzero(near.any(axis=others))
         if not len(hits):
-            return (slice(0, 0),) * 3, distance[:0, :0, :0]
+            return (slice(0, 0),) * 3, (slice(0, 0),) * 3
         first, last = max(int(hits[0]) - 1, 0), min(int(hits[-1]) + 2, part.stop - part.start)
         result.append(slice(part.start + first, part.start + last))
         cuts.append(slice(first, last))
-    return (result[0], result[1], result[2]), distance[tuple(cuts)]
+    return (result[0], result[1], result[2]), (cuts[0], cuts[1], cuts[2])
 
 
 def make_space(plan: CasePlan, grid: Grid) -> Space:

@@ -128,7 +128,7 @@ def _paint_psoas(scene: Scene) -> None:
             (side * 80, -12, -235),
         ]
         box, psoas = tube(scene.space, points, (9, 19, 23, 18))
-        scene.paint(box, psoas, "muscle", (8, 6))
+        scene.paint(box, psoas, "muscle", (8, 6), pattern=scene.marbling[box])
         scene.remember(f"psoas{side}", box, psoas)
 
 

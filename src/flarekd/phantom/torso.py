@@ -7,6 +7,7 @@ import numpy as np
 from flarekd.phantom.grid import Float
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import Space, blend, ellipsoid, meet, tube
+from flarekd.phantom.stroma import marbling, mesentery, septa, weave
 
 # the nominal trunk by height: half widths and front and back ends of the cavity, then the muscle
 HEIGHTS = (-330, -260, -200, -150, -80, 0, 60, 130, 200, 260, 320)
@@ -42,7 +43,7 @@ def ring(space: Space, half: Float, front: Float, back: Float) -> tuple[Float, F
 
 
 def paint_torso(scene: Scene) -> Float:
-    """Lay the trunk; sets ``scene.cavity``.
+    """Lay the trunk; sets ``scene.cavity`` and ``scene.marbling``.
 
     Returns:
         The field of the inner wall of chest, abdomen and pelvis over the whole grid, mm.
@@ -62,13 +63,16 @@ def paint_torso(scene: Scene) -> Float:
         muscle_front - fat * np.float32(1.1),
         muscle_back + fat * np.float32(0.8),
     )
+    noise = weave(scene)
     scene.paint(whole, skin, "skin", (6, 4))
-    scene.paint(whole, skin + np.float32(SKIN_MM), "fat", (7, 6))
+    scene.paint(whole, skin + np.float32(SKIN_MM), "fat", (7, 6), pattern=septa(scene, noise))
     _, muscle = ring(space, half + side, muscle_front, muscle_back)
     radius, wall = ring(space, half, front, back)
+    scene.marbling = marbling(scene, noise, wall)
     _paint_muscle(scene, muscle, wall, back)
-    scene.paint(whole, wall, "visceral_fat", (13, 9))
-    _paint_chest(scene, radius, wall)
+    inner_fat = mesentery(scene, noise)
+    scene.paint(whole, wall, "visceral_fat", (10, 9), pattern=inner_fat)
+    _paint_chest(scene, radius, wall, inner_fat)
     scene.remember("wall", whole, -wall)
     return wall
 
@@ -84,8 +88,8 @@ def _paint_muscle(scene: Scene, muscle: Float, wall: Float, back: Float) -> None
     pelvis = np.clip((-110 - space.axes[0]) / 20, 0, 1).astype(np.float32).reshape(-1, 1, 1) * 40
     thin = wall - 13 - np.float32(0.035) * np.clip(x - 60, 0, None) - pelvis
     shape = np.maximum(muscle, np.minimum(columns, np.maximum(thin, np.minimum(muscle, 0))))
-    front = np.where(space.y < 20, muscle, shape)
-    scene.paint(space.whole, np.asarray(front, dtype=np.float32), "muscle", (9, 6))
+    front = np.asarray(np.where(space.y < 20, muscle, shape), dtype=np.float32)
+    scene.paint(space.whole, front, "muscle", (9, 6), pattern=scene.marbling)
 
 
 def _paint_table(scene: Scene, back_mm: float) -> None:
@@ -116,7 +120,7 @@ def _paint_arms(scene: Scene, half_mm: float) -> None:
             scene.paint(box, distance, tissue, (5, 4))
 
 
-def _paint_chest(scene: Scene, radius: Float, wall: Float) -> None:
+def _paint_chest(scene: Scene, radius: Float, wall: Float, inner_fat: Float) -> None:
     """Diaphragm domes, lungs, mediastinum and heart; what is left below is the abdominal cavity."""
     space = scene.space
     x, y, z = space.x, space.y, space.z
@@ -130,7 +134,8 @@ def _paint_chest(scene: Scene, radius: Float, wall: Float) -> None:
     lining, height = wall[box], above[box]
     # two smooth surfaces: a thin sheet would be jagged between the points of the field grid
     scene.paint(box, np.maximum(lining, height - np.float32(2.6)), "muscle", (4, 3))
-    scene.paint(box, np.maximum(lining, height + np.float32(0.6)), "visceral_fat", (13, 9))
+    below = np.maximum(lining, height + np.float32(0.6))
+    scene.paint(box, below, "visceral_fat", (10, 9), pattern=inner_fat[box])
     heart = ellipsoid(space, box, (26, -38, 146 + float(breath) * 0.7), (56, 43, 46), (0, 20, -35))
     atrium = ellipsoid(space, box, (-12, -24, 134 + float(breath) * 0.7), (27, 27, 33))
     heart = blend(heart, atrium, 10.0)

@@ -20,6 +20,10 @@ COLON: Points = (
 )  # fmt: skip
 """Cecum, flexures, sigmoid, rectum; nominal mm."""
 
+ILEUM: tuple[Triple, Triple] = ((-82, -76, -238), (84, 12, -52))
+JEJUNUM: tuple[Triple, Triple] = ((-25, -88, -110), (98, -8, 8))
+"""Corners of where the loops of small bowel wind, nominal mm."""
+
 
 def paint_esophagus(scene: Scene) -> None:
     """A flat tube before the spine, through the diaphragm, into the stomach."""
@@ -67,7 +71,7 @@ def paint_stomach(scene: Scene) -> None:
     folds = np.float32(1.2) * scene.space.noise(random, box, 10.0)
     lumen = stomach + np.float32(random.uniform(4.0, 6.5)) + folds
     food = 22 if random.random() < 0.4 else 7
-    _fill(scene, (box, lumen), "stomach_content", (food, food), float(random.uniform(0.15, 0.75)))
+    _fill(scene, (box, lumen), "stomach_content", (food, food), float(0.55 * random.random() ** 2))
 
 
 def paint_duodenum(scene: Scene) -> None:
@@ -90,7 +94,7 @@ def paint_duodenum(scene: Scene) -> None:
     scene.remember("duodenum", box, duodenum)
     scene.paint(box, duodenum, "duodenum_wall", (8, 4), DUODENUM)
     lumen = duodenum + 3 + np.clip(3 * scene.space.noise(random, box, 26.0), -1, 8)
-    _fill(scene, (box, lumen), "duodenum_content", (9, 6), float(random.uniform(0.0, 0.3)))
+    _fill(scene, (box, lumen), "duodenum_content", (9, 6), float(random.uniform(0.0, 0.16)))
 
 
 def _fill(
@@ -109,8 +113,9 @@ def _fill(
 def paint_bowel(scene: Scene) -> None:
     """Small bowel loops, the colon's frame with haustra, stool and gas; the bladder."""
     random, space = scene.plan.random(33), scene.space
-    for _ in range(int(random.integers(19, 26))):
-        _paint_loop(scene, random)
+    for low, high, count in ((*ILEUM, random.integers(16, 22)), (*JEJUNUM, random.integers(6, 10))):
+        for _ in range(int(count)):
+            _paint_loop(scene, random, (low, high))
     points = jitter(random, COLON, 4, 6)
     path, radii = curve(points, [22, 21, 19, 18, *[17] * 7, 14, 14, 13, 13, 14, 18, 16], 5.0)
     radii = (
@@ -128,7 +133,7 @@ def paint_bowel(scene: Scene) -> None:
     bubbles = np.maximum(lumen, np.float32(4) * (space.noise(random, box, 7.0) + np.float32(1.5)))
     scene.paint(box, bubbles, -550.0, (40, 40))
     # gas collects in front, in some stretches of the colon and not in others
-    share = np.float32(8.8) * space.noise(random, box, 60.0) + 1
+    share = np.float32(8.8) * space.noise(random, box, 60.0) + 6
     front = path + np.asarray([0, -7, 0], dtype=np.float32)
     gas = spheres(space, box, front, np.maximum(radii - 6, 4).astype(np.float32))
     inside = np.maximum(np.maximum(colon + np.float32(3.4), share), gas)
@@ -140,22 +145,23 @@ def paint_bowel(scene: Scene) -> None:
     scene.paint(urine, bladder + 3, "urine", (3, 2))
 
 
-def _paint_loop(scene: Scene, random: np.random.Generator) -> None:
-    """One loop of small bowel winding through the middle of the abdomen."""
-    place = np.asarray([random.uniform(-62, 70), random.uniform(-62, 2), random.uniform(-225, -62)])
+def _paint_loop(scene: Scene, random: np.random.Generator, ends: tuple[Triple, Triple]) -> None:
+    """One loop of small bowel winding through a part of the abdomen between two corners."""
+    low, high = np.asarray(ends)
+    place = random.uniform(low + 18, high - 14)
     heading = random.normal(0, 1, 3)
     points = [place]
     for _ in range(6):
         heading = 0.55 * heading + random.normal(0, 1, 3)
         step = points[-1] + 27 * heading / np.linalg.norm(heading)
-        points.append(np.clip(step, [-82, -76, -238], [84, 12, -52]))
+        points.append(np.clip(step, low, high))
     radius = float(random.uniform(9, 13.5))
     path, radii = curve([(p[0], p[1], p[2]) for p in points], [radius] * len(points), 4.5)
     box, loop = sweep(scene.space, path, radii)
     loop = meet(loop, scene.within(box, 4), 4.0)
     scene.paint(box, loop - 1, "visceral_fat", (10, 6))
     scene.paint(box, loop, "bowel_wall", (8, 5))
-    gas = float(random.choice([0.0, 0.0, 0.0, 0.25, 0.5]))
+    gas = float(random.choice([0.0, 0.0, 0.0, 0.0, 0.15, 0.3]))
     _fill(scene, (box, loop + np.float32(2.6)), "bowel_content", (9, 8), gas)
 
 
