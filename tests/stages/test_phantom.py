@@ -91,7 +91,7 @@ def test_partial_labels_hold_their_groups_ids(cohort, plans):
 
 def test_the_plan_is_written_for_people(cohort, plans):
     noted = json.loads((cohort / "phantom.json").read_text())
-    assert noted["settings"] == {"version": 1, "preset": "quick", "seed": SEED, "cases": CASES}
+    assert noted["settings"] == {"version": 2, "preset": "quick", "seed": SEED, "cases": CASES}
     assert [case["case"] for case in noted["cases"]] == [plan.case for plan in plans]
     assert noted["cases"][0]["phase"] == plans[0].phase
 
