@@ -6,6 +6,9 @@ DEMO := flarekd-demo
 
 ROADS := tests/end_to_end
 
+# threads of the two test runs would keep each other from the cores while they wait (flarekd.cores)
+export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: demo test test-roads test-rooms lint check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -8,6 +8,7 @@ import typer
 
 from flarekd import __version__
 from flarekd.cli import data, models, roads, training, using
+from flarekd.cores import sleep_while_waiting
 from flarekd.failures import Verbs
 
 app = typer.Typer(
@@ -58,4 +59,5 @@ app.command("import-nnunet")(models.import_nnunet)
 
 def main() -> None:
     """Run the command line."""
+    sleep_while_waiting()
     app()
