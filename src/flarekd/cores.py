@@ -16,4 +16,4 @@ def sleep_while_waiting() -> None:
 
     To be called before torch is imported, which reads it once.
     """
-    os.environ.setdefault(WAITING, "PASSIVE")
+    os.environ.setdefault(WAITING, "PASSIVE")  # noqa: TID251 -- OpenMP hears of it no other way
