@@ -1,5 +1,9 @@
 import os
+from pathlib import Path
 
+import pytest
+
+from flarekd.errors import NoRoomError
 from flarekd.ledger import Ledger, stamp
 
 
@@ -47,3 +51,14 @@ def test_a_stamp_changes_with_a_files_size_and_time(tmp_path):
     assert stamp(path, "other settings") != first
     os.utime(path, (1, 1))
     assert stamp(path, "settings") != first
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_case_that_could_not_be_noted_is_not_done(tmp_path):
+    path = tmp_path / "done.jsonl"
+    path.symlink_to("/dev/full")
+    ledger = Ledger(tmp_path / "none.jsonl")
+    ledger.path = path
+    with pytest.raises(NoRoomError, match=r"done.jsonl: cannot be written: No space left"):
+        ledger.add("a", "k")
+    assert not ledger.is_done("a", "k")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flarekd.errors import InputError
+from flarekd.errors import LESS_MEMORY, InputError, NoRoomError, writing
 from flarekd.parallel import Behind, map_cases, read_ahead
 
 
@@ -31,6 +31,39 @@ def test_a_bug_is_not_taken_for_a_bad_case(jobs):
         list(map_cases(work, [1, 3], jobs))
 
 
+def take(voxels):
+    """As many voxels as nobody has memory for, from numpy and from torch."""
+    import numpy as np  # here: other tests' workers start without them
+    import torch
+
+    return np.empty(voxels).size if voxels % 2 else torch.empty(voxels).numel()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_case_that_memory_is_too_little_for_is_named_with_what_helps(jobs):
+    outcomes = {o.item: (o.result, o.error) for o in map_cases(take, [3, 10**15 + 1, 10**15], jobs)}
+    assert outcomes.pop(3) == (3, None)
+    for result, error in outcomes.values():
+        assert result is None
+        assert "allocate" in error
+        assert error.endswith(LESS_MEMORY)
+    assert len(outcomes) == 2
+
+
+def write(path):
+    """Write a file, to a full disk where the path says so."""
+    with writing(path), path.open("wb") as file:
+        file.write(b"x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_full_disk_ends_the_run_and_is_not_laid_to_a_case(jobs, tmp_path):
+    outcomes = map_cases(write, [tmp_path / "a", Path("/dev/full")], jobs)
+    with pytest.raises(NoRoomError, match=r"/dev/full: cannot be written: No space .* make room"):
+        list(outcomes)
+
+
 def square_or_die(item):
     """Die once where the item is a path that is not there yet, always where it is "poison"."""
     if item == "poison":
@@ -46,7 +79,7 @@ def test_a_killed_worker_costs_one_retry_and_a_case_that_always_kills_is_named(t
     outcomes = list(map_cases(square_or_die, items, 2))
     found = {o.item: (o.result, o.error) for o in outcomes}
     assert len(outcomes) == len(items)
-    lost = "its process was killed, and again when retried: out of memory?"
+    lost = f"its process was killed, and again when retried: out of memory? · {LESS_MEMORY}"
     assert found == {
         1: (1, None),
         2: (4, None),

@@ -5,7 +5,28 @@ An error is raised where the fact is known and shown once, by ``failures.py``.
 
 from __future__ import annotations
 
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What a system says where a disk is full, or a person's share of it."""
+
+MAKE_ROOM = "make room on that disk and run the same command again, a training with --resume"
+
+
+LESS_MEMORY = (
+    "let fewer cases be worked on at a time: `taskset -c 0 flarekd …`, --jobs of phantom, "
+    "--max-memory of infer; a training takes less with a smaller batch"
+)
+
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|bad_alloc|fail\w* to allocate", re.IGNORECASE
+)
+"""How a RuntimeError of torch, ITK, OpenVINO or ONNX Runtime says it."""
 
 
 class FlarekdError(Exception):
@@ -39,7 +60,42 @@ class InputError(FlarekdError):
     exit_code = 3
 
 
+class NoRoomError(InputError):
+    """A disk is full. No case is to blame, and each that follows would fail too: it ends a run."""
+
+
 class CasesFailedError(FlarekdError):
     """The verb finished, but some cases failed; each was named and the rest written."""
 
     exit_code = 4
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make what a system refuses within a ``with`` say which file it is of: a write does not.
+
+    Raises:
+        NoRoomError: If the disk is full.
+        OSError: Whatever else there is; its ``filename`` is set.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            what = f"{path}: cannot be written: {error.strerror}"
+            raise NoRoomError(what, MAKE_ROOM) from error
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: a MemoryError, or what libraries say in its place."""
+    is_said = isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
+    return is_said or isinstance(error, MemoryError)
+
+
+def reason(error: BaseException) -> str:
+    """What a person is told of an error that costs a case, and what helps where memory is short."""
+    text = str(error) or type(error).__name__
+    return f"{text} · {LESS_MEMORY}" if is_out_of_memory(error) else text

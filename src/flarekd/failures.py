@@ -10,7 +10,14 @@ import typer
 from typer.core import TyperGroup
 
 from flarekd import interrupts
-from flarekd.errors import FlarekdError, InputError
+from flarekd.errors import (
+    MAKE_ROOM,
+    NO_ROOM,
+    FlarekdError,
+    InputError,
+    is_out_of_memory,
+    reason,
+)
 
 NOT_OURS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
@@ -40,7 +47,17 @@ class Verbs(TyperGroup):
             from flarekd import console
 
             where = error.filename or "a file"
-            console.error(f"{where}: {error.strerror} · mend that and run the same command again")
+            mend = (
+                MAKE_ROOM if error.errno in NO_ROOM else "mend that and run the same command again"
+            )
+            console.error(f"{where}: {error.strerror} · {mend}")
+            raise typer.Exit(InputError.exit_code) from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            from flarekd import console
+
+            console.error(reason(error))
             raise typer.Exit(InputError.exit_code) from None
         except KeyboardInterrupt as error:
             # what was going on is ended now, not when the process is: its frames hold the workers

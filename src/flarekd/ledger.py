@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flarekd.errors import writing
+
 
 def stamp(*parts: Any) -> str:
     """A short hash of inputs and settings; a Path counts by its name, size and modification time.
@@ -58,10 +60,15 @@ class Ledger:
         )
 
     def add(self, case: str, key: str, **facts: Any) -> None:
-        """Record a finished case, after its outputs are in place."""
+        """Record a finished case, after its outputs are in place.
+
+        Raises:
+            NoRoomError: If the disk is full; the case is not done then.
+        """
         record = {"case": case, "key": key, **facts}
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                # a line break first: the line before may have been torn
+                file.write("\n" + json.dumps(record) + "\n")
         self.records[case] = record
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            # a line break first: the line before may have been torn
-            file.write("\n" + json.dumps(record) + "\n")

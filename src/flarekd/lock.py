@@ -119,8 +119,9 @@ def _take(folder: Path, path: Path, warn: Say) -> int | None:
             warn(f"{folder} cannot be locked ({error.strerror}): start no second run in it")
             return None
         if _is_still_at(path, file):
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
+            with suppress(OSError):  # a full disk: it is held, though nobody is told by whom
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
             return file
         os.close(file)  # the run before removed it between our two steps
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,10 +99,26 @@ class ModelCard(BaseModel):
 
 def save_model(path: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
     """Write weights and card as one file, whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, weights, {KEY: card.model_dump_json()})
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], text: dict[str, str]) -> None:
+    """Write tensors and text as one safetensors file, whole or not at all.
+
+    Raises:
+        NoRoomError: If the disk is full.
+        OSError: If it cannot be written for another reason.
+    """
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={KEY: card.model_dump_json()})
+        try:
+            save_file(own, temporary, metadata=text)
+        except SafetensorError as error:
+            # the system's word, which it passes on as text
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def read_card(path: Path) -> ModelCard:

@@ -25,7 +25,7 @@ from functools import partial
 from itertools import islice
 from typing import Generic, TypeVar
 
-from flarekd.errors import FlarekdError
+from flarekd.errors import LESS_MEMORY, FlarekdError, NoRoomError, is_out_of_memory, reason
 from flarekd.interrupts import leave_quietly
 
 Item = TypeVar("Item")
@@ -60,10 +60,10 @@ def map_cases(
 ) -> Iterator[Outcome[Item, Result]]:
     """Apply `function` to every item and yield outcomes as they finish, in order with one job.
 
-    A ``FlarekdError``, ``OSError``, ``ValueError`` or ``MemoryError`` of one item becomes its
-    outcome's ``error`` and the others go on; anything else is a bug and is raised. A worker that is
-    killed costs its case one retry. Results are held until they are taken, a few at a time, so
-    memory does not grow with the number of cases.
+    A ``FlarekdError``, ``OSError`` or ``ValueError`` of one item, or memory that was too little for
+    it, becomes its outcome's ``error`` and the others go on; anything else is a bug and is raised.
+    A worker that is killed costs its case one retry. Results are held until they are taken, a few
+    at a time, so memory does not grow with the number of cases.
 
     Args:
         function: Picklable where ``jobs`` > 1.
@@ -75,6 +75,7 @@ def map_cases(
     Raises:
         UsageError: If Dask is not installed.
         InputError: If no scheduler answers, or its workers run another version of flarekd.
+        NoRoomError: If a disk is full: the cases that follow would fail too.
     """
     todo = list(items)
     if scheduler is not None:
@@ -131,7 +132,8 @@ def _alone(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Resu
 
 
 def _lost(item: Item) -> Outcome[Item, Result]:
-    return Outcome(item, None, "its process was killed, and again when retried: out of memory?")
+    what = "its process was killed, and again when retried: out of memory?"
+    return Outcome(item, None, f"{what} · {LESS_MEMORY}")
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -243,8 +245,16 @@ def _start_worker() -> None:
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
-    """Apply `function` to one item; what a person can mend becomes the outcome's error."""
+    """Apply `function` to one item; what a person can mend becomes the outcome's error.
+
+    Raises:
+        NoRoomError: If a disk is full.
+    """
     try:
         return Outcome(item, function(item), None)
-    except (FlarekdError, OSError, ValueError, MemoryError) as error:
-        return Outcome(item, None, str(error) or type(error).__name__)
+    except NoRoomError:
+        raise
+    except (FlarekdError, OSError, ValueError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
+        return Outcome(item, None, reason(error))

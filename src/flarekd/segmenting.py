@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from flarekd import __version__, console, device
-from flarekd.errors import CasesFailedError, FlarekdError, InputError
+from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, reason
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import Volume
@@ -95,6 +95,7 @@ def segment_scans(
         InputError: If the model cannot be used.
         UsageError: If device or runtime are not there, or the memory allowed is too little for
             anything.
+        NoRoomError: If the disk is full.
         CasesFailedError: After the rest is written, if some scans failed.
     """
     with (
@@ -211,7 +212,7 @@ class _Run:
         try:
             prepared = self._student.prepare(volume)
         except RuntimeError as error:  # torch's word for too little memory
-            raise InputError(f"{scan.path}: {error}") from error
+            raise InputError(f"{scan.path}: {reason(error)}") from error
         if prepared.not_ct:
             # told loudly but not refused: the test is a guess, and a person may know better
             what = "does not look like CT in Hounsfield units"
@@ -230,7 +231,7 @@ class _Run:
         try:
             found = self._student.segment(read.prepared, tell)
         except FAILURES as error:
-            self._fail(scan.case, str(error) or type(error).__name__)
+            self._fail(scan.case, reason(error))
             return lambda: None
         return partial(self._write, scan, read, found)
 
@@ -238,20 +239,18 @@ class _Run:
         target = self._target(scan.case)
         try:
             began = time.monotonic()
-            write_labels(target, found.labels, self.names)
+            labels = found.labels
+            write_labels(target, labels, self.names)
             self._beside.write(
-                self._out,
-                scan.case,
-                scan.path,
-                scan=read.volume,
-                labels=found.labels,
-                names=self.names,
+                self._out, scan.case, scan.path, scan=read.volume, labels=labels, names=self.names
             )
             found.seconds["write"] = round(time.monotonic() - began, 3)
             facts = _facts(self._student, scan.path, target, found)
             self._ledger.add(scan.case, scan.key, **facts, not_ct=read.prepared.not_ct)
+        except NoRoomError:
+            raise
         except FAILURES as error:
-            self._fail(scan.case, str(error) or type(error).__name__)
+            self._fail(scan.case, reason(error))
 
 
 def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> dict[str, Any]:

@@ -9,12 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import numpy as np
+import psutil
 import pytest
 from tests.end_to_end.command import TINY, flarekd
 from tests.end_to_end.warm import CORES
 
-from flarekd.imaging.files import list_scans, read_labels
+from flarekd.cohort import Case, format_cohort
+from flarekd.errors import LESS_MEMORY
+from flarekd.imaging.files import list_scans, read_labels, write_labels
+from flarekd.imaging.volume import Geometry, LabelMap
+from flarekd.parallel import cpu_count
 from flarekd.training.log import read_log
 
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
@@ -133,6 +140,51 @@ def test_group_data_and_evaluate_killed_leave_no_torn_file(demo, tmp_path):
         flarekd(*target)
         assert files(tmp_path / "cut", results) == files(tmp_path / "whole", results)
         assert files(tmp_path / "cut", results)
+
+
+HUGE = (512, 512, 400)
+LIMIT = 500 * 2**20
+"""Bytes of a worker's memory, of which small cases take a third and a huge one the triple."""
+
+
+def kill_large_workers(process):
+    """Do as the kernel does where memory is short, until the process has ended; how many fell."""
+    fallen = set()
+    while process.poll() is None:
+        for worker in psutil.Process(process.pid).children():
+            with suppress(psutil.Error):
+                if worker.memory_info().rss > LIMIT:
+                    worker.kill()
+                    fallen.add(worker.pid)
+        time.sleep(0.01)
+    return len(fallen)
+
+
+@pytest.mark.skipif(cpu_count() < 2, reason="one processor has no workers")
+def test_a_case_that_workers_die_of_is_named_and_the_rest_is_fused(tmp_path):
+    rows = []
+    for name in ("a", "huge", "b", "c"):
+        geometry = Geometry(HUGE if name == "huge" else (20, 20, 10), (1.0, 1.0, 1.0))
+        empty = LabelMap(np.zeros(geometry.shape_zyx, np.uint8), geometry)
+        paths = [tmp_path / folder / f"{name}.nii.gz" for folder in ("labels", "organs", "tumor")]
+        for path in paths:
+            write_labels(path, empty)
+        rows.append(Case(name, paths[0], "train", 2, frozenset({1}), paths[0], paths[1]))
+    (tmp_path / "cohort.csv").write_text(format_cohort(rows, tmp_path), encoding="utf-8")
+    verb = ["fuse", "--cohort", tmp_path / "cohort.csv", "--tumor", tmp_path / "tumor"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flarekd", *map(str, verb), "--out", tmp_path / "fused"],
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    fallen = kill_large_workers(process)
+    _, stderr = process.communicate()
+    assert process.returncode == 4, stderr
+    # with the others, and twice alone
+    assert fallen == 3
+    assert "1 cases were not fused: huge: its process was killed, and again when" in stderr
+    assert LESS_MEMORY in stderr
+    assert sorted(list_scans(tmp_path / "fused")) == ["a", "b", "c"]
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(demo, tmp_path):

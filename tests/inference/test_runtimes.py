@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from itertools import product
@@ -302,3 +303,27 @@ def test_a_signal_is_handled_after_networks_of_openvino_are_gone(tmp_path):
         [sys.executable, "-c", ONE_AFTER_THE_OTHER, graph], stdout=subprocess.PIPE, check=True
     )
     assert done.stdout == b"handled\n"
+
+
+LOOK = """
+import sys
+seen = []
+sys.addaudithook(lambda event, _: seen.append(event))
+from flarekd.inference.runtimes import openvino_core
+core = openvino_core()
+import time
+time.sleep(1)  # reports come from a thread
+print(*(name for name in seen if name.startswith(("os.fork", "socket.connect", "socket.getaddr"))))
+"""
+
+
+def test_openvino_reports_to_nobody_and_leaves_nothing_in_the_home(tmp_path):
+    pytest.importorskip("openvino")
+    variables = {**os.environ, "HOME": str(tmp_path)}
+    for name in ("CI", "TF_BUILD", "JENKINS_URL"):  # where it would not report anyway
+        variables.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK], env=variables, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+    assert list(tmp_path.iterdir()) == []

@@ -207,6 +207,11 @@ def test_a_disk_without_room_leaves_no_half_file(tmp_path, suffix):
         with pytest.raises(InputError, match="cannot be written"):
             write_labels(tmp_path / "small" / f"a.{suffix}", labels)
         assert list((tmp_path / "small").iterdir()) == []
+        (tmp_path / "small" / "ballast").write_bytes(bytes(32 * 1024))
+        tiny = LabelMap(noise[:4, :4, :4], Geometry((4, 4, 4), (1.0, 1.0, 1.0)))
+        with pytest.raises(InputError, match="cannot be written"):
+            write_labels(tmp_path / "small" / f"a.{suffix}", tiny)  # ITK finds nothing amiss
+        assert [path.name for path in (tmp_path / "small").iterdir()] == ["ballast"]
     finally:
         subprocess.run(["umount", str(tmp_path / "small")], check=True)
 

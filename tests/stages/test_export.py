@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from flarekd.imaging.files import read_volume, write_volume
 from flarekd.imaging.volume import Geometry, Volume
 from flarekd.inference import parity
 from flarekd.inference.predictor import load
+from flarekd.inference.runtimes import openvino_core
 from flarekd.inference.windows import pad_to_patch
 from flarekd.labels import NAMES
 from flarekd.modelfile import ModelCard, file_hash, read_card, save_model
@@ -86,6 +88,7 @@ def test_onnx_carries_the_card_along_lps_and_what_sizes_it_takes(tmp_path, role)
 
 
 def test_openvino_carries_the_same(tmp_path):
+    openvino_core()  # bars its reports
     import openvino
 
     path = model(tmp_path)
@@ -166,6 +169,19 @@ def test_the_example_of_the_docs_gives_flarekds_labels(tmp_path, monkeypatch):
     assert names["labels"].dtype == np.uint8
     imported = set(re.findall(r"^(?:import|from) (\w+)", example, re.MULTILINE))
     assert imported <= {"numpy", "onnxruntime"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("out", ["network.onnx", "network.xml"])
+def test_a_file_that_cannot_be_written_is_named_and_not_left_behind(tmp_path, out):
+    path = model(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises((InputError, OSError), match=rf"out/{out}"):
+            export(path, tmp_path / "out" / out, form=None, int8=False, calibrate=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert left(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("out", ["network.onnx", "network.xml"])

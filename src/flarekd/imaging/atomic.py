@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flarekd.errors import writing
+
 PREFIX = ".tmp-"
 """Names that begin so are torn: a dot-file, so that listings pass over what a kill left behind."""
 
@@ -31,15 +33,17 @@ def replacing(path: Path) -> Iterator[Path]:
         path: The file to write or replace.
 
     Raises:
+        NoRoomError: If the disk is full.
         OSError: If the folder cannot be made, or the body wrote no file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
     _open.add(temporary)
     try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
     except BaseException:
         # BaseException: Ctrl-C must not leave half a file either
         temporary.unlink(missing_ok=True)

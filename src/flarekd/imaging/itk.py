@@ -66,6 +66,18 @@ def write(path: Path, stored: NDArray[Any], geometry: Geometry) -> None:
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
         raise OSError(reason(error)) from error
+    if not _holds(path, stored):
+        message = "it does not hold what was written"
+        raise OSError(message)
+
+
+def _holds(path: Path, stored: NDArray[Any]) -> bool:
+    """Whether a file holds these voxels: where a disk is full to the brim ITK says nothing."""
+    try:
+        found = read(path).array
+    except InputError:
+        return False
+    return np.array_equal(found, stored, equal_nan=stored.dtype.kind == "f")
 
 
 def _grid(path: Path, header: Any) -> Grid:

@@ -115,9 +115,9 @@ def _not_exported(path: Path, error: object) -> InputError:
 
 def save_openvino(graph: bytes, told: dict[str, str], path: Path) -> None:
     """Write a graph as OpenVINO IR: `path` (``.xml``), and its weights beside it (``.bin``)."""
-    import openvino
-
     model: Any = openvino_core().read_model(graph)
+    import openvino  # after its core, which bars its reports
+
     for key, value in told.items():
         model.set_rt_info(value, ["flarekd", _openvino_key(key)])
     openvino.save_model(model, path, compress_to_fp16=False)

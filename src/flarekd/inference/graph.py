@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from flarekd import __version__
+from flarekd.errors import NoRoomError
 from flarekd.imaging.atomic import replacing
 
 INPUT, OUTPUT = "image", "logits"
@@ -94,7 +95,7 @@ def kept(model: Path, sha256: str, make: Callable[[], bytes], places: Sequence[P
         try:
             with replacing(place / f"{key}{_digest(graph)}.onnx") as temporary:
                 temporary.write_bytes(graph)
-        except OSError:
+        except (OSError, NoRoomError):
             continue  # read-only or full: the next place, or none, which costs time alone
         if place == model.parent:
             _drop_others(place, model, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -82,6 +83,9 @@ def openvino_core() -> Any:
     itself: after two that do not end in the reverse order of their making the thread is left with
     one that is no more, and the next signal ends the process without a word (2026.4.1).
     """
+    # its import would report to its makers, from a fork of this process and with an id kept in the
+    # user's home; it goes without where that module cannot be had
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None bars it
     import openvino
 
     return openvino.Core()

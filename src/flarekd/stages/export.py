@@ -143,7 +143,11 @@ def _written(out: Path, kind: str, graph: bytes, facts: dict[str, str]) -> Itera
         return
     # the weights first: an .xml without them is of no use
     with replacing(out) as temporary, replacing(out.with_suffix(".bin")):
-        exported.save_openvino(graph, facts, temporary)
+        try:
+            exported.save_openvino(graph, facts, temporary)
+        except RuntimeError as error:
+            mend = "is there space on the disk, and may you write there?"
+            raise InputError(f"{out}: cannot be written: {error}", mend) from error
         yield temporary
 
 

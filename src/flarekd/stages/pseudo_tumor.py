@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from flarekd import __version__, console, device, fusion_table
 from flarekd.cohort import Case, read_cohort
-from flarekd.errors import CasesFailedError, FlarekdError, InputError
+from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, reason
 from flarekd.fusion import fuse
 from flarekd.imaging import checks
 from flarekd.imaging.atomic import update_text, write_json
@@ -105,9 +105,11 @@ def pseudo_tumor(
             advance(done, len(cases), case.case)
             try:
                 _do(work, case)
+            except NoRoomError:
+                raise
             except (FlarekdError, OSError, ValueError, MemoryError, RuntimeError) as error:
-                failed[case.case] = str(error)
-                console.error(f"{case.case}: {error}")
+                failed[case.case] = reason(error)
+                console.error(f"{case.case}: {failed[case.case]}")
         advance(len(cases), len(cases), "")
     whole = [case for case in cases if case.case not in failed]
     _report(work, model, whole, failed)

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flarekd.errors import InputError
 from flarekd.imaging.atomic import replacing
+from flarekd.modelfile import save_tensors
 
 KEY = "flarekd-checkpoint"
 NAME = "checkpoint.safetensors"
@@ -48,10 +48,7 @@ def save(
                 tensors[f"optimizer.{index}.{name}"] = value
             else:
                 plain.setdefault(str(index), {})[name] = value
-    header = {KEY: json.dumps({**facts, "optimizer": plain})}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata=header)
+    save_tensors(path, tensors, {KEY: json.dumps({**facts, "optimizer": plain})})
 
 
 def keep_previous(folder: Path) -> None:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flarekd import interrupts
 from flarekd.device import autocast_dtype
+from flarekd.errors import writing
 from flarekd.imaging.atomic import write_text
 from flarekd.protocol import Training
 from flarekd.training import checkpoint
@@ -230,7 +231,8 @@ class Trainer:
         if judge is not None:
             record |= judge(self.judged(), number, self.device)
         if self.ranks.is_first:
-            with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            path = self.folder / LOG
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         return record
 
