@@ -76,6 +76,14 @@ def oracle(partial, tumor, organs, annotated):
     return out
 
 
+@pytest.mark.parametrize("annotated", [GROUP_3, GROUP_4, range(1, 15)])
+def test_simple_fusion_does_not_ask_what_was_annotated(annotated):
+    asked, unasked = rules(annotated, "simple"), rules((), "simple")
+    np.testing.assert_array_equal(asked.labels, unasked.labels)
+    np.testing.assert_array_equal(asked.sources, unasked.sources)
+    assert asked.labels.dtype == asked.sources.dtype == np.uint8
+
+
 SHAPE = (2, 3, 4)
 
 
@@ -165,7 +173,9 @@ def test_combinations_are_counted_one_by_one(partial, tumor, organs):
     ],
 )
 def test_what_contradicts_what(partial, tumor, organs, expected):
-    assert contradictions(GROUP_3)[partial, tumor, organs] == expected
+    found = contradictions(GROUP_3)
+    assert found.dtype == bool
+    assert found[partial, tumor, organs] == expected
 
 
 def ball(radius_mm, spacing):
