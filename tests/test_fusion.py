@@ -76,6 +76,14 @@ def oracle(partial, tumor, organs, annotated):
     return out
 
 
+@pytest.mark.parametrize("annotated", [GROUP_3, GROUP_4, range(1, 15)])
+def test_simple_fusion_does_not_ask_what_was_annotated(annotated):
+    asked, unasked = rules(annotated, "simple"), rules((), "simple")
+    np.testing.assert_array_equal(asked.labels, unasked.labels)
+    np.testing.assert_array_equal(asked.sources, unasked.sources)
+    assert asked.labels.dtype == asked.sources.dtype == np.uint8
+
+
 SHAPE = (2, 3, 4)
 
 
@@ -105,15 +113,18 @@ def test_both_fusions_agree_on_unlabelled_cases(partial, tumor, organs):
 
 def test_shapes_that_differ_are_refused():
     label, tumor = np.zeros((1, 2, 3), np.uint8), np.zeros((1, 2, 2), bool)
-    with pytest.raises(ValueError, match=r"differ in shape"):
+    what = r"\(1, 2, 3\), tumour \(1, 2, 2\) and organ pseudo-label \(1, 2, 3\) differ in shape"
+    with pytest.raises(ValueError, match=what):
         fuse(label, tumor, label, ())
+    with pytest.raises(ValueError, match="differ in shape"):
+        fuse(label, label.astype(bool), label[:, :1], ())
 
 
 def test_ids_beyond_the_classes_are_refused():
     label, tumor = np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1, 1), bool)
-    with pytest.raises(ValueError, match=r"organ pseudo-label holds id 14"):
+    with pytest.raises(ValueError, match=r"^the organ pseudo-label holds id 14, beyond 0..13$"):
         fuse(label, tumor, label + 14, ())
-    with pytest.raises(ValueError, match=r"partial label holds id 15"):
+    with pytest.raises(ValueError, match=r"^the partial label holds id 15, beyond 0..14$"):
         fuse_simple(label + 15, tumor, label)
 
 
@@ -162,7 +173,9 @@ def test_combinations_are_counted_one_by_one(partial, tumor, organs):
     ],
 )
 def test_what_contradicts_what(partial, tumor, organs, expected):
-    assert contradictions(GROUP_3)[partial, tumor, organs] == expected
+    found = contradictions(GROUP_3)
+    assert found.dtype == bool
+    assert found[partial, tumor, organs] == expected
 
 
 def ball(radius_mm, spacing):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flarekd.grouping import assign_group
+from flarekd.grouping import Assignment, assign_group
 from flarekd.labels import GROUPS
 
 
@@ -21,25 +21,31 @@ def test_a_group_that_may_be_anatomical_absence_says_so(group, organ):
     assert f"{organ} absent or not annotated?" in assign_group(GROUPS[group]).note
 
 
+def test_what_a_group_says_whole():
+    note = "gallbladder absent or not annotated? taken as not annotated"
+    annotated = tuple(sorted(GROUPS[6]))
+    assert assign_group(GROUPS[6]) == Assignment(6, annotated, True, (9,), note)
+    assert assign_group({14}) == Assignment(1, (14,), True, (), "")
+
+
 def test_a_set_of_no_group_gets_the_smallest_superset_as_a_proposal():
-    found = assign_group({1, 2, 3})
-    assert (found.group, found.exact, found.annotated) == (2, False, (1, 2, 3))
-    assert (
-        found.note
-        == "no exact group; nearest is 2, without pancreas (absent, cut off or not annotated)"
+    note = (
+        "no exact group; nearest is 2, without spleen, pancreas (absent, cut off or not annotated)"
     )
+    assert assign_group({1, 2}) == Assignment(2, (1, 2), False, (3, 4), note)
+    own = {8: frozenset({1, 2, 3, 4}), 9: frozenset({1, 2, 3})}
+    assert assign_group({1, 2}, own).group == 9
 
 
 def test_a_mixture_that_no_group_holds_has_no_group():
-    found = assign_group({5, 14})
-    assert (found.group, found.annotated) == (None, (5, 14))
-    assert "match no group" in found.note
+    lacking = (1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13)
+    note = "ids match no group, nor part of one"
+    assert assign_group({5, 14}) == Assignment(None, (5, 14), False, lacking, note)
 
 
 def test_an_empty_label_file_annotates_nothing():
-    found = assign_group(())
-    assert (found.group, found.annotated, found.exact) == (None, (), False)
-    assert "empty" in found.note
+    note = "label file is empty: treated as unlabelled"
+    assert assign_group(()) == Assignment(None, (), False, (), note)
 
 
 @pytest.mark.parametrize("present", [{15}, {0, 1}, {-1}])

@@ -8,6 +8,7 @@ from pydicom.uid import generate_uid
 from tests.imaging.dicom_series import COLUMN, ROW, write_series
 
 from flarekd.errors import InputError
+from flarekd.imaging.dicom_slice import _is_torn
 from flarekd.imaging.files import list_scans, read_geometry, read_volume, write_volume
 
 
@@ -154,6 +155,18 @@ def test_a_torn_file_is_refused_by_name(folder, capfd):
     with pytest.raises(InputError, match=path.name):
         read_volume(folder)
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("is_explicit", [True, False])
+def test_a_torn_file_is_known_whatever_itk_says(folder, tmp_path, is_explicit):
+    content = sorted(folder.iterdir())[2].read_bytes()
+    if not is_explicit:
+        content = content.replace(b"\xe0\x7f\x10\x00OW\0\0", b"\xe0\x7f\x10\x00")
+    path = tmp_path / "slice"
+    for missing, is_torn in ((0, False), (1, True), (60, True)):
+        path.write_bytes(content[: len(content) - missing])
+        assert _is_torn(path, 9 * 8 * 2) == is_torn
+    assert not _is_torn(path, 9 * 8)  # packed voxels are others' business
 
 
 def test_files_that_are_not_dicom_are_passed_over(folder, hu):

@@ -73,6 +73,7 @@ def test_a_tilted_gantry_is_refused_with_its_angle():
     [
         (np.ones((3, 3)), "do not span space"),
         (np.zeros((3, 3)), "do not span space"),
+        (np.asarray([[-1, -1, 0], [0, 0, 1], [9e-314, 0, 0]]), "do not span space"),
         (np.full((3, 3), np.nan), "are not numbers"),
     ],
 )

@@ -175,6 +175,12 @@ def test_impossible_shapes_are_refused(shape, native):
         labels_from_logits(torch.zeros(shape), native)
 
 
+@pytest.mark.parametrize(("source", "native"), [((3, 3), (1, 3, 3)), ((1, 3, 3), (3, 3))])
+def test_sizes_that_are_not_of_a_volume_are_refused(source, native):
+    with pytest.raises(ValueError, match="cannot resize"):
+        labels_from_planes([torch.zeros(2, 3, 3)], source, native)
+
+
 @pytest.mark.parametrize("method", ["linear", "nearest"])
 @pytest.mark.parametrize("native", [(3, 9, 9), (9, 20, 17), (30, 4, 5)])
 def test_planes_that_come_one_by_one_are_held_two_at_a_time(method, native):

@@ -41,12 +41,12 @@ def matrix():
 def test_intervals_of_a_mean_are_those_of_scipy_within_their_own_noise(matrix):
     found = intervals(cases_of(matrix))
     reference = stats.bootstrap(
-        (matrix[:, 2],), np.mean, method="percentile", n_resamples=4000, rng=1
+        (matrix[:, 2],), np.mean, method="percentile", n_resamples=4000, random_state=1
     ).confidence_interval
     assert found["classes"]["spleen"]["dsc"] == pytest.approx(tuple(reference), abs=0.004)
     means = matrix.mean(axis=1)
     reference = stats.bootstrap(
-        (means,), np.mean, method="percentile", n_resamples=4000, rng=1
+        (means,), np.mean, method="percentile", n_resamples=4000, random_state=1
     ).confidence_interval
     assert found["all"]["dsc"] == pytest.approx(tuple(reference), abs=0.002)
     assert found["all"]["nsd"] == pytest.approx([bound / 2 for bound in found["all"]["dsc"]])

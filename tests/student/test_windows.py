@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.student.pointwise import AIR, PATCH, TISSUE, Threshold, body, expected, labels
 
+from flarekd.student import visits
 from flarekd.student.windows import (
     PaperRules,
     SkipRules,
@@ -78,6 +79,27 @@ def test_windows_are_run_in_batches_and_counted():
     assert network.starts == [4, 4, 1]
     assert done == [(4, 9), (8, 9), (9, 9)]
     assert found.windows_run == 9
+
+
+def test_windows_are_run_one_by_one_unless_told_otherwise():
+    network, volume = Threshold(2), body((8, 16, 24))
+    predict_logits(network, volume, PATCH)
+    list(stream_logits(network, volume, PATCH).planes)
+    assert network.starts == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("more", [{}, {"half": False}, {"half": True}])
+def test_half_precision_is_asked_of_every_forward_pass(monkeypatch, more):
+    asked = []
+
+    def forward(network, windows, half):
+        asked.append(half)
+        return network(windows)
+
+    monkeypatch.setattr(visits, "forward", forward)
+    predict_logits(Threshold(), body((8, 16, 24)), PATCH, **more)
+    list(stream_logits(Threshold(), body((8, 16, 16)), PATCH, **more).planes)
+    assert asked == [more.get("half", False)] * 3
 
 
 def test_no_more_planes_are_held_than_a_window_is_thick():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from flarekd.teacher.windows import Probe, predict_slices, segment_slices
+from flarekd.teacher import windows as module
+from flarekd.teacher.windows import Probe, label_slices, predict_slices, segment_slices
 
 PATCH = (16, 16)
 
@@ -173,12 +174,15 @@ def test_wrong_shapes_and_training_mode_are_refused():
         segment_slices(Threshold().train(), torch.zeros(1, 4, 4), PATCH, (4, 4))
 
 
+class Logistic(Threshold):
+    """Foreground with the probability whose logit is the intensity."""
+
+    def forward(self, windows):
+        return torch.cat((torch.zeros_like(windows), windows), dim=1)
+
+
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
 def test_a_voxel_is_tumour_where_its_interpolated_probability_exceeds_the_threshold(threshold):
-    class Logistic(Threshold):
-        def forward(self, windows):
-            return torch.cat((torch.zeros_like(windows), windows), dim=1)
-
     volume = torch.from_numpy(np.random.default_rng(1).normal(0, 2, (3, 16, 16))).float()
     found = segment_slices(Logistic(), volume, PATCH, (24, 20), threshold=threshold).labels
     probability = torch.nn.functional.interpolate(
@@ -187,3 +191,37 @@ def test_a_voxel_is_tumour_where_its_interpolated_probability_exceeds_the_thresh
     sure = (probability - threshold).abs() > 1e-5
     np.testing.assert_array_equal(found[sure], (probability > threshold)[sure].numpy())
     assert 0 < found.mean() < 1
+
+
+def test_probabilities_are_kept_in_steps_of_a_255th_at_the_size_asked_for():
+    volume = torch.from_numpy(np.random.default_rng(1).normal(0, 2, (5, 16, 24))).float()
+    kept = np.zeros((5, 24, 20), np.uint8)
+    groups = predict_slices(Logistic(), volume, PATCH, probe=Probe(min_foreground=0), batch=2)
+    found = label_slices(groups, (5, 24, 20), probability=kept)
+    probability = torch.nn.functional.interpolate(
+        volume[:, None].sigmoid(), (24, 20), mode="bilinear", align_corners=False
+    )[:, 0]
+    np.testing.assert_allclose(kept, 255 * probability.numpy(), rtol=0, atol=0.501)
+    np.testing.assert_array_equal(found.labels[kept > 130], 1)
+    assert (found.windows_run, found.windows_total) == (10, 10)
+
+
+def test_four_slices_are_a_batch_unless_told_otherwise():
+    network, volume = Threshold(), torch.zeros(6, 16, 16)
+    segment_slices(network, volume, PATCH, (16, 16))
+    list(predict_slices(network, volume, PATCH))
+    assert network.batches == [4, 2, 4, 2]
+
+
+@pytest.mark.parametrize("more", [{}, {"half": False}, {"half": True}])
+def test_half_precision_is_asked_of_every_forward_pass(monkeypatch, more):
+    asked = []
+
+    def forward(network, windows, half):
+        asked.append(half)
+        return network(windows)
+
+    monkeypatch.setattr(module, "forward", forward)
+    segment_slices(Threshold(), blob((1, 24, 24), 0, 4, 4), PATCH, (24, 24), **more)
+    list(predict_slices(Threshold(), torch.zeros(1, 24, 24), PATCH, **more))
+    assert asked == [more.get("half", False)] * 3

@@ -28,6 +28,9 @@ READABLE = {
 _SYNTAX = b"\x02\x00\x10\x00UI"
 """Tag (0002,0010) and its type, as the file's own header always stores them."""
 
+_VOXELS = b"\xe0\x7f\x10\x00"
+"""Tag (7FE0,0010), the voxels, in little endian."""
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -115,11 +118,26 @@ def read_plane(path: Path) -> NDArray[Any]:
     Raises:
         InputError: If its voxels cannot be read.
     """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        plane: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0]
+        plane: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())[0]
     except RuntimeError as error:
         raise InputError(f"{path}: voxels cannot be read: {reason(error)}", EXPORT_AGAIN) from error
+    if _is_torn(path, plane.size * int(reader.GetMetaData("0028|0100")) // 8):
+        raise InputError(f"{path}: voxels are missing: the file is cut off", EXPORT_AGAIN)
     return plane
+
+
+def _is_torn(path: Path, length: int) -> bool:
+    """Whether a file ends before its plain voxels of so many bytes: old SimpleITK fills them up."""
+    content = path.read_bytes()
+    for kind in (b"OW\0\0", b"OB\0\0", b""):  # explicit, and implicit
+        mark = _VOXELS + kind + struct.pack("<I", length + length % 2)
+        at = content.find(mark)
+        if at >= 0:
+            return at + len(mark) + length > len(content)
+    return False
 
 
 def transfer_syntax(path: Path) -> str:

@@ -70,10 +70,11 @@ def nearest_rotation(direction: NDArray[np.float64]) -> NDArray[np.float64]:
         message = f"its direction cosines are not numbers: {direction.ravel().tolist()}"
         raise ValueError(message)
     norms = np.linalg.norm(direction, axis=0)
-    if norms.min() < 1e-6 or abs(np.linalg.det(direction / norms)) < 1e-3:
+    left, stretch, right = np.linalg.svd(direction / np.maximum(norms, 1e-6))
+    # the product is the determinant, which numpy takes by a way that divides tiny numbers by zero
+    if norms.min() < 1e-6 or stretch.prod() < 1e-3:
         message = f"its axes do not span space: direction {np.round(direction, 4).tolist()}"
         raise ValueError(message)
-    left, _, right = np.linalg.svd(direction / norms)
     rotation: NDArray[np.float64] = left @ right
     degrees = _turn_degrees(direction, rotation)
     if degrees > MOST_SHEAR_DEGREES:

@@ -52,5 +52,5 @@ def save_webp(figure: Figure, path: Path, dots_per_inch: int, quality: int = 75)
 def _save(figure: Figure, path: Path, dots_per_inch: int, **how: Any) -> None:
     with replacing(path) as temporary, warnings.catch_warnings():
         # a case named in letters that the font lacks shows boxes: no reason for a line a letter
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, dpi=dots_per_inch, facecolor=figure.get_facecolor(), **how)
