@@ -31,6 +31,8 @@ class Data(Section):
         unlabeled: Scans without labels.
         organ_pseudo: Organ pseudo-labels of all of them.
         groups: groups.yaml, where there are other groups than Table 1's or other data sets' ids.
+        review: review.csv of the page that ``review`` writes; cases ticked drop or fix are not
+            fused, and so not learned from.
         out: Where everything goes.
         test_images: Held-out scans to segment at the end.
         test_labels: Complete labels of them, to score against.
@@ -41,6 +43,7 @@ class Data(Section):
     unlabeled: Path | None = None
     organ_pseudo: Path | None = None
     groups: Path | None = None
+    review: Path | None = None
     out: Path
     test_images: Path | None = None
     test_labels: Path | None = None

@@ -15,6 +15,7 @@ from flarekd.lock import alone, locked
 from flarekd.parallel import cpu_count
 from flarekd.segmenting import Options
 from flarekd.stages.evaluate import Extras, evaluate
+from flarekd.stages.fuse import Extras as Fused
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.fusion_quality import fusion_quality
 from flarekd.stages.group_data import Folders, group_data
@@ -117,7 +118,7 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
         with problems.of_cases():
             folders = Folders(data.images, data.labels, data.unlabeled, data.organ_pseudo)
             group_data(folders, cohort, groups=data.groups)
-    _teach_and_distil(data.out, settings, device, problems)
+    _teach_and_distil(data.out, settings, device, problems, review=data.review)
     if data.test_images is not None:
         console.heading("Segmenting test scans")
         predictions = data.out / "predictions"
@@ -170,7 +171,9 @@ def _teach_and_distil(
     settings: config.Config,
     device: str,
     problems: Problems,
+    *,
     truth: Path | None = None,
+    review: Path | None = None,
 ) -> None:
     """From cohort.csv to the student; with `truth`, both fusions are measured against it."""
     cohort = out / "cohort.csv"
@@ -183,7 +186,8 @@ def _teach_and_distil(
     organs = _label_organs(out, settings, device, problems)
     console.heading("Fusing labels")
     with problems.of_cases():
-        fuse_labels(cohort, out / "tumor", out / "fused", settings.fusion, organs=organs)
+        extras = Fused(review=review)
+        fuse_labels(cohort, out / "tumor", out / "fused", settings.fusion, extras, organs=organs)
     if truth is not None:
         other: Literal["paper", "simple"] = "simple" if settings.fusion == "paper" else "paper"
         fuse_labels(cohort, out / "tumor", out / f"fused-{other}", other)

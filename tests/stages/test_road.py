@@ -233,6 +233,19 @@ def test_the_fusion_of_the_configuration_is_the_one_used(folders):
     assert (fused != fuse(partial, tumor > 0, organs, {1, 2, 3, 4})).any()
 
 
+def test_a_case_that_a_person_dropped_is_learned_from_no_more(folders, capsys):
+    run(folders, "student.epochs=0", *NO_TEST)
+    out = folders / "run"
+    before = state(out / "teacher")
+    (folders / "review.csv").write_text("case,decision\norgans,drop\nplain,keep\n")
+    (folders / "mine.yaml").write_text(TINY.replace("data:", "data:\n  review: review.csv"))
+    run(folders, "student.epochs=0", *NO_TEST)
+    assert state(out / "teacher") == before
+    assert list(list_scans(out / "fused")) == ["plain", "tumor_a", "tumor_b"]
+    assert read_card(out / road.STUDENT).training["cases"] == 3
+    assert "the review leaves out 1 cases" in capsys.readouterr().err
+
+
 def test_organs_are_learned_first_where_there_are_no_organ_pseudo_labels(folders, capsys):
     own = ("data.organ_pseudo=null", *NO_TEST)
     run(folders, "seed=1", *own)
