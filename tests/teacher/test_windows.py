@@ -83,7 +83,8 @@ def test_the_probe_needs_as_many_pixels_as_asked(threshold, run):
 
 @pytest.mark.parametrize("place", ["top-left", "center"])
 @pytest.mark.parametrize(
-    ("shape", "total"), [((1, 1), 1), (PATCH, 1), ((9, 16), 1), ((24, 16), 2), ((32, 40), 8)]
+    ("shape", "total"),
+    [((1, 1), 1), (PATCH, 1), ((9, 16), 1), ((24, 16), 2), ((32, 40), 8), ((24, 40), 8)],
 )
 def test_every_size_is_covered_and_keeps_its_shape(shape, total, place):
     volume = torch.ones(3, *shape)

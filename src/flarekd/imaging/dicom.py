@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from flarekd.errors import InputError
-from flarekd.imaging.dicom_slice import EXPORT_AGAIN, READABLE, Slice, read_plane, read_slice
+from flarekd.imaging.dicom_slice import (
+    EXPORT_AGAIN,
+    Slice,
+    check_syntax,
+    read_plane,
+    read_slice,
+)
 from flarekd.imaging.findings import Finding
 from flarekd.imaging.orientation import nearest_rotation
 from flarekd.imaging.sniff import is_dicom
@@ -179,9 +185,7 @@ def _check_kind(item: Slice) -> None:
     if not item.placed:
         what = f"{item.path}: does not say where in the patient it lies"
         raise InputError(what, "export the original images, not screen captures")
-    if item.syntax not in READABLE:
-        what = f"{item.path}: voxels are compressed in a way that is not read: {item.syntax}"
-        raise InputError(what, "export it uncompressed, or as JPEG 2000 lossless")
+    check_syntax(item.path, item.syntax)
 
 
 def _geometry(folder: Path, slices: list[Slice]) -> Geometry:

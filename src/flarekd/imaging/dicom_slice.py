@@ -83,6 +83,7 @@ def read_slice(path: Path) -> Slice:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
+        check_syntax(path, transfer_syntax(path))  # older ITK does not come as far as others
         what = f"{path}: DICOM header cannot be read: {reason(error)}"
         raise InputError(what, "copy it again, or take it out of the folder") from error
 
@@ -138,6 +139,17 @@ def _is_torn(path: Path, length: int) -> bool:
         if at >= 0:
             return at + len(mark) + length > len(content)
     return False
+
+
+def check_syntax(path: Path, syntax: str) -> None:
+    """Voxels must be stored in a way that is read.
+
+    Raises:
+        InputError: If they are not.
+    """
+    if syntax not in READABLE:
+        what = f"{path}: voxels are compressed in a way that is not read: {syntax}"
+        raise InputError(what, "export it uncompressed, or as JPEG 2000 lossless")
 
 
 def transfer_syntax(path: Path) -> str:
