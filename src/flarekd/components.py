@@ -94,7 +94,7 @@ def find_components(
     if not len(runs):
         return []
     first, second = _touching(runs, labels.shape)
-    places = first.astype(np.int32), second.astype(np.int32)  # scipy before 1.15 knows no others
+    places = first.astype(np.int32), second.astype(np.int32)  # scipy 1.11 knows no others
     links = coo_array((np.ones(first.size, bool), places), shape=(len(runs), len(runs)))
     count, owner = connected_components(links, directed=False)
     order = np.argsort(owner, kind="stable")

@@ -119,7 +119,8 @@ def test_statistics_are_those_of_the_foreground(tmp_path):
         labels = np.zeros((20, 40, 40), np.uint8)
         labels[5:15, 4:36, 4:36] = 3
         image = np.full(labels.shape, -1000, np.int16)
-        image[labels > 0] = rng.normal(60 + 20 * index, 30, np.count_nonzero(labels)).astype(np.int16)
+        count = np.count_nonzero(labels)
+        image[labels > 0] = rng.normal(60 + 20 * index, 30, count).astype(np.int16)
         samples.append(image[labels > 0][::10])
         cases.append(stored(tmp_path, f"case_{index}", image, labels))
     pooled = np.concatenate(samples).astype(np.float64)
