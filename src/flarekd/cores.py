@@ -12,7 +12,7 @@ def sleep_while_waiting() -> None:
 
     Threads of torch meet a thousand times in a training step. One that spins keeps its core from
     the one it is waiting for as soon as anything else runs on the machine, and a step then takes
-    several times as long; on an idle machine waking the sleepers costs a seventh at most
+    several times as long; on an idle machine waking the sleepers costs about a seventh
     (docs/benchmarks/training.md). A policy that somebody has set stays.
 
     To be called before torch is imported, which reads it once.
