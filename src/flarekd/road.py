@@ -9,6 +9,7 @@ from typing import Literal
 
 from flarekd import config, console
 from flarekd.cohort import read_cohort
+from flarekd.decisions import read_unused
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
@@ -111,6 +112,7 @@ def run(settings: config.Config, device: str) -> None:
 def _run(settings: config.Config, data: config.Data, device: str) -> None:
     cohort = data.out / "cohort.csv"
     problems = Problems()
+    read_unused(data.review)  # a slip in it is told now, not after the teacher's hours
     console.heading("Grouping partial labels")
     if cohort.exists():
         console.info(f"keeping {cohort}; remove it to group anew")

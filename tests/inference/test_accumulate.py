@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from flarekd.inference.accumulate import Accumulator, Planes, check_network, forward
+from flarekd.inference.accumulate import Accumulator, Planes, _roomy, check_network, forward
 
 
 def test_windows_that_agree_give_back_their_value_wherever_they_overlap():
@@ -54,6 +54,14 @@ def test_a_plane_taken_is_forgotten_and_one_never_seen_is_background():
     planes.add(torch.full((2, 1, 2, 2), 3.0), (1, 0, 0))
     torch.testing.assert_close(planes.take(1, 7.0), torch.full((2, 2, 2), 3.0))
     assert planes.take(1, 7.0).tolist() == [[[7, 7], [7, 7]], [[0, 0], [0, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "home"), [("cuda", 50, "cuda"), ("cuda", 51, "cpu"), ("cpu", 1, "cpu")]
+)
+def test_sums_stay_on_a_gpu_that_has_twice_their_room(monkeypatch, device, size, home):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 1000))
+    assert _roomy(torch.device(device), size) == torch.device(home)
 
 
 def test_a_network_in_training_mode_is_refused():

@@ -246,6 +246,13 @@ def test_a_case_that_a_person_dropped_is_learned_from_no_more(folders, capsys):
     assert "the review leaves out 1 cases" in capsys.readouterr().err
 
 
+def test_a_review_that_cannot_be_read_is_told_before_anything_is_trained(folders):
+    (folders / "mine.yaml").write_text(TINY.replace("data:", "data:\n  review: review.csv"))
+    with pytest.raises(InputError, match=r"review\.csv"):
+        run(folders, *NO_TEST)
+    assert not (folders / "run" / "teacher").exists()
+
+
 def test_organs_are_learned_first_where_there_are_no_organ_pseudo_labels(folders, capsys):
     own = ("data.organ_pseudo=null", *NO_TEST)
     run(folders, "seed=1", *own)

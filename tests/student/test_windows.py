@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.inference import halves
 from tests.student.pointwise import AIR, PATCH, TISSUE, Threshold, body, expected, labels
 
 from flarekd.student import visits
@@ -90,13 +91,7 @@ def test_windows_are_run_one_by_one_unless_told_otherwise():
 
 @pytest.mark.parametrize("more", [{}, {"half": False}, {"half": True}])
 def test_half_precision_is_asked_of_every_forward_pass(monkeypatch, more):
-    asked = []
-
-    def forward(network, windows, half):
-        asked.append(half)
-        return network(windows)
-
-    monkeypatch.setattr(visits, "forward", forward)
+    asked = halves.recorded(monkeypatch, visits)
     predict_logits(Threshold(), body((8, 16, 24)), PATCH, **more)
     list(stream_logits(Threshold(), body((8, 16, 16)), PATCH, **more).planes)
     assert asked == [more.get("half", False)] * 3
