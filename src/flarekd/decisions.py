@@ -26,6 +26,8 @@ def read_decisions(path: Path) -> dict[str, Decision]:
     Raises:
         InputError: If it cannot be read or holds another decision; all such cases are named.
     """
+    if not path.is_file():
+        raise InputError(f"no such file: {str(path)!r}", "download it from `flarekd review`'s page")
     told = read_traits(path, [COLUMN])[COLUMN]
     decided: dict[str, Decision] = {}
     wrong = []

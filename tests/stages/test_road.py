@@ -248,7 +248,7 @@ def test_a_case_that_a_person_dropped_is_learned_from_no_more(folders, capsys):
 
 def test_a_review_that_cannot_be_read_is_told_before_anything_is_trained(folders):
     (folders / "mine.yaml").write_text(TINY.replace("data:", "data:\n  review: review.csv"))
-    with pytest.raises(InputError, match=r"review\.csv"):
+    with pytest.raises(InputError, match=r"no such file: '.*review\.csv' · download"):
         run(folders, *NO_TEST)
     assert not (folders / "run" / "teacher").exists()
 
