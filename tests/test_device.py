@@ -58,6 +58,23 @@ def test_autocast_takes_what_the_device_can_do(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("where", "lower", "capability", "does"),
+    [
+        ("cpu", None, "AVX2", True),
+        ("cpu", torch.bfloat16, "AVX2", False),
+        ("cpu", None, "AVX512", False),
+        ("cpu", None, "DEFAULT", False),
+        ("cuda", None, "AVX2", False),
+    ],
+)
+def test_channels_lie_last_where_it_was_measured_faster(
+    where, lower, capability, does, monkeypatch
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert device.prefers_channels_last(torch.device(where), lower) is does
+
+
+@pytest.mark.parametrize(
     ("facts", "can"),
     [
         ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16\n", True),

@@ -11,7 +11,10 @@ def apart(image, module):
     return functional.leaky_relu(normed, 0.01)
 
 
-def both(shape, weight, bias):
+PLAIN, LAST_2D, LAST_3D = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
+
+
+def both(shape, weight, bias, memory=PLAIN):
     """Result and gradients of `NormAct` and of torch's layers, from the same random input."""
     module = NormAct(shape[1])
     module.weight.data.copy_(torch.as_tensor(weight))
@@ -21,9 +24,9 @@ def both(shape, weight, bias):
     found = []
     for layer in (module, lambda x: apart(x, module)):
         module.zero_grad()
-        start = image.clone().requires_grad_()
+        start = image.clone(memory_format=memory).requires_grad_()
         result = layer(start)
-        result.backward(towards)
+        result.backward(towards.clone(memory_format=memory))
         found.append((result.detach(), start.grad, module.weight.grad, module.bias.grad))
     return found
 
@@ -36,6 +39,26 @@ def test_it_equals_instance_norm_and_leaky_relu(shape):
     for gradient, expected in zip(ours[1:], theirs[1:], strict=True):
         # channel 2 goes back through 50 times its weight
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "memory"),
+    [((3, 4, 5, 6, 7), LAST_3D), ((2, 4, 9, 8), LAST_2D), ((1, 4, 9, 8), LAST_2D)],
+)
+def test_channels_may_lie_last_in_memory(shape, memory):
+    torch.manual_seed(0)
+    ours, theirs = both(shape, [1.0, -0.7, 0.02, 3.0], [0.0, 0.5, 1.0, -2.0], memory)
+    for value, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+    assert ours[0].is_contiguous(memory_format=memory)
+    assert not ours[0].is_contiguous()
+
+
+def test_a_part_of_a_tensor_is_normed_as_a_copy_of_it():
+    torch.manual_seed(0)
+    whole, module = torch.randn(2, 6, 5, 7), NormAct(4)
+    part = whole[:, 1:5].requires_grad_()
+    assert torch.equal(module(part), apart(part.clone(), module))
 
 
 @pytest.mark.parametrize("bias", [0.0, 1.0])

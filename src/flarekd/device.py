@@ -45,6 +45,20 @@ def cpu_multiplies_bf16() -> bool:
     return "avx512_bf16" in flags and "amx_bf16" not in flags
 
 
+def prefers_channels_last(device: torch.device, lower: torch.dtype | None) -> bool:
+    """Whether a 3D network trains faster with the channels last in memory.
+
+    It does in float32 on processors with AVX2 and no AVX-512: oneDNN has no kernel of its own for
+    the gradients of 3D weights there, and what it does instead takes half the time (torch 2.13).
+
+    Args:
+        device: Where it trains.
+        lower: What `autocast_dtype` says.
+    """
+    is_avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return device.type == "cpu" and lower is None and is_avx2
+
+
 def choose(name: str) -> torch.device:
     """The device called `name`: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 

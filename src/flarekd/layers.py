@@ -45,38 +45,71 @@ class _NormAct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """From (n, c, ...) to the same shape; `weight` γ and `bias` β are (c,)."""
-        samples = image.shape[0]
-        flat = image.reshape(1, -1, *image.shape[2:])
-        scale, shift = weight.repeat(samples), bias.repeat(samples)
-        normed, _, inverse_sd = torch.native_batch_norm(
-            flat, scale, shift, None, None, True, 0.0, EPS
-        )
-        result = functional.leaky_relu_(normed, LEAKY_SLOPE).view(image.shape)
-        ctx.save_for_backward(result, scale, shift, inverse_sd)
+        result = torch.empty_like(image, memory_format=_format(image))
+        parts, places = _samples(image), _samples(result)
+        scale, shift = (part.repeat(image.shape[0] // len(parts)) for part in (weight, bias))
+        inverse_sds = []
+        for part, place in zip(parts, places, strict=True):
+            mean, inverse_sd = torch.empty_like(scale), torch.empty_like(scale)
+            torch.native_batch_norm(
+                part, scale, shift, None, None, True, 0.0, EPS, out=(place, mean, inverse_sd)
+            )
+            inverse_sds.append(inverse_sd)
+        functional.leaky_relu_(result, LEAKY_SLOPE)
+        ctx.save_for_backward(result, scale, shift, *inverse_sds)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of image, weight and bias."""
-        result, scale, shift, inverse_sd = ctx.saved_tensors
-        flat = (1, -1, *result.shape[2:])
+        result, scale, shift, *inverse_sds = ctx.saved_tensors
         backward = torch.ops.aten.leaky_relu_backward
         gradient = backward(gradients[0], result, LEAKY_SLOPE, True)
         normed = functional.leaky_relu(result, 1 / LEAKY_SLOPE)
-        by_image, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(
-            gradient.reshape(flat),
-            normed.reshape(flat),
-            scale * scale * inverse_sd,  # times 1/γ this is the slope γ/σ
-            None,
-            None,
-            shift,
-            1 / scale,
-            True,
-            EPS,
-            [True, True, True],
-        )
-        by_weight, by_bias = (part.view(result.shape[:2]).sum(0) for part in (by_scale, by_shift))
-        return by_image.view(result.shape), by_weight, by_bias
+        found = [
+            torch.ops.aten.native_batch_norm_backward(
+                part,
+                of_part,
+                scale * scale * inverse_sd,  # times 1/γ this is the slope γ/σ
+                None,
+                None,
+                shift,
+                1 / scale,
+                True,
+                EPS,
+                [True, True, True],
+            )
+            for part, of_part, inverse_sd in zip(
+                _samples(gradient), _samples(normed), inverse_sds, strict=True
+            )
+        ]
+        by_image, by_scale, by_shift = map(_joined, zip(*found, strict=True))
+        shape = result.shape
+        by_weight, by_bias = (part.view(shape[:2]).sum(0) for part in (by_scale, by_shift))
+        return by_image.view(shape), by_weight, by_bias
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors one behind the other; one alone is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _format(image: Tensor) -> torch.memory_format:
+    """Whether the channels of (n, c, ...) lie last in memory; plain where both may be said."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(image.ndim)
+    if last is None or image.is_contiguous() or not image.is_contiguous(memory_format=last):
+        return torch.contiguous_format
+    return last
+
+
+def _samples(image: Tensor) -> list[Tensor]:
+    """Views (1, c, ...) of an image, in each of which batch norm norms as instance norm would.
+
+    One with all samples' channels, or where channels lie last in memory one a sample.
+    """
+    if _format(image) is torch.contiguous_format:
+        return [image.reshape(1, -1, *image.shape[2:])]
+    return list(torch.split(image, 1))
 
 
 class NormAct(nn.Module):
