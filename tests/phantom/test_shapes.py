@@ -21,14 +21,8 @@ def space():
     """An undeformed patient: nominal coordinates are the grid's own."""
     grid = Grid((40, 50, 60), (3.0, 2.0, 2.5), (-60.0, -50.0, -75.0))
     z, y, x = (grid.axis(axis) for axis in range(3))
-    shape = grid.shape
-    return Space(
-        grid,
-        np.broadcast_to(x[None, None, :], shape).copy(),
-        np.broadcast_to(y[None, :, None], shape).copy(),
-        np.broadcast_to(z[:, None, None], shape).copy(),
-        (z, y, x),
-    )
+    nominal = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1])
+    return Space(grid, nominal, (z, y, x))
 
 
 def test_a_ball_is_the_distance_to_its_surface(space):

@@ -56,7 +56,7 @@ class _Slab:
             return slice(0, 0), field[:0]
         span = slice(int(rows[0]), int(rows[-1]) + 1)
         if self.exact:
-            return span, field[at[span]]
+            return span, field[at[rows[0]] : at[rows[-1]] + 1]
         near = field[at[span]]
         return span, near + self.weight[span, None, None] * (field[at[span] + 1] - near)
 

@@ -95,12 +95,19 @@ class Scene:
         distance = np.minimum(distance, np.float32(CUT_MM))
         slope = np.full(distance.shape, 0.02, dtype=np.float32)
         for axis, width in enumerate(self.voxel):
-            part = np.gradient(distance, axis=axis)
-            part *= np.float32(width)
-            part *= part
-            slope += part
+            along = distance.swapaxes(0, axis)
+            for target, upper, lower, step in (
+                (slice(1, -1), slice(2, None), slice(-2), 2),
+                (slice(1), slice(1, 2), slice(1), 1),
+                (slice(-1, None), slice(-1, None), slice(-2, -1), 1),
+            ):
+                part = along[upper] - along[lower]
+                part *= np.float32(width / step)
+                part *= part
+                slope.swapaxes(0, axis)[target] += part
         np.sqrt(slope, out=slope)
-        return np.asarray(np.clip(distance / slope, -6, 6), dtype=np.float32)
+        np.divide(distance, slope, out=slope)
+        return np.clip(slope, -6, 6, out=slope)
 
     def remember(self, name: str, box: Box, distance: Float) -> None:
         """Keep an organ's field, for what grows in it or must not run into it."""
@@ -134,10 +141,10 @@ def _overlap(box: Box, own: Box) -> tuple[Box, Box]:
 def _shrink(box: Box, distance: Float) -> tuple[Box, Box]:
     """A box without the margins where nothing is near (rendering costs by it), and where in it."""
     near = distance < 6
+    flat = near.any(axis=0)
     result, cuts = [], []
-    for axis, part in enumerate(box):
-        others = tuple(other for other in range(3) if other != axis)
-        hits = np.flatnonzero(near.any(axis=others))
+    for part, seen in zip(box, (near.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0)), strict=True):
+        hits = np.flatnonzero(seen)
         if not len(hits):
             return (slice(0, 0),) * 3, (slice(0, 0),) * 3
         first, last = max(int(hits[0]) - 1, 0), min(int(hits[-1]) + 2, part.stop - part.start)
@@ -157,14 +164,13 @@ def make_space(plan: CasePlan, grid: Grid) -> Space:
         DEFORMATION_MM * np.clip(smooth_noise(random, grid.shape, grid.spacing, 95.0), -2.2, 2.2)
         for _ in range(3)
     ]
-    nominal_x = shifts[0] + (cos * x[None, None, :] + sin * y[None, :, None])
-    nominal_y = shifts[1] + (cos * y[None, :, None] - sin * x[None, None, :])
-    nominal_z = shifts[2] + (z / np.float32(build.height))[:, None, None]
+    nominal = np.empty((3, *grid.shape), dtype=np.float32)
+    nominal[0] = shifts[0] + (cos * x[None, None, :] + sin * y[None, :, None])
+    nominal[1] = shifts[1] + (cos * y[None, :, None] - sin * x[None, None, :])
+    nominal[2] = shifts[2] + (z / np.float32(build.height))[:, None, None]
     axes = (z / build.height, y / build.girth, x / build.girth)
     return Space(
         grid,
-        nominal_x.astype(np.float32),
-        nominal_y.astype(np.float32),
-        nominal_z.astype(np.float32),
+        nominal,
         (axes[0].astype(np.float32), axes[1].astype(np.float32), axes[2].astype(np.float32)),
     )

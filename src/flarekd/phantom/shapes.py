@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
@@ -33,15 +34,28 @@ class Space:
 
     Attributes:
         grid: The field grid.
-        x: Nominal x (z, y, x), float32 mm; likewise `y`, `z`.
+        nominal: Nominal x, y and z (3, z, y, x), float32 mm.
         axes: Nominal coordinates along z, y, x with no rotation nor deformation, for finding boxes.
     """
 
     grid: Grid
-    x: Float
-    y: Float
-    z: Float
+    nominal: Float
     axes: tuple[Float, Float, Float]
+
+    @property
+    def x(self) -> Float:
+        """Nominal x (z, y, x), mm."""
+        return self.nominal[0]
+
+    @property
+    def y(self) -> Float:
+        """Nominal y (z, y, x), mm."""
+        return self.nominal[1]
+
+    @property
+    def z(self) -> Float:
+        """Nominal z (z, y, x), mm."""
+        return self.nominal[2]
 
     @cached_property
     def whole(self) -> Box:
@@ -136,9 +150,13 @@ def _straight(at: np.ndarray, knots: np.ndarray, places: np.ndarray) -> np.ndarr
 
 def spheres(space: Space, box: Box, centers: Float, radii: Float) -> Float:
     """The union of many balls, each worked out only near itself; far away the field is `FAR_MM`."""
-    field = np.full(tuple(part.stop - part.start for part in box), FAR_MM, dtype=np.float32)
-    if is_empty(box):
-        return field
+    return _union(space, box, (centers, radii), _windows(space, box, centers, radii))
+
+
+def _windows(
+    space: Space, box: Box, centers: Float, radii: Float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and last-but-one indices (n, 3), z, y, x, of where in a box each ball is near."""
     places = space.places(centers)
     reach = radii + NEAR_MM
     lows, highs = [], []
@@ -148,22 +166,32 @@ def spheres(space: Space, box: Box, centers: Float, radii: Float) -> Float:
         last = np.searchsorted(nominal, places[:, column] + reach)
         lows.append(np.clip(first, part.start, part.stop))
         highs.append(np.clip(last, part.start, part.stop))
-    seen = np.all([high > low for low, high in zip(lows, highs, strict=True)], axis=0)
-    for index in np.flatnonzero(seen):
-        near = tuple(
-            slice(int(lo[index]), int(hi[index])) for lo, hi in zip(lows, highs, strict=True)
-        )
-        local = tuple(
-            slice(part.start - outer.start, part.stop - outer.start)
-            for part, outer in zip(near, box, strict=True)
-        )
-        cx, cy, cz = centers[index]
-        square = (space.x[near] - cx) ** 2
-        square += (space.y[near] - cy) ** 2
-        square += (space.z[near] - cz) ** 2
-        np.sqrt(square, out=square)
-        square -= radii[index]
-        np.minimum(field[local], square, out=field[local])
+    return np.stack(lows, axis=1), np.stack(highs, axis=1)
+
+
+def _union(
+    space: Space,
+    box: Box,
+    balls: tuple[Float, Float],
+    windows: tuple[NDArray[np.intp], NDArray[np.intp]],
+) -> Float:
+    centers, radii = balls
+    lows, highs = windows
+    field = np.full(tuple(part.stop - part.start for part in box), FAR_MM, dtype=np.float32)
+    if is_empty(box):
+        return field
+    z, y, x = (part.start for part in box)
+    for index in np.flatnonzero((highs > lows).all(axis=1)):
+        (z0, y0, x0), (z1, y1, x1) = lows[index].tolist(), highs[index].tolist()
+        offset = space.nominal[:, z0:z1, y0:y1, x0:x1] - centers[index, :, None, None, None]
+        offset *= offset
+        distance = offset[0]
+        distance += offset[1]
+        distance += offset[2]
+        np.sqrt(distance, out=distance)
+        distance -= radii[index]
+        local = field[z0 - z : z1 - z, y0 - y : y1 - y, x0 - x : x1 - x]
+        np.minimum(local, distance, out=local)
     return field
 
 
