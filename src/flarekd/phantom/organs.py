@@ -93,7 +93,7 @@ def _paint_liver_vessels(scene: Scene, gate: Triple) -> None:
     for group, tissue in ((portal, "portal_vein"), (hepatic, "veins")):
         for points, radii in group:
             moved = [points[0], *jitter(random, points[1:], 0, 4)]
-            own, vessel = tube(scene.space, moved, radii, 6.0)
+            own, vessel = tube(scene.space, moved, radii)
             scene.paint(own, vessel, tissue, (5, 3))
 
 

@@ -22,7 +22,11 @@ PAD_MM = 18.0
 NEAR_MM = 7.0
 """How far around a ball its field is worked out."""
 
+MARGIN_MM = 4.0
+"""How far the nominal box of a sweep reaches beyond its balls."""
+
 Points = Sequence[tuple[float, float, float]]
+Windows = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,9 @@ def ellipsoid(
     total = np.zeros(px.shape, dtype=np.float32)
     slope = np.zeros(px.shape, dtype=np.float32)
     for row, half in zip(turn, semi, strict=True):
-        part = (row[0] * px + row[1] * py + row[2] * pz) * np.float32(1 / half)
+        terms = [cos * p for cos, p in zip(row, (px, py, pz), strict=True) if cos]
+        part = sum(terms[1:], start=terms[0])
+        part *= np.float32(1 / half)
         part *= part
         total += part
         slope += part * np.float32(1 / half**2)
@@ -153,9 +159,7 @@ def spheres(space: Space, box: Box, centers: Float, radii: Float) -> Float:
     return _union(space, box, (centers, radii), _windows(space, box, centers, radii))
 
 
-def _windows(
-    space: Space, box: Box, centers: Float, radii: Float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _windows(space: Space, box: Box, centers: Float, radii: Float) -> Windows:
     """First and last-but-one indices (n, 3), z, y, x, of where in a box each ball is near."""
     places = space.places(centers)
     reach = radii + NEAR_MM
@@ -169,17 +173,14 @@ def _windows(
     return np.stack(lows, axis=1), np.stack(highs, axis=1)
 
 
-def _union(
-    space: Space,
-    box: Box,
-    balls: tuple[Float, Float],
-    windows: tuple[NDArray[np.intp], NDArray[np.intp]],
-) -> Float:
+def _union(space: Space, box: Box, balls: tuple[Float, Float], windows: Windows) -> Float:
     centers, radii = balls
     lows, highs = windows
-    field = np.full(tuple(part.stop - part.start for part in box), FAR_MM, dtype=np.float32)
+    field = np.full(tuple(part.stop - part.start for part in box), np.inf, dtype=np.float32)
     if is_empty(box):
-        return field
+        return np.minimum(field, FAR_MM)
+    # balls of one size are united by their squares: one root for all
+    same = bool((radii == radii[0]).all())
     z, y, x = (part.start for part in box)
     for index in np.flatnonzero((highs > lows).all(axis=1)):
         (z0, y0, x0), (z1, y1, x1) = lows[index].tolist(), highs[index].tolist()
@@ -188,38 +189,72 @@ def _union(
         distance = offset[0]
         distance += offset[1]
         distance += offset[2]
-        np.sqrt(distance, out=distance)
-        distance -= radii[index]
+        if not same:
+            np.sqrt(distance, out=distance)
+            distance -= radii[index]
         local = field[z0 - z : z1 - z, y0 - y : y1 - y, x0 - x : x1 - x]
         np.minimum(local, distance, out=local)
-    return field
+    if same:
+        np.sqrt(field, out=field)
+        field -= radii[0]
+    return np.minimum(field, np.float32(FAR_MM), out=field)
 
 
 def tube(
-    space: Space, points: Points, radii: Sequence[float], margin_mm: float = 4.0
+    space: Space, points: Points, radii: Sequence[float], margin_mm: float | None = None
 ) -> tuple[Box, Float]:
-    """A tube of varying radius along a smooth curve, in its own box."""
+    """A tube of varying radius along a smooth curve, in its own box; see `sweep`."""
     path, thickness = curve(points, radii, max(0.45 * min(radii), 1.5))
     return sweep(space, path, thickness, margin_mm)
 
 
-def sweep(space: Space, path: Float, radii: Float, margin_mm: float = 4.0) -> tuple[Box, Float]:
-    """The union of balls along a path, in its own box."""
-    rim = float(radii.max()) + margin_mm
+def sweep(
+    space: Space, path: Float, radii: Float, margin_mm: float | None = None
+) -> tuple[Box, Float]:
+    """The union of balls along a path, in its own box.
+
+    The box is no larger than the field is worked out; with a margin it is that much larger than
+    the nominal balls, for what is going to grow beyond them.
+    """
+    rim = float(radii.max()) + (MARGIN_MM if margin_mm is None else margin_mm)
     low, high = path.min(axis=0) - rim, path.max(axis=0) + rim
     box = space.box(
         (float(low[0]), float(low[1]), float(low[2])),
         (float(high[0]), float(high[1]), float(high[2])),
     )
-    return box, spheres(space, box, path, radii)
+    windows = _windows(space, box, path, radii)
+    if margin_mm is None:
+        box = _around(box, windows)
+    return box, _union(space, box, (path, radii), windows)
+
+
+def _around(box: Box, windows: Windows) -> Box:
+    """What of a box the windows reach, and a point more on each side: a slope needs one."""
+    lows, highs = windows
+    seen = (highs > lows).all(axis=1)
+    if not seen.any():
+        return (slice(0, 0),) * 3
+    first, last = lows[seen].min(axis=0) - 1, highs[seen].max(axis=0) + 1
+    z, y, x = (
+        slice(max(int(low), part.start), min(int(high), part.stop))
+        for part, low, high in zip(box, first, last, strict=True)
+    )
+    return z, y, x
 
 
 def blend(first: Float, second: Float, width_mm: float) -> Float:
     """Smooth union of two fields: their minimum, rounded where they meet."""
-    mix = np.clip(0.5 + 0.5 * (second - first) / width_mm, 0, 1)
-    return np.asarray(
-        second + (first - second) * mix - width_mm * mix * (1 - mix), dtype=np.float32
-    )
+    mix = second - first
+    mix *= 0.5
+    mix /= width_mm
+    mix += 0.5
+    np.clip(mix, 0, 1, out=mix)
+    rounding = width_mm * mix
+    rounding *= 1 - mix
+    mix *= first - second
+    mix += second
+    mix -= rounding
+    return mix
 
 
 def carve(first: Float, second: Float, width_mm: float) -> Float:

@@ -98,6 +98,7 @@ def _paint_pelvis(scene: Scene, wall: Float) -> None:
         scene.paint(box, field, tissue, (40, 30))
     for side in (-1, 1):
         center = (side * 90.0, -4.0, -268.0)
+        head = space.box((side * 90 - 40, -44, -308), (side * 90 + 40, 36, -228))
         for grow, tissue in (
             (5, "cortical_bone"),
             (2, "muscle"),
@@ -105,7 +106,7 @@ def _paint_pelvis(scene: Scene, wall: Float) -> None:
             (-4, "spongy_bone"),
         ):
             radius = 24.0 + grow
-            scene.paint(box, ellipsoid(space, box, center, (radius,) * 3), tissue, (30, 20))
+            scene.paint(head, ellipsoid(space, head, center, (radius,) * 3), tissue, (30, 20))
         ramus, field = tube(
             space,
             [(side * 70, -30, -285), (side * 38, -62, -292), (side * 4, -68, -305)],

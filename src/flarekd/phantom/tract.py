@@ -7,7 +7,7 @@ import numpy as np
 from flarekd.phantom.grid import Box, Float, Triple
 from flarekd.phantom.organs import jitter, thicker, vary
 from flarekd.phantom.scene import Scene
-from flarekd.phantom.shapes import Points, curve, ellipsoid, meet, spheres, sweep, tube
+from flarekd.phantom.shapes import MARGIN_MM, Points, curve, ellipsoid, meet, spheres, sweep, tube
 from flarekd.phantom.skeleton import spine_y
 
 AORTA, IVC, ESOPHAGUS, STOMACH, DUODENUM = 5, 6, 10, 11, 12
@@ -31,9 +31,8 @@ def paint_esophagus(scene: Scene) -> None:
     lift = 0.6 * scene.plan.habitus.breath_mm
     lower = jitter(random, [(14, 0, 100), (24, -8, 86), (36, -8, 78)], 2, 1, lift)
     upper = jitter(random, [(0, 26, 330), (0, 28, 220), (2, 22, 160), (6, 15, 128)], 2, 1.5)
-    box, gullet = tube(
-        scene.space, [*upper, *lower], thicker((8, 8.5, 9, 9, 9.5, 10.5, 11), vary(random, 0.07))
-    )
+    radii = thicker((8, 8.5, 9, 9, 9.5, 10.5, 11), vary(random, 0.07))
+    box, gullet = tube(scene.space, [*upper, *lower], radii, MARGIN_MM)
     gullet = np.maximum(gullet, -(scene.over(box, "stomach") + 4))
     scene.remember("esophagus", box, gullet)
     scene.paint(box, gullet, "esophagus", (6, 4), ESOPHAGUS)
@@ -103,9 +102,11 @@ def _fill(
     """Fill a lumen with content, its front share `gas` with gas (the patient lies)."""
     box, field = lumen
     scene.paint(box, field, tissue, texture)
+    if gas <= 0.08:
+        return
     y = scene.space.y[box]
     inside = y[field < 0]
-    if gas > 0.08 and inside.size > 20:
+    if inside.size > 20:
         level = np.float32(np.quantile(inside, gas))
         scene.paint(box, np.maximum(field, y - level), "gas", (6, 3))
 
@@ -123,7 +124,7 @@ def paint_bowel(scene: Scene) -> None:
         * np.float32(vary(random, 0.1))
         * (1 + np.float32(0.13) * np.sin(np.arange(len(radii)) * 0.95))
     )
-    box, colon = sweep(space, path, radii.astype(np.float32))
+    box, colon = sweep(space, path, radii.astype(np.float32), MARGIN_MM)
     colon = meet(colon, scene.within(box, 3.5), 4.0)
     colon = np.maximum(colon, -(scene.over(box, "sacrum") - 2))
     scene.remember("colon", box, colon)
