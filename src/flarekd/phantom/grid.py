@@ -7,6 +7,7 @@ and ``(z, y, x)``; millimetres lie in the patient's frame: x to the left, y to t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +20,9 @@ Shape = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
 
 FIELD_STEP_Z_MM = 3.0
+
+BLOCK = 1 << 15
+"""Points worked on at once."""
 
 NOISE_GAIN = (315 / 151) ** 1.5
 """How much quieter B-splines leave white noise: their mean square is 151/315 an axis."""
@@ -97,16 +101,36 @@ def smooth_noise(
     counts = [int(np.floor(end + 1e-6)) + 5 for end in ends]
     field = random.standard_normal(counts, dtype=np.float32) * np.float32(NOISE_GAIN)
     offsets = 1 + random.random(3)
-    # gathers instead of a matrix product, whose threads cost more than they give
     for axis in (2, 1, 0):
         positions = np.arange(shape[axis]) * (spacing[axis] / correlation_mm) + offsets[axis]
-        first, weights = spline_taps(positions)
-        along = tuple(-1 if other == axis else 1 for other in range(3))
-        blended = np.take(field, first, axis=axis) * weights[0].reshape(along)
-        for tap in (1, 2, 3):
-            blended += np.take(field, first + tap, axis=axis) * weights[tap].reshape(along)
-        field = blended
-    return np.asarray(field, dtype=np.float32)
+        field = _blended(field, axis, *spline_taps(positions))
+    return field
+
+
+def blocks(shape: Sequence[int]) -> Iterator[slice]:
+    """Parts of a ``(z, y, x)`` array along z that stay in the processor's cache."""
+    depth, height, width = shape
+    step = max(BLOCK // max(height * width, 1), 1)
+    for start in range(0, depth, step):
+        yield slice(start, min(start + step, depth))
+
+
+def _blended(field: Float, axis: int, first: NDArray[np.intp], weights: Float) -> Float:
+    """B-splines along one axis, as `spline_taps` gives them."""
+    # gathers instead of a matrix product, whose threads cost more than they give
+    shape = [*field.shape[:axis], len(first), *field.shape[axis + 1 :]]
+    along = tuple(-1 if other == axis else 1 for other in range(3))
+    result = np.empty(shape, dtype=np.float32)
+    for part in blocks(shape):
+        source, own = (field[part], slice(None)) if axis else (field, part)
+        for tap, weight in enumerate(weights):
+            term = np.take(source, first[own] + tap, axis=axis)
+            term *= weight[own].reshape(along)
+            if tap:
+                result[part] += term
+            else:
+                result[part] = term
+    return result
 
 
 @lru_cache(maxsize=16)

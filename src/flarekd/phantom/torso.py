@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flarekd.phantom.grid import Float
+from flarekd.phantom.grid import Float, blocks
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import Space, blend, ellipsoid, meet, tube
 from flarekd.phantom.stroma import marbling, mesentery, septa, weave
@@ -32,14 +32,16 @@ def ring(space: Space, half: Float, front: Float, back: Float) -> tuple[Float, F
         Its relative radius (1 on the surface) and its field in mm, both over the whole grid.
     """
     middle, depth = (front + back) / 2, (back - front) / 2
-    u = np.abs(space.x) / half + np.float32(1e-4)
-    v = np.abs(space.y - middle) / depth + np.float32(1e-4)
-    u_root, v_root = u * np.sqrt(u), v * np.sqrt(v)
-    total = u * u_root + v * v_root
-    radius = total ** np.float32(0.4)
-    slope = radius / total * np.sqrt((u_root / half) ** 2 + (v_root / depth) ** 2)
-    distance = np.asarray((radius - 1) / slope, dtype=np.float32)
-    return np.asarray(radius, dtype=np.float32), distance
+    radius, distance = np.empty_like(space.x), np.empty_like(space.x)
+    for z in blocks(space.grid.shape):
+        u = np.abs(space.x[z]) / half[z] + np.float32(1e-4)
+        v = np.abs(space.y[z] - middle[z]) / depth[z] + np.float32(1e-4)
+        u_root, v_root = u * np.sqrt(u), v * np.sqrt(v)
+        total = u * u_root + v * v_root
+        radius[z] = total ** np.float32(0.4)
+        slope = radius[z] / total * np.sqrt((u_root / half[z]) ** 2 + (v_root / depth[z]) ** 2)
+        distance[z] = (radius[z] - 1) / slope
+    return radius, distance
 
 
 def paint_torso(scene: Scene) -> Float:
