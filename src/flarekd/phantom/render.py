@@ -12,8 +12,8 @@ from flarekd.labels import TUMOR
 from flarekd.phantom.grid import Float, Grid, enlarge, slices_between, smooth_noise
 from flarekd.phantom.scene import Layer, Scene
 
-SLAB = 8
-"""Slices rendered together: few enough to stay in the processor's cache at 256 × 256."""
+SLAB = 8 * 256 * 256
+"""Points at which tissues are mixed together: few enough to stay in the processor's cache."""
 
 NOISE_SLICES = 24
 AIR_HU = -1000
@@ -84,8 +84,9 @@ def render(scene: Scene, scan: Grid) -> Rendering:
     labels = np.zeros(scan.shape, dtype=np.uint8)
     organs = np.zeros(scan.shape, dtype=np.uint8)
     lower, weight = slices_between(fields, scan)
-    for start in range(0, scan.shape[0], SLAB):
-        part = slice(start, min(start + SLAB, scan.shape[0]))
+    slices = max(SLAB // (half**2 * fields.shape[1] * fields.shape[2]), 1)
+    for start in range(0, scan.shape[0], slices):
+        part = slice(start, min(start + slices, scan.shape[0]))
         slab = _Slab(lower[part], weight[part], exact=factor == 1)
         textures = [enlarge(slab.planes(texture, 0)[1], half) for texture in (fine, coarse)]
         hu = np.full(textures[0].shape, AIR_HU, dtype=np.float32)
@@ -121,7 +122,8 @@ def _mix(
 ) -> None:
     span, (depth, *patterns) = place
     window = _window(layer, span, factor)
-    share = np.clip(np.float32(0.5) - depth, 0, 1)
+    share = np.float32(0.5) - depth
+    np.clip(share, 0, 1, out=share)
     value = textures[0][window] * np.float32(layer.fine)
     value += textures[1][window] * np.float32(layer.coarse)
     value += np.float32(layer.hu)
