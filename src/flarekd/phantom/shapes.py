@@ -80,15 +80,13 @@ class Space:
         """Where nominal points (n, 3), x, y, z, lie along `axes`: deformation undone."""
         found = nominal
         for _ in range(2):
-            index = tuple(
-                np.clip(np.searchsorted(axis, found[:, 2 - k]), 0, len(axis) - 1)
+            index = [
+                np.minimum(np.searchsorted(axis, found[:, 2 - k]), len(axis) - 1)
                 for k, axis in enumerate(self.axes)
-            )
-            offset = [
-                field[index] - self.axes[2 - k][index[2 - k]]
-                for k, field in enumerate((self.x, self.y, self.z))
             ]
-            found = nominal - np.stack(offset, axis=1)
+            z, y, x = (axis[at] for axis, at in zip(self.axes, index, strict=True))
+            offset = self.nominal[(slice(None), *index)] - np.stack((x, y, z))
+            found = nominal - offset.T
         return found
 
     def noise(self, random: np.random.Generator, box: Box, correlation_mm: float) -> Float:
@@ -182,16 +180,19 @@ def _union(space: Space, box: Box, balls: tuple[Float, Float], windows: Windows)
     # balls of one size are united by their squares: one root for all
     same = bool((radii == radii[0]).all())
     z, y, x = (part.start for part in box)
-    for index in np.flatnonzero((highs > lows).all(axis=1)):
-        (z0, y0, x0), (z1, y1, x1) = lows[index].tolist(), highs[index].tolist()
-        offset = space.nominal[:, z0:z1, y0:y1, x0:x1] - centers[index, :, None, None, None]
+    middles, seen = centers[:, :, None, None, None], (highs > lows).all(axis=1)
+    for low, high, middle, radius in zip(
+        lows[seen].tolist(), highs[seen].tolist(), middles[seen], radii[seen], strict=True
+    ):
+        (z0, y0, x0), (z1, y1, x1) = low, high
+        offset = space.nominal[:, z0:z1, y0:y1, x0:x1] - middle
         offset *= offset
         distance = offset[0]
         distance += offset[1]
         distance += offset[2]
         if not same:
             np.sqrt(distance, out=distance)
-            distance -= radii[index]
+            distance -= radius
         local = field[z0 - z : z1 - z, y0 - y : y1 - y, x0 - x : x1 - x]
         np.minimum(local, distance, out=local)
     if same:

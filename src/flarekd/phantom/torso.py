@@ -100,11 +100,15 @@ def _paint_table(scene: Scene, back_mm: float) -> None:
     y, x = grid.axis(1)[:, None], grid.axis(2)[None, :]
     top = np.float32((back_mm + 5) * girth) - x**2 / np.float32(1900)
     outer = np.maximum(np.abs(y - top - 11) - 11, np.abs(x) - 205)
-    shape = (grid.shape[0], *outer.shape)
+    # it is the same in all slices: only the rows near it are worth laying
+    rows = np.flatnonzero((outer < 12).any(axis=1))
+    if not len(rows):
+        return
+    depth, _, width = scene.space.whole
+    box = (depth, slice(int(rows[0]), int(rows[-1]) + 1), width)
+    outer = np.broadcast_to(outer[box[1:]], (grid.shape[0], len(rows), grid.shape[2]))
     for distance, tissue in ((outer, "table_shell"), (outer + 4, "table_foam")):
-        scene.paint(
-            scene.space.whole, np.broadcast_to(distance, shape).astype(np.float32), tissue, (2, 1)
-        )
+        scene.paint(box, distance.astype(np.float32), tissue, (2, 1))
 
 
 def _paint_arms(scene: Scene, half_mm: float) -> None:
