@@ -121,7 +121,7 @@ def _blended(field: Float, axis: int, first: NDArray[np.intp], weights: Float) -
         return _blended_planes(field, first, weights)
     # gathers instead of a matrix product, whose threads cost more than they give
     along = (-1,) if axis == 2 else (-1, 1)
-    blended = np.take(field, first, axis=axis) * weights[0].reshape(along)
+    blended: Float = np.take(field, first, axis=axis) * weights[0].reshape(along)
     for tap in (1, 2, 3):
         term = np.take(field, first + tap, axis=axis)
         term *= weights[tap].reshape(along)
@@ -132,9 +132,9 @@ def _blended(field: Float, axis: int, first: NDArray[np.intp], weights: Float) -
 def _blended_planes(field: Float, first: NDArray[np.intp], weights: Float) -> Float:
     """The same along z, plane by plane: nothing is gathered, and planes stay in the cache."""
     result = np.empty((len(first), *field.shape[1:]), dtype=np.float32)
-    for plane, start, taps in zip(result, first.tolist(), weights.T, strict=True):
+    for index, (start, taps) in enumerate(zip(first.tolist(), weights.T, strict=True)):
         terms = field[start : start + 4] * taps[:, None, None]
-        np.add(terms[0], terms[1], out=plane)
+        plane = np.add(terms[0], terms[1], out=result[index])
         plane += terms[2]
         plane += terms[3]
     return result

@@ -95,16 +95,15 @@ class Scene:
         distance = np.minimum(distance, np.float32(CUT_MM))
         slope = np.full(distance.shape, 0.02, dtype=np.float32)
         for axis, width in enumerate(self.voxel):
-            along = distance.swapaxes(0, axis)
-            for target, upper, lower, step in (
-                (slice(1, -1), slice(2, None), slice(-2), 2),
-                (slice(1), slice(1, 2), slice(1), 1),
-                (slice(-1, None), slice(-1, None), slice(-2, -1), 1),
-            ):
-                part = along[upper] - along[lower]
-                part *= np.float32(width / step)
-                part *= part
-                slope.swapaxes(0, axis)[target] += part
+            part = np.empty_like(distance)
+            rise, along = part.swapaxes(0, axis), distance.swapaxes(0, axis)
+            np.subtract(along[2:], along[:-2], out=rise[1:-1])
+            rise[1:-1] *= np.float32(0.5)
+            np.subtract(along[1], along[0], out=rise[0])
+            np.subtract(along[-1], along[-2], out=rise[-1])
+            part *= np.float32(width)
+            part *= part
+            slope += part
         np.sqrt(slope, out=slope)
         np.divide(distance, slope, out=slope)
         return np.clip(slope, -6, 6, out=slope)
@@ -141,9 +140,11 @@ def _overlap(box: Box, own: Box) -> tuple[Box, Box]:
 def _shrink(box: Box, distance: Float) -> tuple[Box, Box]:
     """A box without the margins where nothing is near (rendering costs by it), and where in it."""
     near = distance < 6
-    flat = near.any(axis=0)
+    flat = np.asarray(near.any(axis=0))
     result, cuts = [], []
-    for part, seen in zip(box, (near.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0)), strict=True):
+    for part, seen in zip(
+        box, (near.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0)), strict=True
+    ):
         hits = np.flatnonzero(seen)
         if not len(hits):
             return (slice(0, 0),) * 3, (slice(0, 0),) * 3

@@ -49,17 +49,17 @@ class Space:
     @property
     def x(self) -> Float:
         """Nominal x (z, y, x), mm."""
-        return self.nominal[0]
+        return np.asarray(self.nominal[0])
 
     @property
     def y(self) -> Float:
         """Nominal y (z, y, x), mm."""
-        return self.nominal[1]
+        return np.asarray(self.nominal[1])
 
     @property
     def z(self) -> Float:
         """Nominal z (z, y, x), mm."""
-        return self.nominal[2]
+        return np.asarray(self.nominal[2])
 
     @cached_property
     def whole(self) -> Box:
@@ -85,7 +85,7 @@ class Space:
                 for k, axis in enumerate(self.axes)
             ]
             z, y, x = (axis[at] for axis, at in zip(self.axes, index, strict=True))
-            offset = self.nominal[(slice(None), *index)] - np.stack((x, y, z))
+            offset = self.nominal[:, index[0], index[1], index[2]] - np.stack((x, y, z))
             found = nominal - offset.T
         return found
 
@@ -185,7 +185,8 @@ def _union(space: Space, box: Box, balls: tuple[Float, Float], windows: Windows)
         lows[seen].tolist(), highs[seen].tolist(), middles[seen], radii[seen], strict=True
     ):
         (z0, y0, x0), (z1, y1, x1) = low, high
-        offset = space.nominal[:, z0:z1, y0:y1, x0:x1] - middle
+        offset = space.nominal[:, z0:z1, y0:y1, x0:x1].copy()
+        offset -= middle
         offset *= offset
         distance = offset[0]
         distance += offset[1]

@@ -7,11 +7,12 @@ thinner than a point of the field grid counts there by its share, as in a voxel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from flarekd.phantom.grid import Box, Float
+from flarekd.phantom.grid import Box, Float, blocks
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import spheres
 
@@ -59,12 +60,24 @@ class Weave:
     wide: Float
     slow: Float
 
+    def part(self, z: slice) -> Weave:
+        """Some planes of it."""
+        return Weave(self.fine[z], self.other[z], self.wide[z], self.slow[z])
+
 
 def weave(scene: Scene) -> Weave:
     """Draw a patient's noise for all patterns of the trunk."""
     random, space = scene.plan.random(4), scene.space
     drawn = [space.noise(random, space.whole, mm) for mm in (FINE_MM, FINE_MM, WIDE_MM, SLOW_MM)]
     return Weave(*drawn)
+
+
+def over_all(pattern: Callable[..., Float], scene: Scene, noise: Weave, *fields: Float) -> Float:
+    """A pattern of the trunk over the whole grid, in parts that stay in the processor's cache."""
+    result = np.empty_like(noise.fine)
+    for z in blocks(result.shape):
+        result[z] = pattern(scene, noise.part(z), *(field[z] for field in fields))
+    return result
 
 
 def mesentery(scene: Scene, noise: Weave) -> Float:

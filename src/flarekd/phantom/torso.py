@@ -7,7 +7,7 @@ import numpy as np
 from flarekd.phantom.grid import Float, blocks
 from flarekd.phantom.scene import Scene
 from flarekd.phantom.shapes import Space, blend, ellipsoid, meet, tube
-from flarekd.phantom.stroma import marbling, mesentery, septa, weave
+from flarekd.phantom.stroma import marbling, mesentery, over_all, septa, weave
 
 # the nominal trunk by height: half widths and front and back ends of the cavity, then the muscle
 HEIGHTS = (-330, -260, -200, -150, -80, 0, 60, 130, 200, 260, 320)
@@ -67,12 +67,14 @@ def paint_torso(scene: Scene) -> Float:
     )
     noise = weave(scene)
     scene.paint(whole, skin, "skin", (6, 4))
-    scene.paint(whole, skin + np.float32(SKIN_MM), "fat", (7, 6), pattern=septa(scene, noise))
+    scene.paint(
+        whole, skin + np.float32(SKIN_MM), "fat", (7, 6), pattern=over_all(septa, scene, noise)
+    )
     _, muscle = ring(space, half + side, muscle_front, muscle_back)
     radius, wall = ring(space, half, front, back)
-    scene.marbling = marbling(scene, noise, wall)
+    scene.marbling = over_all(marbling, scene, noise, wall)
     _paint_muscle(scene, muscle, wall, back)
-    inner_fat = mesentery(scene, noise)
+    inner_fat = over_all(mesentery, scene, noise)
     scene.paint(whole, wall, "visceral_fat", (10, 9), pattern=inner_fat)
     _paint_chest(scene, radius, wall, inner_fat)
     scene.remember("wall", whole, -wall)
