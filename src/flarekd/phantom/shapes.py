@@ -158,7 +158,7 @@ def spheres(space: Space, box: Box, centers: Float, radii: Float) -> Float:
 
 
 def _windows(space: Space, box: Box, centers: Float, radii: Float) -> Windows:
-    """First and last-but-one indices (n, 3), z, y, x, of where in a box each ball is near."""
+    """First indices and ends (n, 3), z, y, x, of where in a box each ball is near."""
     places = space.places(centers)
     reach = radii + NEAR_MM
     lows, highs = [], []
