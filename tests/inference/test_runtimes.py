@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from flarekd.inference import graph, predictor
 from flarekd.inference.graph import kept, to_onnx
 from flarekd.inference.parity import compare
 from flarekd.inference.predictor import load, window_size
-from flarekd.inference.runtimes import choose
+from flarekd.inference.runtimes import SMALL, TOGETHER, choose
 from flarekd.modelfile import ModelCard, read_card, save_model
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
@@ -118,6 +119,16 @@ def test_a_batch_is_its_windows_and_the_answers_stay_after_the_next(tmp_path, ru
     second = network(both[1:])
     assert torch.equal(first, before)
     assert torch.equal(together, torch.cat((first, second)))
+
+
+@pytest.mark.parametrize("count", [TOGETHER - 1, TOGETHER, 2 * TOGETHER + 1])
+def test_small_windows_run_several_at_once_and_what_is_left_over_singly(tmp_path, count):
+    path = model(tmp_path, "teacher")
+    assert math.prod(window_size(read_card(path))) <= SMALL
+    network = load(path, "teacher", TeacherUNet, CPU, "openvino").network
+    given = windows(path, count)
+    singly = torch.cat([network(window) for window in given.split(1)])
+    torch.testing.assert_close(network(given), singly, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("runtime", OTHERS)

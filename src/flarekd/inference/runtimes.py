@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,12 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
 ALL = ("torch", "openvino", "onnx")
+
+SMALL = 64 * 64
+"""Voxels of a window up to which OpenVINO runs `TOGETHER` at once: the steps of a network are so
+short then that what comes between them counts. A larger window takes as long alone."""
+
+TOGETHER = 4
 
 
 def is_installed(runtime: str) -> bool:
@@ -94,8 +101,8 @@ def openvino_core() -> Any:
 def start(runtime: str, graph: bytes | Path, window: Sequence[int]) -> Network:
     """Make a graph ready to run.
 
-    Windows are run one by one: on CPUs a batch takes as long as its windows, and more memory. As
-    many threads are used as torch has.
+    Windows are run one by one, but for small ones: on CPUs a batch takes as long as its windows,
+    and more memory. As many threads are used as torch has.
 
     Args:
         runtime: ``openvino`` or ``onnx``.
@@ -105,23 +112,33 @@ def start(runtime: str, graph: bytes | Path, window: Sequence[int]) -> Network:
     Returns:
         Maps float32 (n, 1, *window) to (n, C, *window), on the CPU.
     """
-    return _one_by_one(_openvino(graph, window) if runtime == "openvino" else _onnx(graph))
+    if runtime == "onnx":
+        return _in_parts({1: _onnx(graph)})
+    counts = (1, TOGETHER) if prod(window) <= SMALL else (1,)
+    return _in_parts({count: _openvino(graph, (count, 1, *window)) for count in counts})
 
 
-def _one_by_one(run: Run) -> Network:
+def _in_parts(runs: Mapping[int, Run]) -> Network:
+    """Any number of windows, by what runs so many at once: as many as it can, the rest singly."""
+
     def network(windows: Tensor) -> Tensor:
         given = windows.detach().contiguous().numpy()
-        logits = [torch.from_numpy(run(given[i : i + 1])) for i in range(len(given))]
+        logits: list[Tensor] = []
+        done = 0
+        while done < len(given):
+            count = max(count for count in runs if done + count <= len(given))
+            logits.append(torch.from_numpy(runs[count](given[done : done + count])))
+            done += count
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     return network
 
 
-def _openvino(graph: bytes | Path, window: Sequence[int]) -> Run:
+def _openvino(graph: bytes | Path, shape: Sequence[int]) -> Run:
     core = openvino_core()
     model = core.read_model(graph)
     # one fixed size: the plan for it is made at once, with the least memory
-    model.reshape([1, 1, *window])
+    model.reshape(list(shape))
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -132,9 +149,9 @@ def _openvino(graph: bytes | Path, window: Sequence[int]) -> Run:
     }
     request = core.compile_model(model, "CPU", options).create_infer_request()
 
-    def run(window: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(windows: NDArray[np.float32]) -> NDArray[np.float32]:
         # the result is a copy: the request writes its next one over the last
-        logits: NDArray[np.float32] = request.infer([window], share_inputs=True)[0]
+        logits: NDArray[np.float32] = request.infer([windows], share_inputs=True)[0]
         return logits
 
     return run
