@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch.nn import functional
@@ -162,8 +163,13 @@ def gaussian(patch: Sequence[int]) -> torch.Tensor:
         patch: Window size, any number of axes.
 
     Returns:
-        float32 of shape `patch`, in (0, 1].
+        float32 of shape `patch`, in (0, 1], not to be written to.
     """
+    return _gaussian(tuple(patch))
+
+
+@lru_cache(maxsize=1)  # every slice of a scan asks for the same
+def _gaussian(patch: tuple[int, ...]) -> torch.Tensor:
     weight = torch.ones((), dtype=torch.float64)
     for size in patch:
         distance = torch.arange(size, dtype=torch.float64) - size // 2

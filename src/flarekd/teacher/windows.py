@@ -118,17 +118,20 @@ def label_slices(
     labels = np.zeros(shape_zyx, np.uint8)
     run = total = 0
     for group in groups:
-        count = len(group.probability)
-        done = group.start + count
         if probability is not None:
+            done = group.start + len(group.probability)
             foreground = 1 - group.probability[:, :1]
             resized = functional.interpolate(foreground, shape_zyx[1:], mode="bilinear")[:, 0]
             probability[group.start : done] = resized.mul_(255).round_().byte().numpy()
         # p > t and (1 - p)·t / (1 - t) < p are the same, and the latter is an arg max
         group.probability[:, 0] *= threshold / (1 - threshold)
-        labels[group.start : done] = labels_from_logits(
-            group.probability.transpose(0, 1), (count, *shape_zyx[1:])
-        )
+        # most slices are background everywhere, and so between their pixels; NaN is not, and told
+        is_empty = (group.probability[:, 1:] <= group.probability[:, :1]).flatten(1).all(1)
+        some = (~is_empty).nonzero()[:, 0]
+        if len(some):
+            labels[group.start + some.numpy()] = labels_from_logits(
+                group.probability[some].transpose(0, 1), (len(some), *shape_zyx[1:])
+            )
         run, total = run + group.windows_run, total + group.windows_total
     return SliceLabels(labels, run, total)
 
