@@ -207,11 +207,15 @@ def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray
     Returns:
         A new mask, and how many components were left out.
     """
-    components, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
-    keeps = sizes >= least_voxels
-    keeps[0] = False
-    return keeps[components].astype(np.uint8), count - int(keeps.sum())
+    kept, dropped = np.zeros_like(mask), 0
+    for box in ndimage.find_objects(mask):  # one about all of it, or none
+        components, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel(), minlength=count + 1)
+        keeps = sizes >= least_voxels
+        keeps[0] = False
+        kept[box] = keeps[components]
+        dropped = count - int(keeps.sum())
+    return kept, dropped
 
 
 def _voxel_ml(volume: Volume) -> float:
