@@ -48,6 +48,6 @@ def main():
         make = Batches(cases, settings, statistics, 5, ranks=ranks, annotated=known)
         loss, dice, _ = trainer._backward(make(3), 1)
         if ranks.is_first:
-            grads = {name: p.grad for name, p in network.named_parameters()}
+            grads = {name: p.grad.contiguous() for name, p in network.named_parameters()}
             save_file({**grads, "loss": loss[None], "dice": dice}, out)
         ranks.wait()  # one that left before the others now and then died of SIGABRT on its way out
