@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, label
 
 from flarekd.labels import BY_ID
-from flarekd.phantom.case import build_scene, geometry, make_case
+from flarekd.phantom.case import geometry, make_case
 from flarekd.phantom.plan import plan_cohort
 
 ID = {entry.name: entry.id for entry in BY_ID.values()}
@@ -115,16 +115,16 @@ def test_missing_organs_are_missing_and_the_others_are_there(made, plans):
     lacking = [index for index, plan in enumerate(plans) if plan.missing][:4]
     assert lacking
     for index in lacking:
-        case = made(index)
+        case = made(plans[index])
         seen = set(np.unique(case.rendering.organs)) - {0}
         assert seen == set(range(1, 14)) - {ID[name] for name in case.plan.missing}
 
 
-def test_contrast_phases_move_organs_as_in_patients(plans):
+def test_contrast_phases_move_organs_as_in_patients(made, plans):
     plan = replace(next(plan for plan in plans if not plan.missing), tumors=())
     mean = {}
     for phase in ("native", "arterial", "portal"):
-        case = make_case(replace(plan, phase=phase))
+        case = made(replace(plan, phase=phase))
         mean[phase] = {
             name: np.median(case.rendering.image[organ(case, name)])
             for name in ("liver", "spleen", "aorta", "ivc", "pancreas", "left_kidney")
@@ -162,18 +162,18 @@ def test_lungs_bone_fat_gas_and_table_are_there(cases):
         assert np.median(shell.max(axis=1)) > -450  # the couch, or the back
 
 
-def test_the_scan_is_padded_outside_its_circle(plans):
+def test_the_scan_is_padded_outside_its_circle(made, plans):
     index = next(index for index, plan in enumerate(plans) if plan.circle)
-    image = make_case(plans[index]).rendering.image
+    image = made(plans[index]).rendering.image
     assert (image[:, 0, 0] == -1024).all()
     open_index = next(index for index, plan in enumerate(plans) if not plan.circle)
-    assert (make_case(plans[open_index]).rendering.image[:, 0, 0] > -1024).any()
+    assert (made(plans[open_index]).rendering.image[:, 0, 0] > -1024).any()
 
 
-def test_noise_is_as_strong_as_planned_and_correlated_in_plane(plans):
+def test_noise_is_as_strong_as_planned_and_correlated_in_plane(made, plans):
     plan = replace(plans[1], tumors=())
-    first = make_case(plan).rendering.image.astype(float)
-    quiet = make_case(replace(plan, noise_hu=1e-3)).rendering
+    first = made(plan).rendering.image.astype(float)
+    quiet = made(replace(plan, noise_hu=1e-3)).rendering
     liver = quiet.organs == 1
     noise = first - quiet.image
     assert noise[liver].std() == pytest.approx(plan.noise_hu, rel=0.15)
@@ -184,19 +184,19 @@ def test_noise_is_as_strong_as_planned_and_correlated_in_plane(plans):
     assert between < alike + 0.1
 
 
-def test_borders_are_blurred_by_thick_slices(plans):
+def test_borders_are_blurred_by_thick_slices(made, plans):
     """Partial volume: under the dome a thick slice holds voxels between liver and lung."""
     plan = replace(plans[1], noise_hu=1e-3, tumors=())
-    image = make_case(plan).rendering.image
+    image = made(plan).rendering.image
     between = np.mean((image > -650) & (image < -250))
     assert 0.004 < between < 0.06
 
 
 def test_tumors_replace_their_organ_in_the_truth_only(made, plans):
     seen = 0
-    for index, plan in enumerate(plans):
+    for plan in plans:
         if plan.tumors and plan.tumors[0].host == "liver":
-            case = made(index)
+            case = made(plan)
             tumor = case.rendering.labels == 14
             assert tumor.sum() >= 8
             host = np.bincount(case.rendering.organs[tumor], minlength=14)
@@ -212,11 +212,11 @@ def test_every_case_that_should_have_a_tumor_shows_one(cases):
         assert (case.rendering.labels == 14).any() == bool(case.plan.tumors)
 
 
-def test_cysts_and_calcifications_are_no_tumors(plans):
+def test_cysts_and_calcifications_are_no_tumors(made, plans):
     plan = replace(plans[1], tumors=(), noise_hu=1e-3)
     dark = bright = 0
     for index in range(1, 7):
-        rendering = make_case(replace(plan, index=index)).rendering
+        rendering = made(replace(plan, index=index)).rendering
         assert rendering.labels.max() <= 13
         solid = np.isin(rendering.organs, [1, 2, 13])
         core = gaussian_filter(solid.astype(np.float32), 2) > 0.98
@@ -250,8 +250,8 @@ def test_every_orientation_keeps_its_axes_and_its_first_voxel(plans):
             assert lowest == pytest.approx(straight.origin, abs=1e-6)
 
 
-def test_the_same_plan_gives_the_same_voxels(plans):
-    one, two = make_case(plans[3]).rendering, make_case(plans[3]).rendering
+def test_the_same_plan_gives_the_same_voxels(made, plans):
+    one, two = made(plans[3]).rendering, make_case(plans[3]).rendering
     assert (one.image == two.image).all()
     assert (one.labels == two.labels).all()
 
@@ -261,8 +261,8 @@ def test_patients_of_one_cohort_are_not_alike(cases):
     assert max(livers) > 1.25 * min(livers)
 
 
-def test_no_organ_runs_through_the_spine(plans):
-    scene = build_scene(plans[0])
+def test_no_organ_runs_through_the_spine(built, plans):
+    scene = built(plans[0])
     box, spine = scene.organs["spine"]
     for name in ("aorta", "ivc", "right_kidney", "left_kidney"):
         assert ((scene.over(box, name) < -1) & (spine < -2)).sum() == 0

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, binary_fill_holes, binary_opening
 
-from flarekd.phantom.case import build_scene, make_case
 from flarekd.phantom.organs import LEFT_KIDNEY, PANCREAS, RIGHT_KIDNEY
 from flarekd.phantom.stroma import Weave, sheets, strands, weave
 from flarekd.phantom.tract import STOMACH
@@ -29,11 +28,11 @@ def test_much_of_a_body_is_neither_fat_nor_muscle(cases):
     assert min(shares) > 0.09
 
 
-def test_visceral_fat_has_vessels_that_fill_with_contrast(plans):
+def test_visceral_fat_has_vessels_that_fill_with_contrast(built, plans):
     """The brightest of what runs through the fat is blood."""
     brightest = {}
     for phase in ("native", "portal"):
-        scene = build_scene(replace(plans[1], phase=phase))
+        scene = built(replace(plans[1], phase=phase))
         layers = [layer for layer in scene.layers if layer.pattern is not None]
         fat = [layer for layer in layers if layer.hu == scene.hu["visceral_fat"]]
         brightest[phase] = max(np.quantile(layer.hu + layer.pattern, 0.995) for layer in fat)
@@ -41,9 +40,9 @@ def test_visceral_fat_has_vessels_that_fill_with_contrast(plans):
     assert brightest["portal"] > brightest["native"] + 50
 
 
-def test_fat_runs_through_muscle(plans):
+def test_fat_runs_through_muscle(built, plans):
     for plan in plans[:4]:
-        scene = build_scene(plan)
+        scene = built(plan)
         muscle = [layer for layer in scene.layers if layer.hu == scene.hu["muscle"]]
         pattern = max((layer for layer in muscle if layer.pattern is not None), key=_size).pattern
         inside = pattern[_biggest(muscle).depth < -0.5]
@@ -60,21 +59,21 @@ def _biggest(layers):
     return max(layers, key=_size)
 
 
-def test_a_kidney_has_a_sinus_of_fat_within_its_label(plans):
+def test_a_kidney_has_a_sinus_of_fat_within_its_label(made, plans):
     """A kidney's label holds fat a good way below its surface."""
     plan = replace(plans[1], tumors=(), noise_hu=1e-3, missing=())
     for index in range(1, 5):
-        case = make_case(replace(plan, index=index)).rendering
+        case = made(replace(plan, index=index)).rendering
         for label in (RIGHT_KIDNEY, LEFT_KIDNEY):
             deep = binary_erosion(case.organs == label, iterations=1)
             share = np.mean(case.image[deep] < 0)
             assert 0.005 < share < 0.2, (index, label)
 
 
-def test_clefts_of_fat_part_the_lobules_of_the_pancreas(plans):
+def test_clefts_of_fat_part_the_lobules_of_the_pancreas(built, plans):
     shares = []
     for plan in plans[:6]:
-        layers = build_scene(plan).layers
+        layers = built(plan).layers
         (pancreas,) = (layer for layer in layers if layer.label == PANCREAS)
         assert pancreas.pattern is not None
         shares.append(np.mean(pancreas.pattern[pancreas.depth < -0.5] < -25))
@@ -92,8 +91,8 @@ def test_most_stomachs_hold_little_gas(cases):
 
 
 @pytest.mark.parametrize("index", [0, 3])
-def test_sheets_and_strands_are_shares_and_grow_with_their_width(plans, index):
-    scene = build_scene(plans[index])
+def test_sheets_and_strands_are_shares_and_grow_with_their_width(built, plans, index):
+    scene = built(plans[index])
     noise = weave(scene)
     assert isinstance(noise, Weave)
     for make in (
@@ -108,9 +107,9 @@ def test_sheets_and_strands_are_shares_and_grow_with_their_width(plans, index):
         assert thin.mean() < 0.7 * thick.mean()
 
 
-def test_lymph_nodes_have_no_label(plans):
+def test_lymph_nodes_have_no_label(built, plans):
     """Everything bright between organs stays background."""
-    scene = build_scene(replace(plans[0], tumors=()))
+    scene = built(replace(plans[0], tumors=()))
     node = 0.5 * (scene.hu["muscle"] + scene.hu["adrenal"])
     found = [layer for layer in scene.layers if layer.hu == pytest.approx(node)]
     assert found

@@ -14,7 +14,7 @@ from flarekd.phantom.case import make_case
 from flarekd.phantom.plan import plan_cohort
 from flarekd.stages.phantom import case_files, make_phantoms
 
-CASES, SEED = 6, 2
+CASES, SEED = 5, 2
 
 
 @pytest.fixture(scope="module")
