@@ -56,6 +56,12 @@ def model(folder, role, **changes):
     return path
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A model file of each role, to be read; the graphs that tests make lie beside them."""
+    return {role: model(tmp_path_factory.mktemp(role), role) for role in BUILD}
+
+
 def windows(path, count=1, seed=1):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 1, *window_size(read_card(path)), generator=generator)
@@ -72,10 +78,12 @@ def graphs(folder):
         *product(("equations", "none"), ["onnx"]),
     ],
 )
-def test_labels_are_those_of_torch(tmp_path, runtime, attention):
-    role = "teacher" if attention else "student"
-    network = NETWORK[role] | ({"attention": attention} if attention else {})
-    path = model(tmp_path, role, network=network)
+def test_labels_are_those_of_torch(tmp_path, models, runtime, attention):
+    role, path = "student", models["student"]
+    if attention:
+        role, network = "teacher", NETWORK["teacher"] | {"attention": attention}
+        is_shared = network == NETWORK["teacher"]
+        path = models["teacher"] if is_shared else model(tmp_path, "teacher", network=network)
     reference = load(path, role, BUILD[role], CPU)
     other = load(path, role, BUILD[role], CPU, runtime)
     assert (reference.runtime, other.runtime) == ("torch", runtime)
@@ -107,8 +115,8 @@ def test_a_network_of_other_axes_is_turned_round_within_its_graph(tmp_path, role
 
 
 @pytest.mark.parametrize("runtime", OTHERS)
-def test_a_batch_is_its_windows_and_the_answers_stay_after_the_next(tmp_path, runtime):
-    path = model(tmp_path, "student")
+def test_a_batch_is_its_windows_and_the_answers_stay_after_the_next(models, runtime):
+    path = models["student"]
     network = load(path, "student", StudentUNet, CPU, runtime).network
     both = windows(path, 2)
     together = network(both)
@@ -132,8 +140,8 @@ def test_small_windows_run_several_at_once_and_what_is_left_over_singly(tmp_path
 
 
 @pytest.mark.parametrize("runtime", OTHERS)
-def test_a_student_labels_a_whole_volume_alike(tmp_path, runtime):
-    path = model(tmp_path, "student")
+def test_a_student_labels_a_whole_volume_alike(models, runtime):
+    path = models["student"]
     volume = torch.randn(20, 40, 50, generator=torch.Generator().manual_seed(2))
     ours, theirs = (
         predict_logits(load(path, "student", StudentUNet, CPU, name).network, volume, (8, 16, 24))
@@ -143,8 +151,8 @@ def test_a_student_labels_a_whole_volume_alike(tmp_path, runtime):
     assert (theirs.logits.argmax(0) == ours.logits.argmax(0)).float().mean() >= 0.9999
 
 
-def test_a_teacher_labels_slices_alike(tmp_path):
-    path = model(tmp_path, "teacher")
+def test_a_teacher_labels_slices_alike(models):
+    path = models["teacher"]
     volume = torch.randn(5, 40, 70, generator=torch.Generator().manual_seed(2))
     ours, theirs = (
         list(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shutil
 import sys
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -57,6 +59,25 @@ def model(folder, role="student", **changes):
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_phantom():
+    """The phantom that every export is checked on is made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "make_case", cache(stage.make_case))
+        yield
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A student's file, and by ending where it lies exported, alone in a folder; to be read."""
+    folder = tmp_path_factory.mktemp("exported")
+    path = model(folder)
+    found = {ending: folder / ending[1:] / f"network{ending}" for ending in (".onnx", ".xml")}
+    for out in found.values():
+        export(path, out, form=None, int8=False, calibrate=None)
+    return path, found
+
+
 def scans(folder, count=3):
     for index in range(count):
         z, y, x = np.meshgrid(np.arange(20), np.arange(60), np.arange(60), indexing="ij")
@@ -87,12 +108,11 @@ def test_onnx_carries_the_card_along_lps_and_what_sizes_it_takes(tmp_path, role)
     onnx.checker.check_model(onnx.load(out))
 
 
-def test_openvino_carries_the_same(tmp_path):
+def test_openvino_carries_the_same(tmp_path, exported):
     openvino_core()  # bars its reports
     import openvino
 
-    path = model(tmp_path)
-    out = tmp_path / "out" / "network.xml"
+    path, out = exported[0], tmp_path / "out" / "network.xml"
     export(path, out, form="openvino", int8=False, calibrate=None)
     assert left(out.parent) == ["network.bin", "network.xml"]
     network = openvino.Core().read_model(out)
@@ -111,9 +131,8 @@ def test_openvino_carries_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("form", "runtime"), [(".onnx", "openvino"), (".onnx", "onnx"), (".xml", "openvino")]
 )
-def test_flarekd_runs_what_it_exported(tmp_path, form, runtime):
-    path, out = model(tmp_path), tmp_path / f"network{form}"
-    export(path, out, form=None, int8=False, calibrate=None)
+def test_flarekd_runs_what_it_exported(exported, form, runtime):
+    path, out = exported[0], exported[1][form]
     ready = load(out, "student", StudentUNet, CPU, runtime)
     assert ready.runtime == runtime
     assert ready.card == read_card(path).model_copy(update={"orientation": "LPS"})
@@ -135,9 +154,8 @@ def test_what_is_no_exported_network_is_refused(tmp_path, name, content):
         load(tmp_path / name, "student", StudentUNet, CPU, "openvino")
 
 
-def test_the_two_files_of_openvino_belong_together(tmp_path):
-    out = tmp_path / "network.xml"
-    export(model(tmp_path), out, form=None, int8=False, calibrate=None)
+def test_the_two_files_of_openvino_belong_together(tmp_path, exported):
+    out = shutil.copytree(exported[1][".xml"].parent, tmp_path / "xml") / "network.xml"
     before = load(out, "student", StudentUNet, CPU, "auto").sha256
     weights = out.with_suffix(".bin")
     changed = bytearray(weights.read_bytes())
@@ -151,11 +169,11 @@ def test_the_two_files_of_openvino_belong_together(tmp_path):
         load(out, "student", StudentUNet, CPU, "onnx")
 
 
-def test_the_example_of_the_docs_gives_flarekds_labels(tmp_path, monkeypatch):
+def test_the_example_of_the_docs_gives_flarekds_labels(tmp_path, exported, monkeypatch):
     text = DOCS.read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    path = model(tmp_path)
-    export(path, tmp_path / "student.onnx", form=None, int8=False, calibrate=None)
+    path = exported[0]
+    shutil.copyfile(exported[1][".onnx"], tmp_path / "student.onnx")
     volume = read_volume(scans(tmp_path / "scans", 1) / "case_0_0000.nii.gz")
     names = {"hu": volume.array}
     monkeypatch.chdir(tmp_path)

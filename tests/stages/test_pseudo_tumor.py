@@ -55,9 +55,8 @@ def teacher(path, seed=1, min_foreground=1, **inference):
 class Cohort:
     """A cohort.csv in the making and the teacher's work on it."""
 
-    def __init__(self, path):
-        self.path, self.cases = path, []
-        self.model = teacher(path / "teacher.safetensors")
+    def __init__(self, path, model):
+        self.path, self.cases, self.model = path, [], model
 
     def add(self, name, ids=None, split="train"):
         noise = np.random.default_rng(len(self.cases)).normal(50, 100, GEOMETRY.shape_zyx)
@@ -90,9 +89,21 @@ class Cohort:
         return read_labels(self.path / "tumor" / f"{name}.nii.gz").array
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A teacher's file, to be read; the graph that the first test makes lies beside it."""
+    return teacher(tmp_path_factory.mktemp("model") / "teacher.safetensors")
+
+
+@pytest.fixture(scope="module")
+def other(model):
+    """Another teacher's."""
+    return teacher(model.with_name("other.safetensors"), seed=2)
+
+
 @pytest.fixture
-def cohort(tmp_path):
-    return Cohort(tmp_path)
+def cohort(tmp_path, model):
+    return Cohort(tmp_path, model)
 
 
 def test_only_training_cases_whose_label_does_not_vouch_for_tumours_are_labelled(cohort):
@@ -173,7 +184,7 @@ def test_the_teachers_card_says_how_sure_and_how_large_a_tumour_must_be(cohort):
     cohort.run("all")
     whole = read_labels(cohort.path / "all" / "plain.nii.gz").array > 0
     least = 40 * VOXEL_ML
-    teacher(cohort.model, threshold=0.6, min_ml=least)
+    cohort.model = teacher(cohort.path / "strict.safetensors", threshold=0.6, min_ml=least)
     cohort.run("some")
     some = read_labels(cohort.path / "some" / "plain.nii.gz").array > 0
     assert 0 < some.sum() < whole.sum()
@@ -194,11 +205,11 @@ def test_a_second_run_labels_nothing_and_reports_all(cohort):
     assert cohort.report() == report
 
 
-def test_another_teacher_labels_anew(cohort):
+def test_another_teacher_labels_anew(cohort, other):
     cohort.add("case_a")
     cohort.run()
     before = cohort.labels("case_a")
-    cohort.model = teacher(cohort.path / "other.safetensors", seed=2)
+    cohort.model = other
     cohort.run()
     assert (cohort.labels("case_a") != before).any()
     assert cohort.report()["model"] == "other.safetensors"
@@ -244,6 +255,7 @@ def test_a_student_is_refused(cohort):
         patch=(8, 16, 16),
         intensity=(-200.0, 300.0, 50.0, 100.0),
     )
+    cohort.model = cohort.path / "student.safetensors"
     save_model(cohort.model, {"weight": torch.zeros(1)}, card)
     with pytest.raises(InputError, match="is a student, a teacher is needed"):
         cohort.run()
@@ -304,9 +316,8 @@ def test_figures_are_those_of_the_label_its_probability_and_a_flipped_scan(cohor
     assert rows["organs"]["off_organ"] == rows["organs"]["components"]  # its label is empty
 
 
-def test_another_teacher_may_be_agreed_with(cohort):
+def test_another_teacher_may_be_agreed_with(cohort, other):
     cohort.add("plain")
-    other = teacher(cohort.path / "other.safetensors", seed=2)
     cohort.run(quality=True, against=other)
     first, second = (masks(cohort, "plain", model)[0] for model in (cohort.model, other))
     both = 2 * (first & second).sum() / (first.sum() + second.sum())
@@ -332,7 +343,7 @@ def test_earlier_rounds_give_the_uncertainty(cohort):
     assert new["uncertainty"] == ""
 
 
-def test_figures_are_made_once_and_again_where_what_they_are_of_changes(cohort):
+def test_figures_are_made_once_and_again_where_what_they_are_of_changes(cohort, other):
     cohort.add("plain")
     cohort.run()
     labelled = cohort.written()
@@ -344,7 +355,7 @@ def test_figures_are_made_once_and_again_where_what_they_are_of_changes(cohort):
     cohort.run()
     assert cohort.written() == again
     assert cohort.table("quality.csv") == before
-    cohort.model = teacher(cohort.path / "other.safetensors", seed=2)
+    cohort.model = other
     cohort.run()  # the figures are of another pseudo-label now, and go
     assert not (cohort.path / "tumor" / "quality.csv").exists()
     cohort.run(quality=True)
