@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -14,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
 from tests.imaging.bad_inputs import ORIGIN, SIZE, nifti
+from tests.training.test_ranks import forked
 
 from flarekd import __version__, segmenting
 from flarekd.errors import CasesFailedError, InputError
@@ -360,21 +359,13 @@ def test_a_scan_that_cannot_be_written_is_named_and_the_others_are(tmp_path, mod
 
 
 def test_processes_of_torchrun_share_the_scans(tmp_path, model):
+    """Its ranks are forked here; ``test_ranks.py`` has the real torchrun."""
     for name in ("a", "b", "c"):
         scan(tmp_path / "scans" / f"{name}.nii.gz")
     (tmp_path / "scans" / "d.nii.gz").write_bytes(b"no scan")
     out = tmp_path / "out"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    verb = ["-m", "flarekd", "infer", tmp_path / "scans", "--model", model, "--out", out]
-    found = subprocess.run(
-        [*torchrun, *verb, "--device", "cpu"],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-    assert found.returncode != 0, found.stderr
-    assert "1 of 4 scans failed: d" in found.stderr
+    verb = ["infer", tmp_path / "scans", "--model", model, "--out", out, "--device", "cpu"]
+    assert "1 of 4 scans failed: d" in forked(tmp_path, *verb, statuses=[4, 0])
     told = report(out)
     assert [record["case"] for record in told["cases"]] == ["a", "b", "c"]
     assert set(told["failed"]) == {"d"}

@@ -42,12 +42,13 @@ def together(*arguments):
     return done.stderr
 
 
-def forked(notes, *arguments, **options):
+def forked(notes, *arguments, statuses=(0, 0), **options):
     """Run a verb, or the `main` of another program, in two ranks; what they said.
 
     Args:
         notes: Folder for what they say.
         arguments: Of the verb.
+        statuses: What each must end with.
         options: As `warm.start` takes them.
     """
     told = {
@@ -64,7 +65,7 @@ def forked(notes, *arguments, **options):
         rank.join(240)
         rank.kill()
     text = said.read_text(encoding="utf-8")
-    assert [rank.exitcode for rank in ranks] == [0, 0], text[-3000:]
+    assert [rank.exitcode for rank in ranks] == list(statuses), text[-3000:]
     return text
 
 
