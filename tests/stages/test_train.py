@@ -206,11 +206,11 @@ def test_zero_epochs_write_the_untrained_network(cohort, role):
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_a_second_run_is_up_to_date_and_touches_nothing(cohort, role, capsys):
     cohort.add("case_a", {1, 14})
-    cohort.train(role)
+    cohort.train(role, f"{role}.epochs=1")
     files = [path for path in (cohort.path / role).rglob("*") if path.is_file()]
     before = [path.stat().st_mtime_ns for path in files]
     capsys.readouterr()
-    cohort.train(role, resume="may")
+    cohort.train(role, f"{role}.epochs=1", resume="may")
     assert "model.safetensors is up to date" in capsys.readouterr().err
     assert [path.stat().st_mtime_ns for path in files] == before
 
@@ -254,9 +254,9 @@ def test_resume_without_a_checkpoint_is_refused(cohort, role):
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_resume_with_other_settings_is_refused(cohort, role):
     cohort.add("case_a", {1, 14})
-    cohort.train(role)
+    cohort.train(role, f"{role}.epochs=1")
     with pytest.raises(InputError, match="comes from other settings or other data"):
-        cohort.train(role, f"{role}.optimizer.lr=0.001", resume="must")
+        cohort.train(role, f"{role}.epochs=1", f"{role}.optimizer.lr=0.001", resume="must")
 
 
 def test_a_teacher_without_any_annotated_tumour_is_refused(cohort):
@@ -317,13 +317,13 @@ def test_nothing_is_learned_of_what_is_to_be_ignored(cohort):
     labels.array[:] = 255
     write_labels(cohort.fused("organs"), labels)
     untrained = read_weights(cohort.train("student", "student.epochs=0"))
-    still = "student.optimizer.weight_decay=0"
-    trained = read_weights(cohort.train("student", still))
+    still = ("student.epochs=1", "student.optimizer.weight_decay=0")
+    trained = read_weights(cohort.train("student", *still))
     assert cohort.stored("student")["organs"].ignored == labels.array.size
     assert all(torch.equal(trained[name], untrained[name]) for name in untrained)
     labels.array[:, 12:] = 1
     write_labels(cohort.fused("organs"), labels)
-    trained = read_weights(cohort.train("student", still))
+    trained = read_weights(cohort.train("student", *still))
     assert not all(torch.equal(trained[name], untrained[name]) for name in untrained)
 
 
@@ -369,10 +369,10 @@ def test_a_training_of_organs_resumes_and_is_done_once(cohort, capsys):
 
 def test_another_column_annotated_is_another_training_of_organs(cohort):
     cohort.add("a", {1, 2})
-    cohort.train("organs")
+    cohort.train("organs", "student.epochs=1")
     cohort.cases[0] = replace(cohort.cases[0], annotated=frozenset({1, 2, 9}))
     with pytest.raises(InputError, match="comes from other settings or other data"):
-        cohort.train("organs", resume="must")
+        cohort.train("organs", "student.epochs=1", resume="must")
 
 
 def test_organs_that_nobody_annotated_are_told(cohort, capsys):

@@ -35,8 +35,10 @@ STUDENT = QUICK.student.model_copy(
 )
 
 
-@pytest.fixture
-def cases(tmp_path):
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """Three small cases, to be read."""
+    folder = tmp_path_factory.mktemp("store")
     rng = np.random.default_rng(0)
     found = []
     for index in range(3):
@@ -46,8 +48,7 @@ def cases(tmp_path):
         image = (rng.normal(0, 20, labels.shape) + 90 * (labels == 1) + 180 * (labels == 2)).astype(
             np.int16
         )
-        path = tmp_path / "store" / f"case{index}.b2nd"
-        path.parent.mkdir(exist_ok=True)
+        path = folder / f"case{index}.b2nd"
         store.write_case(
             path, image, labels, spacing_zyx=(5.0, 2.0, 2.0), chunk_zyx=(8, 16, 16), key="k"
         )
@@ -276,7 +277,13 @@ def test_the_student_overfits_one_patch(tmp_path, cases):
     changes = {"ema": 0.0, "warmup": 5, "lr": 0.01, "clip": 12.0}
     optimizer = STUDENT.optimizer.model_copy(update=changes)
     settings = STUDENT.model_copy(
-        update={"epochs": 75, "iterations": 2, "optimizer": optimizer, "foreground": 1.0}
+        update={
+            "epochs": 55,
+            "iterations": 2,
+            "optimizer": optimizer,
+            "foreground": 1.0,
+            "checkpoint_minutes": 1000.0,
+        }
     )
     batch = Batches(cases, settings, STATISTICS, 5)(0)
     network = StudentUNet(3, channels=(12, 16, 16, 16), strides=STUDENT.strides)
@@ -287,13 +294,13 @@ def test_the_student_overfits_one_patch(tmp_path, cases):
 
 def test_the_teacher_overfits_one_batch(tmp_path, cases):
     torch.manual_seed(0)
-    optimizer = STUDENT.optimizer.model_copy(update={"ema": 0.0, "warmup": 5, "lr": 0.01})
+    optimizer = STUDENT.optimizer.model_copy(update={"ema": 0.0, "warmup": 5, "lr": 0.03})
     settings = QUICK.teacher.model_copy(
         update={
-            "epochs": 150,
+            "epochs": 60,
             "class_weights": (),
             "iterations": 2,
-            "batch": 4,
+            "batch": 2,
             "patch": (1, 32, 32),
             "foreground": 1.0,
             "oversize": (1, 32, 32),
