@@ -13,10 +13,12 @@ TINY = [
     "teacher.iterations=3",
     "teacher.batch=2",
     "teacher.channels=[4, 4, 8, 8]",
+    "teacher.spacing=[8.0, 8.0]",
     "student.epochs=1",
     "student.iterations=3",
     "student.batch=1",
     "student.channels=[4, 4, 8, 8]",
+    "student.spacing=[12.0, 8.0, 8.0]",
 ]
 
 

@@ -191,7 +191,7 @@ def test_the_readme(demo, tmp_path):
         (tmp_path / name / f"scan{ending}.nii.gz").symlink_to(source)
     save_v2(tmp_path, student_v2())
     write_settings("README.md", tmp_path, "mine.yaml")
-    fewer = {"48": "6", "8": "6", "5": "1"}
+    fewer = {"48": "4", "8": "4", "5": "1"}
     rivals = {"rank": lambda: shutil.copytree(tmp_path / "scores", tmp_path / "other-scores")}
     follow("README.md", tmp_path, fewer, rivals)
     made = ["scores/report.html", "ranks", "student.onnx", "repaired"]
