@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("budget")
     torch.manual_seed(0)
     strides = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
-    arguments = {"classes": CLASSES, "channels": (4, 4, 8, 8), "strides": strides}
+    arguments = {"classes": CLASSES, "channels": (2, 2, 4, 4), "strides": strides}
     card = ModelCard(
         role="student",
         network=arguments,
