@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := flarekd-demo
 
-ROADS := tests/end_to_end tests/stages/test_road.py
+ROADS := tests/end_to_end tests/docker tests/stages/test_road.py tests/training/test_ranks.py
 
 # threads of the two test runs would keep each other from the cores while they wait (flarekd.cores)
 export OMP_WAIT_POLICY := PASSIVE
