@@ -13,12 +13,16 @@ TINY = [
     "teacher.iterations=3",
     "teacher.batch=2",
     "teacher.channels=[4, 4, 8, 8]",
-    "teacher.spacing=[8.0, 8.0]",
+    "teacher.spacing=[12.0, 12.0]",
+    "teacher.patch=[1, 16, 32]",
+    "teacher.oversize=[1, 16, 32]",
     "student.epochs=1",
     "student.iterations=3",
     "student.batch=1",
     "student.channels=[4, 4, 8, 8]",
-    "student.spacing=[12.0, 8.0, 8.0]",
+    "student.spacing=[16.0, 12.0, 12.0]",
+    "student.patch=[8, 16, 24]",
+    "student.oversize=[8, 16, 24]",
 ]
 
 
