@@ -232,16 +232,16 @@ class Behind:
 
 def _start_worker() -> None:
     """End this worker when it is told to or its parent is gone: a verb leaves none behind."""
-    leave_quietly()
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
 
     def watch() -> None:
-        parent.join()
-        os._exit(1)
+        if parent is not None:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    # last: a pool tells of whatever ends the start of a worker, and until now a signal just ends it
+    leave_quietly()
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
