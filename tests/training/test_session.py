@@ -18,6 +18,7 @@ from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.modelfile import ModelCard, read_card, read_weights, save_model
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
+from flarekd.training import course
 from flarekd.training.checkpoint import NAME as CHECKPOINT
 from flarekd.training.checkpoint import PREVIOUS
 from flarekd.training.initial import open_initial
@@ -151,6 +152,13 @@ def test_a_run_folder_holds_all_of_a_run(session):
     assert [record["iteration"] for record in records] == [2, 4]
     assert session.pictures == [[1], [1, 2]]
     assert session.screen.told[-1] == "Training the student 4/4"
+
+
+@pytest.mark.parametrize(("seconds", "drawn"), [(60, [1, 4]), (0, [1, 2, 3, 4])])
+def test_curves_are_drawn_first_and_last_and_once_a_minute(session, monkeypatch, seconds, drawn):
+    monkeypatch.setattr(course, "PICTURE_S", seconds)
+    session.train(plan(epochs=4, iterations=1))
+    assert [epochs[-1] for epochs in session.pictures] == drawn
 
 
 def test_the_card_says_what_was_trained_and_on_what(session):
@@ -511,7 +519,7 @@ def test_a_broken_case_is_left_out_and_named_after_the_model_is_written(session)
     for _ in range(2):  # a re-run, with the model done, still says so
         with pytest.raises(CasesFailedError) as caught:
             session.train(plan())
-        assert str(caught.value).startswith("1 cases were left out of training: case_a: ")
+        assert str(caught.value).startswith("1 case left out of training: case_a: ")
         assert broken.name in str(caught.value)
         assert read_card(session.folder / "model.safetensors").training["cases"] == 1
     assert session.screen.told[-1].endswith("is up to date")
@@ -560,7 +568,7 @@ def test_a_case_lost_while_training_stops_the_run_or_is_passed_over_and_named(
 ):
     expected = {
         "stop": (InputError, r"cannot read training case 'case_b'"),
-        "skip": (CasesFailedError, r"1 cases were left out .*case_b: .*\d+ samples came from"),
+        "skip": (CasesFailedError, r"1 case left out .*case_b: .*\d+ samples came from"),
     }[on_unreadable]
     with pytest.raises(expected[0], match=expected[1]):
         run(

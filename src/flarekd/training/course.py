@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,9 @@ from flarekd.training.validation import Validation, is_best, mean, split, still
 
 MODEL = "model.safetensors"
 BEST = "model-best.safetensors"
+PICTURE_S = 60
+"""Seconds from one picture of the curves to the next: drawing one takes half a second."""
+
 VALIDATION_SEED = 1
 """Added to the run's seed for validation batches: they are others than those trained on."""
 
@@ -134,16 +139,20 @@ def _run(course: _Course, batches: Batches, judge: Validation | None) -> dict[st
         place.screen.progress(f"Training the {course.plan.role}") as advance,
         events(folder / "tensorboard", wanted, trainer.iteration) as track,
     ):
+        drawn = -math.inf
 
         def on_epoch(record: dict[str, Any]) -> None:
+            nonlocal drawn
             track(record)
             value = mean(record.get("validation_dsc", ()))
             judged = settings.fold != "all" and value is not None
             if judged and is_best(trainer.facts, value or 0.0) and first:
                 weights = trainer.average or trainer.network.state_dict()
                 course.write(BEST, weights, {"validation_dsc": record["validation_dsc"]})
-            if first and (trainer.iteration == trainer.total or _is_round(trainer)):
+            is_due = trainer.iteration == trainer.total or time.monotonic() - drawn > PICTURE_S
+            if first and is_due:
                 place.draw(read_log(folder / LOG), folder / "curves.png")
+                drawn = time.monotonic()
 
         return trainer.train(batches, advance, on_epoch, judge, batches.skipped)
 
@@ -168,9 +177,3 @@ def _validation(
         batches, held_out, course.statistics, plan.segment, settings, len(plan.labels),
         course.place.ranks,
     )  # fmt: skip
-
-
-def _is_round(trainer: Trainer) -> bool:
-    """Whether this epoch ends a twentieth of the run: often enough for a picture."""
-    epoch = trainer.iteration // trainer.settings.iterations
-    return epoch % max(1, trainer.settings.epochs // 20) == 0
