@@ -31,4 +31,4 @@ def test_a_table_without_decisions_is_refused(tmp_path):
 
 def test_cases_to_be_mended_are_named():
     told = tell_unused({"a": "drop", "c": "fix", "b": "fix"})
-    assert told == "the review leaves out 3 cases, of which 2 are to be mended: b, c"
+    assert told == "the review leaves out 3 cases; to be mended: b, c"

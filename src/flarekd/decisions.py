@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from flarekd.cohort import read_traits
-from flarekd.errors import InputError
+from flarekd.errors import InputError, counted
 
 Decision = Literal["keep", "drop", "fix"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
@@ -56,9 +56,9 @@ def read_unused(path: Path | None) -> dict[str, Decision]:
 def tell_unused(unused: Mapping[str, Decision]) -> str:
     """A sentence about the cases that are not used; those to be mended are named."""
     mend = sorted(case for case, decision in unused.items() if decision == "fix")
-    told = f"the review leaves out {len(unused)} cases"
+    told = f"the review leaves out {counted(unused, 'case')}"
     if mend:
-        told += f", of which {len(mend)} are to be mended: {', '.join(mend)}"
+        told += f"; to be mended: {', '.join(mend)}"
     return told
 
 

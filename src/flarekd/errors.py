@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -87,6 +87,17 @@ def writing(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
+
+
+def counted(things: int | Sized, name: str) -> str:
+    """How many there are, for a sentence.
+
+    Examples:
+        >>> counted(1, "case"), counted(["a", "b"], "label map"), counted({}, "scan")
+        ('1 case', '2 label maps', '0 scans')
+    """
+    number = things if isinstance(things, int) else len(things)
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from flarekd import __version__, console, device
-from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, reason
+from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import Volume
@@ -293,6 +293,6 @@ def _finish(
         "failed": failed,
     }
     write_json(out / "report.json", report)
-    console.info(f"{out}: {len(records)} label maps, {len(failed)} scans failed")
+    console.info(f"{out}: {counted(records, 'label map')}, {counted(failed, 'scan')} failed")
     if failed:
         raise CasesFailedError(f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}")

@@ -182,7 +182,7 @@ def test_a_case_that_workers_die_of_is_named_and_the_rest_is_fused(tmp_path):
     assert process.returncode == 4, stderr
     # with the others, and twice alone
     assert fallen == 3
-    assert "1 cases were not fused: huge: its process was killed, and again when" in stderr
+    assert "1 case not fused: huge: its process was killed, and again when" in stderr
     assert LESS_MEMORY in stderr
     assert sorted(list_scans(tmp_path / "fused")) == ["a", "b", "c"]
 

@@ -162,7 +162,7 @@ def test_a_missing_tumour_pseudo_label_names_the_case_and_the_others_are_written
         folder.fuse()
     assert caught.value.exit_code == 4
     told = str(caught.value)
-    assert told.startswith("1 cases were not fused: case_a: no tumour pseudo-label ")
+    assert told.startswith("1 case not fused: case_a: no tumour pseudo-label ")
     assert "run `flarekd pseudo-tumor`" in told
     assert sorted(folder.times()) == ["case_b.nii.gz", "case_c.nii.gz"]
 
@@ -175,7 +175,7 @@ def test_a_case_without_organ_pseudo_label_is_told_and_its_other_organs_stay_bac
     folder.add("case_c", organs=None, annotated=range(1, 14))  # lacks no organ
     folder.fuse()
     told = capsys.readouterr().err
-    assert "note: 1 cases lack organs and have no organ pseudo-label, the first 'case_a'" in told
+    assert "note: 1 case without all organs and an organ pseudo-label, the first 'case_a'" in told
     assert folder.row("case_a") == [1, 14, 14, 0, 14, 0, 0, 2]
 
 
@@ -201,9 +201,7 @@ def test_a_missing_label_file_names_the_case(folder):
     folder.add("case_a")
     folder.add("case_b")
     (folder.path / "labels" / "case_b.nii.gz").unlink()
-    with pytest.raises(
-        CasesFailedError, match=r"1 cases were not fused: case_b: .*case_b\.nii\.gz"
-    ):
+    with pytest.raises(CasesFailedError, match=r"1 case not fused: case_b: .*case_b\.nii\.gz"):
         folder.fuse()
     assert list(folder.times()) == ["case_a.nii.gz"]
 
@@ -453,7 +451,7 @@ def test_cases_that_a_person_dropped_or_wants_mended_are_left_out(folder, capsys
     folder.fuse(review=review)
     assert sorted(folder.times()) == ["case_c.nii.gz", "case_d.nii.gz"]
     told = capsys.readouterr().err
-    assert "the review leaves out 2 cases, of which 1 are to be mended: case_b" in told
+    assert "the review leaves out 2 cases; to be mended: case_b" in told
     assert [
         (row["case"], row["component"], row["rule"]) for row in folder.table("dropped.csv")
     ] == [

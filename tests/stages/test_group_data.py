@@ -143,8 +143,8 @@ def test_labels_and_pseudo_labels_without_a_scan_are_told(tmp_path, capsys):
     label_map(tmp_path / "organPseudo" / "stray_3.nii.gz", {1})
     assert [entry.case for entry in group(tmp_path, organ_pseudo=True)] == ["case_a"]
     told = capsys.readouterr().err
-    assert "2 label files have no scan, the first 'stray_1'" in told
-    assert "1 organ pseudo-label files have no scan, the first 'stray_3'" in told
+    assert "2 label files without a scan, the first 'stray_1'" in told
+    assert "1 organ pseudo-label file without a scan, the first 'stray_3'" in told
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_label_on_another_grid_than_its_scan_leaves_the_case_out(tmp_path, geo
         group(tmp_path)
     assert caught.value.exit_code == 4
     told = str(caught.value)
-    assert "1 cases were left out: case_b: " in told
+    assert "1 case left out: case_b: " in told
     assert "case_b.nii.gz: label: label and image do not match" in told
     assert reason in str(caught.value)
     assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_a"]
@@ -193,7 +193,7 @@ def test_a_torn_label_is_named_and_where_nothing_is_left_no_cohort_is_written(tm
     case(tmp_path, "case_a", {14})
     path = tmp_path / "labels" / "case_a.nii.gz"
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(CasesFailedError, match=r"1 cases were left out: case_a: .*case_a\.nii\.gz"):
+    with pytest.raises(CasesFailedError, match=r"1 case left out: case_a: .*case_a\.nii\.gz"):
         group(tmp_path)
     assert not (tmp_path / "cohort.csv").exists()
 
@@ -312,7 +312,7 @@ def test_grouping_json_says_why_a_case_cannot_be_used_in_numbers(tmp_path):
     halves = np.zeros(SHAPE, np.float32)
     halves[3, 4, 5:8] = 0.5
     write_volume(tmp_path / "labels" / "case_d.nii.gz", Volume(halves, GEOMETRY))
-    with pytest.raises(CasesFailedError, match="3 cases were left out"):
+    with pytest.raises(CasesFailedError, match="3 cases left out"):
         group(tmp_path)
     b, c, d = report(tmp_path)[0]["refused"]
     assert (b["case"], b["ids"]) == ("case_b", {"15": 12, "52": 12})
@@ -470,7 +470,7 @@ def test_cases_that_a_person_dropped_or_wants_mended_are_left_out(tmp_path, caps
     group(tmp_path, review=review)
     assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_c"]
     told = capsys.readouterr().err
-    assert "the review leaves out 2 cases, of which 1 are to be mended: case_b" in told
+    assert "the review leaves out 2 cases; to be mended: case_b" in told
     review.write_text("case,decision\ncase_a,drop\ncase_b,fix\ncase_c,drop\n", encoding="utf-8")
     with pytest.raises(InputError, match="leaves out every case"):
         group(tmp_path, review=review)

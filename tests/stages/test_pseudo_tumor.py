@@ -234,7 +234,7 @@ def test_a_bad_scan_is_named_and_the_others_are_labelled(cohort):
     bad, missing = cohort.cases[1].image, cohort.cases[2].image
     bad.write_bytes(bad.read_bytes()[:-300])
     missing.unlink()
-    with pytest.raises(CasesFailedError, match="2 cases were not labelled: case_b, case_c") as e:
+    with pytest.raises(CasesFailedError, match="2 cases not labelled: case_b, case_c") as e:
         cohort.run()
     assert e.value.exit_code == 4
     assert set(cohort.written()) == {"case_a", "case_d"}
@@ -265,7 +265,7 @@ def test_a_student_is_refused(cohort):
 def test_a_human_label_is_never_replaced_by_a_pseudo_label(cohort):
     cohort.add("organs", {1, 2, 3, 4})
     before = cohort.cases[0].label.read_bytes()
-    with pytest.raises(CasesFailedError, match="1 cases were not labelled: organs"):
+    with pytest.raises(CasesFailedError, match="1 case not labelled: organs"):
         cohort.run("labels")
     assert cohort.cases[0].label.read_bytes() == before
 

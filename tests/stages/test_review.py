@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_reviewed(folder):
     with pytest.raises(CasesFailedError) as caught:
         run(folder)
     told = str(caught.value)
-    assert told.startswith("2 cases were not reviewed: case_02: ")
+    assert told.startswith("2 cases not reviewed: case_02: ")
     assert "case_05: label and image do not match: 40×32×19 voxels against 40×32×20" in told
     assert len(table(folder)) == 10
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_reviewed(folder):
 def test_cases_without_a_label_map_are_told_and_none_at_all_is_an_error(folder, capsys):
     (folder / "fused" / "case_04.nii.gz").unlink()
     run(folder)
-    assert "1 cases have no label map" in capsys.readouterr().err
+    assert "1 case without a label map" in capsys.readouterr().err
     assert len(table(folder)) == 11
     (folder / "nothing").mkdir()
     with pytest.raises(InputError, match="no case of the cohort has a label map"):

@@ -177,9 +177,9 @@ def test_a_scan_that_fails_is_passed_over_by_every_stage_and_named_at_the_end(fo
         run(folders)
     assert caught.value.exit_code == 4
     told = str(caught.value)
-    assert "1 cases were not labelled: torn" in told
-    assert "1 cases were not fused: torn: no tumour pseudo-label" in told
-    assert "1 cases were left out of training: torn: no label in" in told
+    assert "1 case not labelled: torn" in told
+    assert "1 case not fused: torn: no tumour pseudo-label" in told
+    assert "1 case left out of training: torn: no label in" in told
     out = folders / "run"
     assert "torn" in [case.case for case in read_cohort(out / "cohort.csv")]
     assert list(list_scans(out / "fused")) == ["organs", "plain", "tumor_a", "tumor_b"]

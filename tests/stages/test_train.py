@@ -139,7 +139,7 @@ def test_the_teachers_target_is_tumour_against_the_rest(mixed):
 def test_the_student_learns_all_classes_of_the_training_cases_with_fused_labels(mixed):
     with pytest.raises(CasesFailedError) as caught:
         mixed.train("student", "student.epochs=0")
-    assert str(caught.value).startswith("1 cases were left out of training: plain: no label in ")
+    assert str(caught.value).startswith("1 case left out of training: plain: no label in ")
     assert "run `flarekd fuse`" in str(caught.value)
     stored = mixed.stored("student")
     assert set(stored) == {"tumor_1", "tumor_4", "organs", "doubted"}
@@ -236,7 +236,7 @@ def test_a_broken_case_is_named_and_the_others_train(cohort, role):
     cohort.add("case_b", {1, 14})
     image = cohort.image("case_b")
     image.write_bytes(image.read_bytes()[:-300])
-    with pytest.raises(CasesFailedError, match="1 cases were left out of training: case_b: ") as e:
+    with pytest.raises(CasesFailedError, match="1 case left out of training: case_b: ") as e:
         cohort.train(role, f"{role}.epochs=1")
     assert e.value.exit_code == 4
     assert image.name in str(e.value)
@@ -306,7 +306,7 @@ def test_a_case_that_fusion_left_out_on_purpose_is_not_missed(cohort):
         "doubtful,,3,case confidence < 0.5,0.4\n"
         "lost,2,3,component confidence < 0.5,0.4\n"  # a tumour of it alone
     )
-    with pytest.raises(CasesFailedError, match=r"^1 cases were left out of training: lost: no la"):
+    with pytest.raises(CasesFailedError, match=r"^1 case left out of training: lost: no la"):
         cohort.train("student")
     assert list(cohort.stored("student")) == ["organs"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from flarekd.errors import counted
 from flarekd.labels import readable
 
 Table = tuple[str, Sequence[str], list[tuple[str, ...]]]
@@ -45,7 +46,7 @@ def _classes(summary: Mapping[str, Any]) -> Table:
         measures = (number(means["hd95_mm"], 1, 1), number(means["volume_error"], 100, 1))
         rows.append((name, *scores, *measures))
     columns = ("class", "DSC %", "95 % CI", "NSD %", "95 % CI", "HD95 mm", "volume ± %")
-    return f"{summary['cases']} cases, protocol {summary['protocol']}", columns, rows
+    return f"{counted(summary['cases'], 'case')}, protocol {summary['protocol']}", columns, rows
 
 
 def _lesions(lesions: Mapping[str, Any]) -> Table:
@@ -87,7 +88,7 @@ def _comparison(comparison: Mapping[str, Any]) -> Table:
             ]
         rows.append(tuple(cells))
     columns = ["class", *(c for key in ("DSC", "NSD") for c in (f"Δ{key} %", "CI", "effect", "p"))]
-    title = f"Against {comparison['with']}, {comparison['cases']} cases in both"
+    title = f"Against {comparison['with']}, {counted(comparison['cases'], 'case')} in both"
     return f"{title}; p of classes after Holm", columns, rows
 
 

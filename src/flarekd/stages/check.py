@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flarekd import console
-from flarekd.errors import CasesFailedError, InputError, UsageError
+from flarekd.errors import CasesFailedError, InputError, UsageError, counted
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.findings import Finding
@@ -160,7 +160,7 @@ def _end(results: dict[Path, _Result], others: Sequence[tuple[Path, Finding]]) -
         worst = next((one for one in ("refused", "doubtful", "mended") if one in severities), "")
         counts["repaired" if result.written and worst == "refused" else worst or "fine"] += 1
     shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    console.info(f"{len(results)} files: {shown}")
+    console.info(f"{counted(results, 'file')}: {shown}")
     refusals = sum(finding.severity == "refused" for _, finding in others)
     bad = counts["refused"] + refusals
     if bad:

@@ -13,7 +13,7 @@ from typing import Any
 from flarekd import console, fusion_table
 from flarekd.cohort import Case, read_cohort
 from flarekd.decisions import read_unused, tell_unused
-from flarekd.errors import CasesFailedError, InputError, UsageError
+from flarekd.errors import CasesFailedError, InputError, UsageError, counted
 from flarekd.fusion import Strategy
 from flarekd.fusion_checks import Facts, outliers
 from flarekd.imaging.atomic import update_text
@@ -101,7 +101,7 @@ def fuse_labels(
     _write_tables(out, listed, facts, dropped, with_rules=bool(extras.drop or extras.review))
     if failed:
         names = "; ".join(f"{case}: {reason}" for case, reason in sorted(failed.items()))
-        raise CasesFailedError(f"{len(failed)} cases were not fused: {names}")
+        raise CasesFailedError(f"{counted(failed, 'case')} not fused: {names}")
 
 
 def _fuse_all(
@@ -144,7 +144,8 @@ def _tell_bare(jobs: Sequence[Job]) -> None:
     ]
     if bare:
         console.warn(
-            f"{len(bare)} cases lack organs and have no organ pseudo-label, the first {bare[0]!r}: "
+            f"{counted(bare, 'case')} without all organs and an organ pseudo-label, the first "
+            f"{bare[0]!r}: "
             "those organs stay background"
         )
 
@@ -244,7 +245,8 @@ def _write_tables(
         columns = fusion_table.DROPPED_COLUMNS
         update_text(path, fusion_table.format_table(columns, fusion_table.dropped_rows(listed)))
         whole = sum(one.component is None for one in listed)
-        console.info(f"dropped {whole} cases and {len(listed) - whole} tumours: see {path}")
+        tumors = counted(len(listed) - whole, "tumour")
+        console.info(f"dropped {counted(whole, 'case')} and {tumors}: see {path}")
     odd = [row for row in rows if row.get("checks")]
     if odd:
         first = odd[0]

@@ -11,7 +11,7 @@ from typing import Any
 from flarekd import console
 from flarekd.cohort import Case, format_cohort
 from flarekd.decisions import read_unused, tell_unused
-from flarekd.errors import CasesFailedError, InputError
+from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.evidence import PSEUDO, Evidence, weigh
 from flarekd.groups_file import TABLE_1, Dataset, Rules, read_rules
 from flarekd.imaging.atomic import write_text
@@ -103,7 +103,7 @@ def group_data(
     if kept:
         write_text(out, format_cohort((case for case, _ in kept), out.parent))
         _show(kept, lacking, rules)
-        console.info(f"{out}: {len(kept)} cases; {len(doubtful)} are for a person to decide")
+        console.info(f"{out}: {counted(kept, 'case')}, {len(doubtful)} for a person to decide")
     _tell_failures(refused, doubtful if strict else [])
     return [case for case, _ in kept]
 
@@ -127,7 +127,8 @@ def _find(folders: Folders, rules: Rules, out: Path) -> list[Files]:
     for name, found in ((LABEL, drawn), (PSEUDO, pseudo)):
         strays = sorted(found.keys() - everything.keys())
         if strays:
-            console.warn(f"{len(strays)} {name} files have no scan, the first {strays[0]!r}")
+            count = counted(strays, f"{name} file")
+            console.warn(f"{count} without a scan, the first {strays[0]!r}")
     written = {kind: out.with_name(f"{out.stem}-{name}") for kind, name in _WRITTEN.items()}
     files = []
     for case, image in everything.items():
@@ -245,7 +246,7 @@ def _tell_failures(refused: Mapping[str, Any], doubtful: Sequence[str]) -> None:
     told = []
     if refused:
         names = "; ".join(f"{case}: {refused[case]['refused']}" for case in sorted(refused))
-        told.append(f"{len(refused)} cases were left out: {names}")
+        told.append(f"{counted(refused, 'case')} left out: {names}")
     if doubtful:
         names = ", ".join(doubtful)
         told.append(f"{len(doubtful)} ambiguous cases were left out (--strict): {names}")

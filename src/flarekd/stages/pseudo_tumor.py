@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from flarekd import __version__, console, device, fusion_table
 from flarekd.cohort import Case, read_cohort
-from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, reason
+from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
 from flarekd.fusion import fuse
 from flarekd.imaging import checks
 from flarekd.imaging.atomic import update_text, write_json
@@ -116,7 +116,7 @@ def pseudo_tumor(
     if extras.quality:
         _write_quality(out, whole, work.figures)
     if failed:
-        raise CasesFailedError(f"{len(failed)} cases were not labelled: {', '.join(failed)}")
+        raise CasesFailedError(f"{counted(failed, 'case')} not labelled: {', '.join(failed)}")
 
 
 def _do(work: _Work, case: Case) -> None:

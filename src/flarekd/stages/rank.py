@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekd import console
-from flarekd.errors import InputError, UsageError
+from flarekd.errors import InputError, UsageError, counted
 from flarekd.imaging.atomic import write_json, write_text
 from flarekd.labels import ORGANS, TUMOR
 from flarekd.lock import alone
@@ -195,4 +195,4 @@ def _show(
         rows.append((one.model, str(one.place), f"{one.rank:.2f}", *cells))
     titles = (metric.title if metric.is_cost else f"{metric.title} %" for metric in metrics)
     columns = ("model", "place", "mean rank", *titles)
-    console.table(f"{cases} cases: mean value · mean rank", columns, rows)
+    console.table(f"{counted(cases, 'case')}: mean value · mean rank", columns, rows)

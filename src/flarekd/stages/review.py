@@ -14,7 +14,7 @@ from typing import Any
 from flarekd import console
 from flarekd.appearance import look, restore
 from flarekd.cohort import Case, read_cohort
-from flarekd.errors import CasesFailedError, InputError
+from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.fusion_table import Sources, format_table, read_sources
 from flarekd.imaging.atomic import update_text
 from flarekd.imaging.files import list_scans, read_labels, read_volume
@@ -89,7 +89,7 @@ def review(cohort: Path, labels: Path, out: Path, *, scheduler: str | None = Non
     _write(out, cases, cohort)
     if failed:
         names = "; ".join(f"{case}: {reason}" for case, reason in sorted(failed.items()))
-        raise CasesFailedError(f"{len(failed)} cases were not reviewed: {names}")
+        raise CasesFailedError(f"{counted(failed, 'case')} not reviewed: {names}")
 
 
 def _jobs(cases: Sequence[Case], labels: Path) -> list[_Job]:
@@ -103,8 +103,8 @@ def _jobs(cases: Sequence[Case], labels: Path) -> list[_Job]:
         raise InputError(f"no case of the cohort has a label map in {str(labels)!r}", "run `fuse`")
     if len(jobs) < len(cases):
         lacking = next(case.case for case in cases if case.case not in maps)
-        count = len(cases) - len(jobs)
-        console.info(f"{count} cases have no label map in {labels}, the first {lacking!r}")
+        without = counted(len(cases) - len(jobs), "case")
+        console.info(f"{without} without a label map in {labels}, the first {lacking!r}")
     return jobs
 
 
@@ -197,4 +197,5 @@ def _write(out: Path, cases: Sequence[Reviewed], cohort: Path) -> None:
     update_text(out / TABLE, format_table(COLUMNS, rows))
     update_text(out / PAGE, review_page(cases, cohort.name))
     flagged = sum(bool(one.reasons) for one in cases)
-    console.info(f"{out / PAGE}: {len(cases)} cases, {flagged} with something unlike the others")
+    told = f"{counted(cases, 'case')}, {flagged} with something unlike the others"
+    console.info(f"{out / PAGE}: {told}")

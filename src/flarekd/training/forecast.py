@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flarekd.errors import FlarekdError
+from flarekd.errors import FlarekdError, counted
 from flarekd.imaging.files import read_geometry
 from flarekd.imaging.resampling import target_shape
 from flarekd.imaging.volume import Shape, Triple
@@ -46,7 +46,7 @@ class Forecast:
         jobs = max(1, min(jobs, self.cases))
         took = f"about {duration(self.seconds / jobs)} with {jobs} process{'es' * (jobs > 1)}"
         disk = f"about {size(self.stored_bytes)} of {size(free_bytes)} free"
-        return f"training store: {self.cases} case{'s' * (self.cases > 1)}, {disk}, {took}"
+        return f"training store: {counted(self.cases, 'case')}, {disk}, {took}"
 
 
 def forecast(images: Sequence[Path], spacing_zyx: Triple) -> Forecast:

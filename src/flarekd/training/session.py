@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from flarekd.errors import CasesFailedError, InputError
+from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.imaging.store import open_case
 from flarekd.ledger import stamp
 from flarekd.modelfile import read_card, read_weights, save_model
@@ -87,7 +87,7 @@ def run(
     }
     if failed:
         names = "; ".join(f"{case}: {reason}" for case, reason in failed.items())
-        raise CasesFailedError(f"{len(failed)} cases were left out of training: {names}")
+        raise CasesFailedError(f"{counted(failed, 'case')} left out of training: {names}")
     return folder / MODEL
 
 
@@ -97,7 +97,7 @@ def _prepare(plan: Plan, sources: Sequence[Source], place: Place) -> Prepared:
     failed: dict[str, str] | None = None
     if place.ranks.is_first:
         place.folder.mkdir(parents=True, exist_ok=True)
-        place.screen.info(f"{plan.role}: {len(sources)} cases to train on")
+        place.screen.info(f"{plan.role}: {counted(sources, 'case')} to train on")
         with place.screen.progress("Training store") as advance:
             say = place.screen.info
             _, failed = prepare(sources, store, plan.grid, cpu_count(), advance, say=say)
