@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from flarekd import device
 from flarekd.errors import UsageError
@@ -71,7 +72,9 @@ def test_channels_lie_last_where_it_was_measured_faster(
     where, lower, capability, does, monkeypatch
 ):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert device.prefers_channels_last(torch.device(where), lower) is does
+    network = nn.Sequential(nn.Conv3d(2, 3, 3), nn.ConvTranspose3d(3, 2, 2), nn.Conv2d(2, 3, 3))
+    device.lay_out(network, torch.device(where), lower)
+    assert [not part.weight.is_contiguous() for part in network] == [does, does, False]
 
 
 @pytest.mark.parametrize(

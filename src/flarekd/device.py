@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from flarekd.errors import UsageError
 
@@ -45,18 +46,23 @@ def cpu_multiplies_bf16() -> bool:
     return "avx512_bf16" in flags and "amx_bf16" not in flags
 
 
-def prefers_channels_last(device: torch.device, lower: torch.dtype | None) -> bool:
-    """Whether a 3D network trains faster with the channels last in memory.
+def lay_out(network: nn.Module, device: torch.device, lower: torch.dtype | None) -> None:
+    """Put the channels of 3D kernels last in memory where a network trains faster so.
 
     It does in float32 on processors with AVX2 and no AVX-512: oneDNN has no kernel of its own for
     the gradients of 3D weights there, and what it does instead takes half the time (torch 2.13).
 
     Args:
+        network: Changed in place.
         device: Where it trains.
         lower: What `autocast_dtype` says.
     """
     is_avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
-    return device.type == "cpu" and lower is None and is_avx2
+    if device.type != "cpu" or lower is not None or not is_avx2:
+        return
+    for part in network.modules():
+        if isinstance(part, nn.Conv3d | nn.ConvTranspose3d):
+            part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's gap
 
 
 def choose(name: str) -> torch.device:

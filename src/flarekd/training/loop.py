@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flarekd import interrupts
-from flarekd.device import autocast_dtype, prefers_channels_last
+from flarekd.device import autocast_dtype, lay_out
 from flarekd.errors import writing
 from flarekd.imaging.atomic import write_text
 from flarekd.protocol import Training
@@ -65,10 +65,7 @@ class Trainer:
     def __post_init__(self) -> None:
         settings = self.settings
         self._lower = autocast_dtype(self.device, settings.precision)
-        if prefers_channels_last(self.device, self._lower):
-            for convolution in self.network.modules():
-                if isinstance(convolution, nn.Conv3d | nn.ConvTranspose3d):
-                    convolution.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's gap
+        lay_out(self.network, self.device, self._lower)
         self.optimizer = make_optimizer(self.network, settings.optimizer)
         # bf16 has float32's range and needs no scaling
         self.scaler = torch.amp.GradScaler("cuda", enabled=self._lower is torch.float16)
