@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 DEMO := flarekd-demo
 
 # the tests in three parts of about the same length
-ROADS := tests/end_to_end tests/docker tests/stages/test_road.py tests/training/test_ranks.py
-STAGES := tests/stages tests/training
+ROADS := tests/end_to_end
+STAGES := tests/stages tests/training/test_ranks.py
 
 # threads of the test runs would keep each other from the cores while they wait (flarekd.cores)
 export OMP_WAIT_POLICY := PASSIVE
@@ -36,7 +36,7 @@ test-roads: $(VENV)/.installed
 	@$(call pytest_behind,roads,$(ROADS))
 
 test-stages: $(VENV)/.installed
-	@$(call pytest_behind,stages,$(STAGES) $(ROADS:%=--ignore=%))
+	@$(call pytest_behind,stages,$(STAGES))
 
 test-rooms: $(VENV)/.installed
 	$(BIN)/python -m pytest -q $(ROADS:%=--ignore=%) $(STAGES:%=--ignore=%)

@@ -243,7 +243,7 @@ def test_a_case_that_a_person_dropped_is_learned_from_no_more(folders, capsys):
     assert state(out / "teacher") == before
     assert list(list_scans(out / "fused")) == ["plain", "tumor_a", "tumor_b"]
     assert read_card(out / road.STUDENT).training["cases"] == 3
-    assert "the review leaves out 1 cases" in capsys.readouterr().err
+    assert "the review leaves out 1 case" in capsys.readouterr().err
 
 
 def test_a_review_that_cannot_be_read_is_told_before_anything_is_trained(folders):
