@@ -4,14 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := flarekd-demo
 
-# the tests in three parts of about the same length
-ROADS := tests/end_to_end
-STAGES := tests/stages tests/training/test_ranks.py
+ROADS := tests/end_to_end tests/docker tests/report tests/stages/test_road.py tests/training/test_ranks.py
 
-# threads of the test runs would keep each other from the cores while they wait (flarekd.cores)
+# threads of the two test runs would keep each other from the cores while they wait (flarekd.cores)
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-roads test-stages test-rooms lint check clean
+.PHONY: demo test test-roads test-rooms lint check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -25,21 +23,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/flarekd demo --out $(DEMO)
 
-# three processes, for many tests wait for others; what the first two have to say comes when they end
+# two processes, for many tests wait for others; what the first has to say comes when it ends
 test: $(VENV)/.installed
-	@$(MAKE) --no-print-directory --jobs 3 --keep-going test-roads test-stages test-rooms
-
-pytest_behind = $(BIN)/python -m pytest -q -o cache_dir=.pytest_cache/$(1) $(2) > .test-$(1).log 2>&1; \
-  status=$$?; echo; echo "$(1):"; cat .test-$(1).log; exit $$status
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-roads test-rooms
 
 test-roads: $(VENV)/.installed
-	@$(call pytest_behind,roads,$(ROADS))
-
-test-stages: $(VENV)/.installed
-	@$(call pytest_behind,stages,$(STAGES))
+	@$(BIN)/python -m pytest -q -o cache_dir=.pytest_cache/roads $(ROADS) > .test-roads.log 2>&1; \
+	  status=$$?; echo; echo "$(ROADS):"; cat .test-roads.log; exit $$status
 
 test-rooms: $(VENV)/.installed
-	$(BIN)/python -m pytest -q $(ROADS:%=--ignore=%) $(STAGES:%=--ignore=%)
+	$(BIN)/python -m pytest -q $(ROADS:%=--ignore=%)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -53,4 +46,4 @@ lint: $(VENV)/.installed
 check: lint test
 
 clean:
-	rm -rf $(VENV) $(DEMO) .test-roads.log .test-stages.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(DEMO) .test-roads.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -27,8 +27,15 @@ from flarekd.training.log import read_log
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 
 
-def killed(arguments, after_s, how=signal.SIGKILL):
-    """Start the command and kill it; whether it was still running."""
+def killed(arguments, after_s, how=signal.SIGKILL, once=None):
+    """Start the command and kill it; whether it was still running.
+
+    Args:
+        arguments: Of the command.
+        after_s: Seconds after it began.
+        how: The signal.
+        once: A file that has to be there before the seconds are counted.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "flarekd", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
@@ -38,6 +45,9 @@ def killed(arguments, after_s, how=signal.SIGKILL):
         # a job started in the background ignores Ctrl-C, and its children would inherit that
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (no threads)
     )
+    until = time.monotonic() + 120
+    while once and not once.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
     time.sleep(after_s)
     running = process.poll() is None
     process.send_signal(how)
@@ -198,7 +208,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(demo, tmp_path):
         "--out",
         tmp_path / "s",
     ]
-    running, status, stderr = killed(verb, 6, signal.SIGINT)
+    running, status, stderr = killed(verb, 0.5, signal.SIGINT, once=tmp_path / "s" / "log.jsonl")
     assert running
     assert status == 130
     assert "interrupted · run the same command again" in stderr
