@@ -23,6 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
 from flarekd.errors import LESS_MEMORY, FlarekdError, NoRoomError, is_out_of_memory, reason
@@ -233,15 +234,15 @@ class Behind:
 def _start_worker() -> None:
     """End this worker when it is told to or its parent is gone: a verb leaves none behind."""
     parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # last: a pool tells of whatever ends the start of a worker, and until now a signal just ends it
     leave_quietly()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:

@@ -30,6 +30,23 @@ def test_help_lists_the_verbs_and_imports_nothing_heavy():
         assert verb in done.stdout
 
 
+def test_ctrl_c_while_the_command_line_is_loaded_leaves_no_traceback():
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from flarekd.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_the_version_is_told():
     assert flarekd("--version").stdout.strip() == "0.1.0"
 

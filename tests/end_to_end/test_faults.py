@@ -95,11 +95,13 @@ def segmented(demo, tmp_path_factory):
     return verb, whole
 
 
-@pytest.mark.parametrize("after_s", [2.5, 4.0])
-def test_infer_killed_and_run_again_gives_the_same_bytes(segmented, tmp_path, after_s):
+@pytest.mark.parametrize(("once", "after_s"), [(None, 2.5), ("done.jsonl", 0.0)])
+def test_infer_killed_and_run_again_gives_the_same_bytes(segmented, tmp_path, once, after_s):
     verb, whole = segmented
-    killed([*verb, tmp_path / "cut"], after_s)
-    flarekd(*verb, tmp_path / "cut")
+    cut = tmp_path / "cut"
+    running, *_ = killed([*verb, cut], after_s, once=once and cut / once)
+    assert running or not once
+    flarekd(*verb, cut)
     assert files(tmp_path / "cut", "*.nii.gz") == files(whole, "*.nii.gz")
 
 
@@ -115,11 +117,12 @@ def teacher(demo, tmp_path_factory):
     return verb, whole
 
 
-@pytest.mark.parametrize("after_s", [3.0, 5.0])
-def test_training_killed_and_resumed_gives_the_same_model(teacher, tmp_path, after_s):
+@pytest.mark.parametrize("once", ["config.yaml", "checkpoint-previous.safetensors"])
+def test_training_killed_and_resumed_gives_the_same_model(teacher, tmp_path, once):
     verb, whole = teacher
     cut = tmp_path / "cut"
-    killed([*verb, cut], after_s)
+    running, *_ = killed([*verb, cut], 0.0, once=cut / once)
+    assert running
     checkpoint = cut / "checkpoint.safetensors"
     again = flarekd(*verb, cut, *(["--resume"] if checkpoint.exists() else []))
     assert ("continuing at iteration" in again.stderr) == ("--resume" in again.args)
@@ -132,7 +135,8 @@ def test_training_killed_and_resumed_gives_the_same_model(teacher, tmp_path, aft
 def test_phantoms_killed_and_made_again_have_the_same_bytes(tmp_path):
     verb = ["phantom", "--cases", "4", "--seed", "5", "--jobs", "1", "--out"]
     flarekd(*verb, tmp_path / "whole")
-    killed([*verb, tmp_path / "cut"], 2.5)
+    running, *_ = killed([*verb, tmp_path / "cut"], 0.6, once=tmp_path / "cut" / "phantom.json")
+    assert running
     flarekd(*verb, tmp_path / "cut")
     assert files(tmp_path / "cut", "*.nii.gz") == files(tmp_path / "whole", "*.nii.gz")
 

@@ -145,8 +145,7 @@ def _tell_bare(jobs: Sequence[Job]) -> None:
     if bare:
         console.warn(
             f"{counted(bare, 'case')} without all organs and an organ pseudo-label, the first "
-            f"{bare[0]!r}: "
-            "those organs stay background"
+            f"{bare[0]!r}: those organs stay background"
         )
 
 
