@@ -14,7 +14,7 @@ def apart(image, module):
 PLAIN, LAST_2D, LAST_3D = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
 
 
-def both(shape, weight, bias, memory=PLAIN):
+def both(shape, weight, bias, memory=PLAIN, memory_back=PLAIN):
     """Result and gradients of `NormAct` and of torch's layers, from the same random input."""
     module = NormAct(shape[1])
     module.weight.data.copy_(torch.as_tensor(weight))
@@ -26,7 +26,7 @@ def both(shape, weight, bias, memory=PLAIN):
         module.zero_grad()
         start = image.clone(memory_format=memory).requires_grad_()
         result = layer(start)
-        result.backward(towards.clone(memory_format=memory))
+        result.backward(towards.clone(memory_format=memory_back))
         found.append((result.detach(), start.grad, module.weight.grad, module.bias.grad))
     return found
 
@@ -45,9 +45,12 @@ def test_it_equals_instance_norm_and_leaky_relu(shape):
     ("shape", "memory"),
     [((3, 4, 5, 6, 7), LAST_3D), ((2, 4, 9, 8), LAST_2D), ((1, 4, 9, 8), LAST_2D)],
 )
-def test_channels_may_lie_last_in_memory(shape, memory):
+@pytest.mark.parametrize("goes_back_alike", [True, False])
+def test_channels_may_lie_last_in_memory(shape, memory, goes_back_alike):
     torch.manual_seed(0)
-    ours, theirs = both(shape, [1.0, -0.7, 0.02, 3.0], [0.0, 0.5, 1.0, -2.0], memory)
+    memory_back = memory if goes_back_alike else PLAIN
+    values = [1.0, -0.7, 0.02, 3.0], [0.0, 0.5, 1.0, -2.0]
+    ours, theirs = both(shape, *values, memory, memory_back)
     for value, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
     assert ours[0].is_contiguous(memory_format=memory)

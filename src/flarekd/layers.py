@@ -65,6 +65,7 @@ class _NormAct(torch.autograd.Function):
         result, scale, shift, *inverse_sds = ctx.saved_tensors
         backward = torch.ops.aten.leaky_relu_backward
         gradient = backward(gradients[0], result, LEAKY_SLOPE, True)
+        gradient = gradient.contiguous(memory_format=_format(result))
         normed = functional.leaky_relu(result, 1 / LEAKY_SLOPE)
         found = [
             torch.ops.aten.native_batch_norm_backward(
