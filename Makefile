@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := flarekd-demo
 
-ROADS := tests/end_to_end tests/docker tests/report tests/stages/test_road.py tests/training/test_ranks.py
+# tests that run the program itself, in processes of its own
+ROADS := tests/end_to_end tests/docker tests/training/test_ranks.py \
+  $(patsubst %,tests/stages/test_%.py,bench check_folders export import_nnunet road)
 
 # threads of the two test runs would keep each other from the cores while they wait (flarekd.cores)
 export OMP_WAIT_POLICY := PASSIVE

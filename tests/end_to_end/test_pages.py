@@ -192,7 +192,16 @@ def test_the_readme(demo, tmp_path):
     save_v2(tmp_path, student_v2())
     write_settings("README.md", tmp_path, "mine.yaml")
     fewer = {"48": "4", "8": "4", "5": "1"}
-    rivals = {"rank": lambda: shutil.copytree(tmp_path / "scores", tmp_path / "other-scores")}
+
+    def reuse():
+        """The second cohort is the first at this size: the command finds it made."""
+        if (tmp_path / "phantoms").exists():
+            shutil.copytree(tmp_path / "phantoms", tmp_path / "cohort")
+
+    rivals = {
+        "phantom": reuse,
+        "rank": lambda: shutil.copytree(tmp_path / "scores", tmp_path / "other-scores"),
+    }
     follow("README.md", tmp_path, fewer, rivals)
     made = ["scores/report.html", "ranks", "student.onnx", "repaired"]
     made += ["flarekd-bench/bench.json", "run/scores/report.html"]

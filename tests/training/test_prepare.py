@@ -14,6 +14,7 @@ from flarekd.imaging import store
 from flarekd.imaging.files import read_labels, read_volume, write_labels, write_volume
 from flarekd.imaging.resampling import resample, resample_labels
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.training.fingerprint import take_fingerprint
 from flarekd.training.prepare import Grid, Source, prepare, store_hash
 
 # anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
@@ -294,15 +295,17 @@ def test_the_time_left_is_told_again_when_the_first_cases_are_done(tmp_path):
     assert said[1].endswith(" s left, going by the first cases")
 
 
-def test_the_store_is_the_same_whatever_the_number_of_processes(tmp_path):
+def test_store_and_fingerprint_are_the_same_whatever_the_number_of_processes(tmp_path):
     sources = [source(tmp_path, f"case_{name}", seed) for seed, name in enumerate("abc")]
-    files = []
+    files, fingerprints = [], []
     for jobs in (1, 2):
         folder = tmp_path / f"store_{jobs}"
-        prepare(sources, folder, COARSE, jobs, lambda *_: None)
+        cases, _ = prepare(sources, folder, COARSE, jobs, lambda *_: None)
         files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        fingerprints.append(take_fingerprint(cases))
     assert files[0] == files[1]
     assert len(files[0]) == 3
+    assert fingerprints[0] == fingerprints[1]
 
 
 @pytest.mark.parametrize("tumor_only", [False, True])
