@@ -17,7 +17,10 @@ settings.load_profile("flarekd")
 
 @pytest.fixture
 def one_processor():
-    """Cases stay in this process: starting another takes longer than the work."""
+    """Cases stay in this process: starting another takes longer than the work.
+
+    The first processor; processes that tests start have the last (`tests.end_to_end.warm`).
+    """
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -48,7 +48,8 @@ def _run(main, words, environment, folder, stdout, stderr):
     for number, path in ((1, stdout), (2, stderr)):
         with path.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), number)
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    # the last cores: the first is that of `one_processor`, in the tests that run beside these
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-CORES:])
     torch.set_num_threads(CORES)
     sys.argv = ["flarekd", *words]
     main()
