@@ -8,6 +8,13 @@ VERBS = ["demo", "run", "phantom", "check", "group-data", "train-teacher", "pseu
 VERBS += ["review", "pseudo-organs", "train-student", "infer", "evaluate", "bench"]
 
 
+def new_python(code):
+    """What a process that begins anew says of this code."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb):
     done = flarekd(verb, "--help")
@@ -22,9 +29,7 @@ def test_help_lists_the_verbs_and_imports_nothing_heavy():
         "heavy = {'torch', 'SimpleITK', 'matplotlib', 'scipy', 'numpy', 'yaml'} & {*sys.modules}\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = new_python(code)
     assert done.returncode == 0, done.stderr
     for verb in VERBS:
         assert verb in done.stdout
@@ -41,9 +46,7 @@ def test_ctrl_c_while_the_command_line_is_loaded_leaves_no_traceback():
         "from flarekd.__main__ import main\n"
         "main()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = new_python(code)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 

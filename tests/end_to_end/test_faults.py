@@ -102,7 +102,7 @@ def test_infer_killed_and_run_again_gives_the_same_bytes(segmented, tmp_path, on
     running, *_ = killed([*verb, cut], after_s, once=once and cut / once)
     assert running or not once
     flarekd(*verb, cut)
-    assert files(tmp_path / "cut", "*.nii.gz") == files(whole, "*.nii.gz")
+    assert files(cut, "*.nii.gz") == files(whole, "*.nii.gz")
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +135,11 @@ def test_training_killed_and_resumed_gives_the_same_model(teacher, tmp_path, onc
 def test_phantoms_killed_and_made_again_have_the_same_bytes(tmp_path):
     verb = ["phantom", "--cases", "4", "--seed", "5", "--jobs", "1", "--out"]
     flarekd(*verb, tmp_path / "whole")
-    running, *_ = killed([*verb, tmp_path / "cut"], 0.6, once=tmp_path / "cut" / "phantom.json")
+    cut = tmp_path / "cut"
+    running, *_ = killed([*verb, cut], 0.6, once=cut / "phantom.json")
     assert running
-    flarekd(*verb, tmp_path / "cut")
-    assert files(tmp_path / "cut", "*.nii.gz") == files(tmp_path / "whole", "*.nii.gz")
+    flarekd(*verb, cut)
+    assert files(cut, "*.nii.gz") == files(tmp_path / "whole", "*.nii.gz")
 
 
 def test_group_data_and_evaluate_killed_leave_no_torn_file(demo, tmp_path):

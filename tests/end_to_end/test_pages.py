@@ -198,11 +198,11 @@ def test_the_readme(demo, tmp_path):
         if (tmp_path / "phantoms").exists():
             shutil.copytree(tmp_path / "phantoms", tmp_path / "cohort")
 
-    rivals = {
+    before = {
         "phantom": reuse,
         "rank": lambda: shutil.copytree(tmp_path / "scores", tmp_path / "other-scores"),
     }
-    follow("README.md", tmp_path, fewer, rivals)
+    follow("README.md", tmp_path, fewer, before)
     made = ["scores/report.html", "ranks", "student.onnx", "repaired"]
     made += ["flarekd-bench/bench.json", "run/scores/report.html"]
     for name in made:
