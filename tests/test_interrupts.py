@@ -105,3 +105,67 @@ with interrupts.handled(lambda: say("abandoned")):
     )
     assert done.stdout == "passed on\nwent on\n"
     assert done.returncode == 0
+
+
+DROPS = """
+import time, weakref
+
+class Watched:
+    pass
+
+def go_on_after(number):
+    watched = Watched()
+    kept = weakref.ref(watched, lambda _: ask(number))
+    del watched
+    say("dropped")
+    for _ in range(1000):
+        time.sleep(0.01)
+    say("never asked again")
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_exception_that_python_drops_is_raised_again(name, status):
+    done = run(f"""
+{DROPS}
+try:
+    with interrupts.handled(lambda: None):
+        go_on_after({name!r})
+except KeyboardInterrupt as error:
+    sys.exit(interrupts.status(error))
+""")
+    assert (done.stdout, done.stderr, done.returncode) == ("dropped\n", "", status)
+
+
+def test_a_worker_leaves_whose_exception_was_dropped():
+    done = run(f"""
+{DROPS}
+interrupts.leave_quietly()
+go_on_after("SIGTERM")
+""")
+    assert (done.stdout, done.stderr, done.returncode) == ("dropped\n", "", 143)
+
+
+def test_a_worker_that_leaves_is_not_asked_twice():
+    done = run("""
+interrupts.leave_quietly()
+try:
+    ask("SIGTERM")
+finally:
+    ask("SIGTERM")
+    say("put away")
+""")
+    assert (done.stdout, done.stderr, done.returncode) == ("put away\n", "", 143)
+
+
+def test_what_else_is_dropped_is_told_as_ever():
+    done = run(f"""
+{DROPS}
+def ask(_):
+    raise ValueError("of a callback")
+time.sleep = lambda _: None
+with interrupts.handled(lambda: None):
+    go_on_after(0)
+""")
+    assert "ValueError: of a callback" in done.stderr
+    assert done.stdout.endswith("never asked again\n")

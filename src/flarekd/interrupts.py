@@ -1,8 +1,10 @@
 """Asked to stop: Ctrl-C and SIGTERM by one mechanism.
 
 Either becomes an exception in the main thread, so that whatever is open is closed on the way out;
-where something must be whole, it is put off to the end of that. What has not left after `GRACE_S`,
-for it sits in one long call of a library, is ended by force: a container gets 10 s from its engine.
+where something must be whole, it is put off to the end of that, and where Python drops exceptions,
+in a destructor or a weak reference's callback, it is asked for again. What has not left after
+`GRACE_S`, for it sits in one long call of a library, is ended by force: a container gets 10 s from
+its engine.
 """
 
 from __future__ import annotations
@@ -10,13 +12,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any
 
 GRACE_S = 8.0
+
+AGAIN_S = 0.01
+"""So long after an exception was dropped it is raised again: by then its callback is over."""
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """Exit status by signal, as a shell counts."""
@@ -24,6 +32,10 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: a container engine, a scheduler or a person wants this process gone."""
+
+
+class _Leaving(SystemExit):
+    """SIGTERM in a worker."""
 
 
 class _Asked:
@@ -60,6 +72,7 @@ def handled(abandon: Callable[[], None]) -> Iterator[None]:
     # before the main thread comes to it, which may be long: the system writes the number here
     old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_limit, args=(reader, abandon), daemon=True).start()
+    hook = _hook_in()
     for number in taken:
         signal.signal(number, _take)
     try:
@@ -67,6 +80,7 @@ def handled(abandon: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, before[number])
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(old)
         writer.close()
         _Asked.waiting, _Asked.is_leaving = None, False
@@ -102,13 +116,16 @@ def passed_on() -> Iterator[None]:
 
 def leave_quietly() -> None:
     """Make a worker's main thread leave on SIGTERM; Ctrl-C is for its parent, who tells it."""
+    _hook_in()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     del frame
-    raise SystemExit(STATUS[signal.Signals(number)])
+    if not _Asked.is_leaving:
+        _Asked.is_leaving = True
+        raise _Leaving(STATUS[signal.Signals(number)])
 
 
 def _take(number: int, frame: FrameType | None) -> None:
@@ -120,6 +137,23 @@ def _take(number: int, frame: FrameType | None) -> None:
         _Asked.waiting = signal.Signals(number)
     else:
         raise _interruption(signal.Signals(number))
+
+
+def _hook_in() -> Callable[[Any], object]:
+    """Have dropped exceptions of signals raised again; the hook that was there before."""
+    before = sys.unraisablehook
+    sys.unraisablehook = partial(_ask_again, before)
+    return before
+
+
+def _ask_again(before: Callable[[Any], object], dropped: Any) -> None:
+    error = dropped.exc_value
+    if not isinstance(error, KeyboardInterrupt | _Leaving):
+        before(dropped)
+        return
+    _Asked.is_leaving = False
+    number = signal.SIGTERM if isinstance(error, Terminated | _Leaving) else signal.SIGINT
+    threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
 
 
 def _interruption(number: signal.Signals) -> KeyboardInterrupt:
