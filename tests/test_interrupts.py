@@ -158,6 +158,26 @@ finally:
     assert (done.stdout, done.stderr, done.returncode) == ("put away\n", "", 143)
 
 
+def test_an_import_is_not_interrupted_but_what_comes_after_it(tmp_path):
+    """A compiled module that begins would make an ImportError of it, or crash."""
+    lines = ["import __main__, time", "__main__.ask('SIGINT')", "time.sleep(0.1)"]
+    lines.append("__main__.say('imported')")
+    (tmp_path / "module.py").write_text("\n".join(lines), encoding="utf-8")
+    done = run(f"""
+import time
+sys.path.insert(0, {str(tmp_path)!r})
+try:
+    with interrupts.handled(lambda: None):
+        import module
+        for _ in range(1000):
+            time.sleep(0.01)
+        say("never asked again")
+except KeyboardInterrupt as error:
+    sys.exit(interrupts.status(error))
+""")
+    assert (done.stdout, done.stderr, done.returncode) == ("imported\n", "", 130)
+
+
 def test_what_else_is_dropped_is_told_as_ever():
     done = run(f"""
 {DROPS}

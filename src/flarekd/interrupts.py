@@ -1,10 +1,11 @@
 """Asked to stop: Ctrl-C and SIGTERM by one mechanism.
 
 Either becomes an exception in the main thread, so that whatever is open is closed on the way out;
-where something must be whole, it is put off to the end of that, and where Python drops exceptions,
-in a destructor or a weak reference's callback, it is asked for again. What has not left after
-`GRACE_S`, for it sits in one long call of a library, is ended by force: a container gets 10 s from
-its engine.
+where something must be whole, it is put off to the end of that. Two places cannot pass an exception
+on: compiled modules that begin (they make an ImportError of it, or crash), and what Python calls by
+itself, destructors and callbacks of weak references (it drops it); there it is asked for again a
+moment later. What has not left after `GRACE_S`, for it sits in one long call of a library, is ended
+by force: a container gets 10 s from its engine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 GRACE_S = 8.0
 
 AGAIN_S = 0.01
-"""So long after an exception was dropped it is raised again: by then its callback is over."""
+"""So long after a moment that could not pass an exception on it is asked for again."""
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """Exit status by signal, as a shell counts."""
@@ -44,6 +45,8 @@ class _Asked:
     holds = 0
     waiting: signal.Signals | None = None
     is_leaving = False
+    is_asked_again = False
+    writer: socket.socket | None = None  # of a worker: it lives as long as the process
 
 
 def status(error: KeyboardInterrupt) -> int:
@@ -67,11 +70,7 @@ def handled(abandon: Callable[[], None]) -> Iterator[None]:
     ours = (signal.SIG_DFL, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in STATUS}
     taken = [number for number, handler in before.items() if handler in ours]
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    # before the main thread comes to it, which may be long: the system writes the number here
-    old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_limit, args=(reader, abandon), daemon=True).start()
+    writer, old = _watch(abandon)
     hook = _hook_in()
     for number in taken:
         signal.signal(number, _take)
@@ -83,7 +82,7 @@ def handled(abandon: Callable[[], None]) -> Iterator[None]:
         sys.unraisablehook = hook
         signal.set_wakeup_fd(old)
         writer.close()
-        _Asked.waiting, _Asked.is_leaving = None, False
+        _Asked.waiting, _Asked.is_leaving, _Asked.is_asked_again = None, False, False
 
 
 @contextmanager
@@ -116,54 +115,74 @@ def passed_on() -> Iterator[None]:
 
 def leave_quietly() -> None:
     """Make a worker's main thread leave on SIGTERM; Ctrl-C is for its parent, who tells it."""
+    _Asked.writer, _ = _watch(lambda: None)
     _hook_in()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    del frame
-    if not _Asked.is_leaving:
-        _Asked.is_leaving = True
+    if _is_now(frame):
         raise _Leaving(STATUS[signal.Signals(number)])
 
 
 def _take(number: int, frame: FrameType | None) -> None:
-    del frame
-    if _Asked.is_leaving:
+    if not _is_now(frame):
         return
-    _Asked.is_leaving = True
     if _Asked.holds:
         _Asked.waiting = signal.Signals(number)
     else:
         raise _interruption(signal.Signals(number))
 
 
+def _is_now(frame: FrameType | None) -> bool:
+    """Whether to leave from this frame: not twice, and not in an import."""
+    if _Asked.is_leaving:
+        return False
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    _Asked.is_asked_again = frame is not None
+    _Asked.is_leaving = frame is None
+    return _Asked.is_leaving
+
+
 def _hook_in() -> Callable[[Any], object]:
-    """Have dropped exceptions of signals raised again; the hook that was there before."""
+    """Have signals asked for again whose exceptions are dropped; the hook that was there before."""
     before = sys.unraisablehook
-    sys.unraisablehook = partial(_ask_again, before)
+    sys.unraisablehook = partial(_when_dropped, before)
     return before
 
 
-def _ask_again(before: Callable[[Any], object], dropped: Any) -> None:
-    error = dropped.exc_value
-    if not isinstance(error, KeyboardInterrupt | _Leaving):
+def _when_dropped(before: Callable[[Any], object], dropped: Any) -> None:
+    if isinstance(dropped.exc_value, KeyboardInterrupt | _Leaving):
+        _Asked.is_leaving, _Asked.is_asked_again = False, True
+    else:
         before(dropped)
-        return
-    _Asked.is_leaving = False
-    number = signal.SIGTERM if isinstance(error, Terminated | _Leaving) else signal.SIGINT
-    threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
 
 
 def _interruption(number: signal.Signals) -> KeyboardInterrupt:
     return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
+def _watch(abandon: Callable[[], None]) -> tuple[socket.socket, int]:
+    """Start the limit; where the system writes signals' numbers, and where it did before."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    # before the main thread comes to it, which may be long: the system writes the number here
+    old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_limit, args=(reader, abandon), daemon=True).start()
+    return writer, old
+
+
 def _limit(reader: socket.socket, abandon: Callable[[], None]) -> None:
     with reader:
         while number := reader.recv(1):  # nothing once the other end is closed
             if number[0] in list(STATUS):
-                time.sleep(GRACE_S)
+                until = time.monotonic() + GRACE_S
+                while time.monotonic() < until:
+                    time.sleep(AGAIN_S)
+                    if _Asked.is_asked_again:
+                        _Asked.is_asked_again = False
+                        os.kill(os.getpid(), number[0])
                 abandon()
                 os._exit(STATUS[signal.Signals(number[0])])
