@@ -215,7 +215,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(demo, tmp_path):
     ]
     running, status, stderr = killed(verb, 0.5, signal.SIGINT, once=tmp_path / "s" / "log.jsonl")
     assert running
-    assert status == 130
+    assert status == 130, stderr
     assert "interrupted · run the same command again" in stderr
     assert "Traceback" not in stderr
     shutil.rmtree(tmp_path / "s", ignore_errors=True)
