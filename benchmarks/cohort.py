@@ -132,13 +132,16 @@ def run(cohort: Path, out: Path, scheduler: str | None = None) -> dict[str, Run]
 
 
 def digest(out: Path) -> str:
-    """SHA-256 of all that was written."""
-    names = ["cohort.csv", "grouping.json"]
-    # not *.nii.gz: a kill leaves dot-files, which nothing reads
-    found = [out / name for name in names] + sorted((out / "fused").glob("[!.]*.nii.gz"))
+    """SHA-256 of what was written, but for dot-files of kills, logs, and the order it was done in."""
+    found = [
+        path
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.suffix not in (".log", ".jsonl") and "/." not in path.as_posix()
+    ]
     whole = hashlib.sha256()
     for path in found:
-        whole.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        name = path.relative_to(out).as_posix()
+        whole.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return f"{whole.hexdigest()[:16]} of {len(found)} files"
 
 
