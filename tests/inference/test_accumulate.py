@@ -72,11 +72,11 @@ def test_a_network_in_training_mode_is_refused():
 
 def test_a_network_that_changes_the_resolution_is_refused():
     with pytest.raises(ValueError, match=r"maps \(1, 1, 4, 4\) to \(1, 1, 2, 2\)"):
-        forward(torch.nn.MaxPool2d(2).eval(), torch.zeros(1, 1, 4, 4), half=False)
+        forward(torch.nn.MaxPool2d(2).eval(), torch.zeros(1, 1, 4, 4))
 
 
-def test_half_precision_is_for_cuda_and_leaves_the_cpu_exact():
+def test_half_precision_is_for_cuda_alone():
     network = torch.nn.Conv2d(1, 2, 1).eval()
     image = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        assert torch.equal(forward(network, image, half=True), network(image))
+        assert torch.equal(forward(network, image), network(image))

@@ -5,10 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.inference import halves
 from tests.student.pointwise import AIR, PATCH, TISSUE, Threshold, body, expected, labels
 
-from flarekd.student import visits
 from flarekd.student.windows import (
     PaperRules,
     SkipRules,
@@ -89,14 +87,6 @@ def test_windows_are_run_one_by_one_unless_told_otherwise():
     assert network.starts == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("more", [{}, {"half": False}, {"half": True}])
-def test_half_precision_is_asked_of_every_forward_pass(monkeypatch, more):
-    asked = halves.recorded(monkeypatch, visits)
-    predict_logits(Threshold(), body((8, 16, 24)), PATCH, **more)
-    list(stream_logits(Threshold(), body((8, 16, 16)), PATCH, **more).planes)
-    assert asked == [more.get("half", False)] * 3
-
-
 def test_no_more_planes_are_held_than_a_window_is_thick():
     network, held, volume = Threshold(2), [], body((40, 32, 32))
     found = stream_logits(network, volume, PATCH)
@@ -122,7 +112,7 @@ def test_half_precision_on_a_gpu_gives_the_labels_of_the_cpu():
     volume = body((16, 40, 40))
     volume[4:9, 12:30, 12:30] = 3
     network = Threshold().cuda()
-    found = predict_logits(network, volume.cuda(), PATCH, skip=SkipRules(AIR + 1), half=True)
+    found = predict_logits(network, volume.cuda(), PATCH, skip=SkipRules(AIR + 1))
     assert found.logits.device.type == "cpu"
     np.testing.assert_array_equal(labels(found.logits), expected(volume))
 

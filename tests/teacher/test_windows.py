@@ -3,9 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.inference import halves
 
-from flarekd.teacher import windows as module
 from flarekd.teacher.windows import Probe, label_slices, predict_slices, segment_slices
 
 PATCH = (16, 16)
@@ -213,11 +211,3 @@ def test_four_slices_are_a_batch_unless_told_otherwise():
     segment_slices(network, volume, PATCH, (16, 16))
     list(predict_slices(network, volume, PATCH))
     assert network.batches == [4, 2, 4, 2]
-
-
-@pytest.mark.parametrize("more", [{}, {"half": False}, {"half": True}])
-def test_half_precision_is_asked_of_every_forward_pass(monkeypatch, more):
-    asked = halves.recorded(monkeypatch, module)
-    segment_slices(Threshold(), blob((1, 24, 24), 0, 4, 4), PATCH, (24, 24), **more)
-    list(predict_slices(Threshold(), torch.zeros(1, 24, 24), PATCH, **more))
-    assert asked == [more.get("half", False)] * 3

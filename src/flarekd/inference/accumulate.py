@@ -23,14 +23,14 @@ def check_network(network: Network) -> None:
         raise ValueError("the network is in training mode; call its eval() before inference")
 
 
-def forward(network: Network, windows: torch.Tensor, half: bool) -> torch.Tensor:
-    """Run the network on a batch of windows.
+def forward(network: Network, windows: torch.Tensor) -> torch.Tensor:
+    """Run the network on a batch of windows: in mixed precision (fp16) on CUDA, else in float32.
+
+    Without hardware for it, half precision is many times slower on CPUs.
 
     Args:
         network: See `Network`.
         windows: float32 (n, 1, …) on the network's device.
-        half: Mixed precision (fp16) on CUDA. CPUs compute in float32 whatever this says: without
-            hardware for it, half precision is many times slower there.
 
     Returns:
         Logits, float32 (n, C, …) on the same device.
@@ -39,7 +39,7 @@ def forward(network: Network, windows: torch.Tensor, half: bool) -> torch.Tensor
         ValueError: If the output is not at the windows' resolution.
     """
     device = windows.device.type
-    with torch.autocast(device, dtype=torch.float16, enabled=half and device == "cuda"):
+    with torch.autocast(device, dtype=torch.float16, enabled=device == "cuda"):
         logits = network(windows)
     if logits.shape[0] != windows.shape[0] or logits.shape[2:] != windows.shape[2:]:
         raise ValueError(f"network maps {tuple(windows.shape)} to {tuple(logits.shape)}")

@@ -23,7 +23,7 @@ from flarekd.imaging.atomic import replacing
 
 INPUT, OUTPUT = "image", "logits"
 OPSET = 17
-FORMAT = 1
+FORMAT = 2
 """Of the graphs that are kept; a new number makes old ones unused."""
 
 

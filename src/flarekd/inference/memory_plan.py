@@ -35,24 +35,24 @@ class Need:
     writing: int
 
 
-def need(native: Shape, grid: Shape, classes: int, planes: int, *, keeps_scan: bool) -> Need:
+def need(native: Shape, grid: Shape, channels: int, planes: int, *, keeps_scan: bool) -> Need:
     """What a case takes.
 
     Args:
         native: Its shape.
         grid: Its shape at the network's spacing, at least the patch.
-        classes: Outputs of the network; their sums and one weight are held at every grid voxel of
+        channels: Outputs of the network; their sums and one weight are held at every grid voxel of
             some planes.
         planes: How many of the grid's planes are held at once.
         keeps_scan: Whether the scan is needed again beside its labels.
     """
     voxels, cells = prod(native), prod(grid)
     held = VOXEL_HELD * voxels if keeps_scan else 0
-    logits = (classes + 1) * 4 * (cells // grid[0]) * planes
+    sums = (channels + 1) * 4 * (cells // grid[0]) * planes
     return Need(
         reading=VOXEL_READ * voxels + GRID_INPUT * cells,
         waiting=held + GRID_INPUT * cells,
-        network=held + GRID_INPUT * cells + logits + voxels,
+        network=held + GRID_INPUT * cells + sums + voxels,
         writing=held + VOXEL_WRITTEN * voxels,
     )
 

@@ -53,7 +53,7 @@ def compare(reference: Network, other: Network, windows: Iterable[Tensor]) -> Pa
     count = voxels = equal = found = found_equal = 0
     difference = 0.0
     for window in windows:
-        ours, theirs = (forward(network, window, half=False) for network in (reference, other))
+        ours, theirs = (forward(network, window) for network in (reference, other))
         difference = max(difference, float((ours - theirs).abs().max()))
         labels, others = ours.max(1).indices, theirs.max(1).indices
         same, somewhere = labels == others, (labels > 0) | (others > 0)

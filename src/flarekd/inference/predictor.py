@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from flarekd.imaging.volume import Geometry, Shape, Volume
 from flarekd.inference import exported
 from flarekd.inference.accumulate import Network
 from flarekd.inference.graph import kept, places, to_onnx
+from flarekd.inference.head import Features, Head
 from flarekd.inference.runtimes import ALL, Runtime, choose, start
 from flarekd.modelfile import ModelCard, Orientation, read_card, read_weights
 
@@ -33,11 +35,13 @@ class Predictor:
     """A network on its device and what its model file says of it.
 
     Attributes:
-        network: A module in eval mode, or what another runtime made of it.
+        network: A module in eval mode, or what another runtime made of it. Where `head` is apart,
+            without it.
         card: Of the model file.
         device: Where windows go and logits come from.
         sha256: Of the model file.
         runtime: What runs the network: ``torch``, ``openvino`` or ``onnx``.
+        head: Makes logits of what the network gives, where that is features.
     """
 
     network: Network
@@ -45,6 +49,12 @@ class Predictor:
     device: torch.device
     sha256: str
     runtime: str = "torch"
+    head: Head | None = None
+
+    @property
+    def channels(self) -> int:
+        """Outputs of `network`."""
+        return len(self.card.labels) if self.head is None else self.head.weight.shape[1]
 
     def grid(self, geometry: Geometry) -> Shape:
         """Shape (z, y, x) of a scan at the network's spacing."""
@@ -101,6 +111,8 @@ def load(
     build: Callable[..., nn.Module],
     device: torch.device,
     runtime: Runtime = "torch",
+    *,
+    head_apart: bool = False,
 ) -> Predictor:
     """Read a model file and make its network ready to run.
 
@@ -110,6 +122,7 @@ def load(
         build: Makes the network from the card's arguments.
         device: Where it runs.
         runtime: What runs it; ``auto`` as `runtimes.choose` says.
+        head_apart: Set the head apart where that takes less memory; graphs stay whole.
 
     Raises:
         InputError: If the file is not a model, of another role, or its weights do not fit its card.
@@ -121,15 +134,20 @@ def load(
     if card.role != role:
         raise InputError(f"{str(path)!r} is a {card.role}, a {role} is needed")
     sha256 = exported.content_hash(path)
+    head = _head(path, device) if head_apart and not is_graph else None
     network: Network
     if chosen == "torch":
-        network = _restore(path, card, build).to(device)
+        network = _restore(path, card, build, head is not None).to(device)
     else:
         graph: bytes | Path = path
-        if path.suffix != exported.OPENVINO:  # which lies in two files
-            graph = path.read_bytes() if is_graph else _graph(path, sha256, card, build)
+        if not is_graph:
+            # kept, which spares building the network
+            made = partial(_restore, path, card, build, head is not None)
+            graph = kept(path, sha256, lambda: to_onnx(made()), places(path))
+        elif path.suffix != exported.OPENVINO:  # which lies in two files
+            graph = path.read_bytes()
         network = start(chosen, graph, window_size(card))
-    return Predictor(network, card, device, sha256, chosen)
+    return Predictor(network, card, device, sha256, chosen, head)
 
 
 def window_size(card: ModelCard) -> tuple[int, ...]:
@@ -137,20 +155,36 @@ def window_size(card: ModelCard) -> tuple[int, ...]:
     return card.patch if card.role == "student" else card.patch[1:]
 
 
-def _restore(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> nn.Module:
-    """The network of a model file, in eval mode on the CPU, windows and logits along LPS."""
+def _head(path: Path, device: torch.device) -> Head | None:
+    try:
+        return Head.of(read_weights(path), device)
+    except _NO_NETWORK as error:
+        raise _unfit(path, error) from error
+
+
+def _restore(
+    path: Path, card: ModelCard, build: Callable[..., nn.Module], is_headless: bool
+) -> nn.Module:
+    """The network of a model file, in eval mode on the CPU, windows and what it gives along LPS."""
     try:
         _check_size(path, card, build)
         network = build(**card.network)
         network.load_state_dict(read_weights(path))
     except _NO_NETWORK as error:
-        first = str(error).splitlines()[0]
-        raise InputError(
-            f"the weights of {str(path)!r} do not fit its card: {first}", "the file is damaged"
-        ) from error
+        raise _unfit(path, error) from error
+    if is_headless:
+        heads: Any = network.heads
+        heads[0] = Features()
     if card.orientation != CANONICAL:
         network = Reoriented(network, card.orientation, len(window_size(card)))
     return network.eval()
+
+
+def _unfit(path: Path, error: Exception) -> InputError:
+    first = str(error).splitlines()[0]
+    return InputError(
+        f"the weights of {str(path)!r} do not fit its card: {first}", "the file is damaged"
+    )
 
 
 def _check_size(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> None:
@@ -160,8 +194,3 @@ def _check_size(path: Path, card: ModelCard, build: Callable[..., nn.Module]) ->
     if wanted > path.stat().st_size:
         message = f"it asks for {wanted:,} weights, more than the file holds"
         raise ValueError(message)
-
-
-def _graph(path: Path, sha256: str, card: ModelCard, build: Callable[..., nn.Module]) -> bytes:
-    """The kept graph of a model file, which spares building the network, or a new one."""
-    return kept(path, sha256, lambda: to_onnx(_restore(path, card, build)), places(path))

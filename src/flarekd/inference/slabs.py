@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from flarekd.inference.head import Head, classes, greatest
+
 Method = Literal["linear", "nearest"]
 
 MOST_MIXED = 0.25
@@ -55,6 +57,7 @@ def labels_from_planes(
     source_zyx: Sequence[int],
     shape_zyx: Sequence[int],
     method: Method = "linear",
+    head: Head | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The most probable class of every native voxel, from logits that come plane by plane.
 
@@ -64,7 +67,7 @@ def labels_from_planes(
     paper did. Ties go to the lower id.
 
     Beside the result it holds two planes, at most the same two at native in-plane size, and a few
-    of one class.
+    of single classes.
 
     Args:
         planes: Floating (C, y, x), z ascending, on any device, contiguous or not; probabilities do
@@ -72,6 +75,8 @@ def labels_from_planes(
         source_zyx: How many they are, and their size.
         shape_zyx: Native size.
         method: ``linear`` or ``nearest``.
+        head: Makes logits of planes that are not, float32 (1 + F, y, x): those of a few classes at
+            a time, so that memory does not depend on how many there are.
 
     Returns:
         uint8 of shape `shape_zyx`.
@@ -84,7 +89,7 @@ def labels_from_planes(
     if len(source_zyx) != 3 or len(shape_zyx) != 3 or min(sizes) < 1:
         raise ValueError(f"cannot resize {tuple(source_zyx)} to {tuple(shape_zyx)}")
     labels = torch.empty(tuple(shape_zyx), dtype=torch.uint8)
-    come = _Planes(planes, source_zyx)
+    come = _Planes(planes, source_zyx, head)
     fill = _linear if method == "linear" else _nearest
     fill(come, labels)
     come.finish()
@@ -93,10 +98,17 @@ def labels_from_planes(
 
 
 class _Planes:
-    """Planes (C, y, x) that come one after another, of which the last ones asked for are kept."""
+    """Planes (C, y, x) that come one after another, of which the last ones asked for are kept.
 
-    def __init__(self, planes: Iterable[Tensor], shape_zyx: Sequence[int]) -> None:
-        self.shape = tuple(shape_zyx)
+    Attributes:
+        shape: How many they are, and their size.
+        head: Makes logits of them, where they are none.
+    """
+
+    def __init__(
+        self, planes: Iterable[Tensor], shape_zyx: Sequence[int], head: Head | None
+    ) -> None:
+        self.shape, self.head = tuple(shape_zyx), head
         self._coming = enumerate(planes)
         self._kept: dict[int, Tensor] = {}
 
@@ -131,7 +143,7 @@ def _nearest(planes: _Planes, labels: Tensor) -> None:
     for z, source in enumerate(z_index.tolist()):
         if source != last:
             logits, _ = planes.between(source, source)
-            found = _arg_max(logits, source)
+            found = _arg_max(logits, source, planes.head)
             last, plane = source, found[rows.to(found.device)][:, columns.to(found.device)]
         labels[z] = plane
 
@@ -176,7 +188,9 @@ def _linear(planes: _Planes, labels: Tensor) -> None:
         pair = (below, min(below + 1, planes.shape[0] - 1))
         logits.clear()  # or they would be held while the next plane is made
         logits.update(zip(pair, planes.between(*pair), strict=True))
-        corners = {i: corners[i] if i in corners else _arg_max(logits[i], i) for i in pair}
+        corners = {
+            i: corners[i] if i in corners else _arg_max(logits[i], i, planes.head) for i in pair
+        }
         low, high = corners[pair[0]], corners[pair[1]]
         mixed = _is_mixed(low, high).flatten().index_select(0, cells).nonzero()[:, 0]
         if len(mixed) <= MOST_MIXED * labels[0].numel():
@@ -184,7 +198,8 @@ def _linear(planes: _Planes, labels: Tensor) -> None:
             slab = low.flatten().index_select(0, cells).repeat(last - first, 1)
             if len(mixed):
                 low, high = (_pick(logits[i], mixed, y, x) for i in pair)
-                slab.index_copy_(1, mixed, _arg_max_between(low, high, z.share[first:last]))
+                found = _arg_max_between(low, high, z.share[first:last], planes.head)
+                slab.index_copy_(1, mixed, found)
             labels[first:last] = slab.view(labels[first:last].shape)
         else:
             resized = {
@@ -193,7 +208,8 @@ def _linear(planes: _Planes, labels: Tensor) -> None:
             }
             for native in range(first, last):  # one by one: a class's plane stays in the cache
                 share = z.share[native : native + 1]
-                plane = _arg_max_between(resized[pair[0]], resized[pair[1]], share)
+                low, high = (resized[i] for i in pair)
+                plane = _arg_max_between(low, high, share, planes.head)
                 labels[native] = plane.view(labels[native].shape)
 
 
@@ -207,28 +223,16 @@ def _slabs(below: Sequence[int]) -> Iterator[tuple[int, int, int]]:
             first = native
 
 
-def _arg_max(plane: Tensor, source: int) -> Tensor:
+def _arg_max(plane: Tensor, source: int, head: Head | None) -> Tensor:
     """Arg max over C of the source slice (C, y, x) of that number, uint8 (y, x).
-
-    A running maximum, class by class: torch's own argmax across the first axis is several times
-    slower, and planes of one class stay in the cache.
 
     Raises:
         ValueError: If the greatest logit of a voxel is NaN or infinite.
     """
-    best = plane[0].clone()
-    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    for label, value in enumerate(plane[1:], 1):
-        _name_where(value > best, label, labels)
-        torch.maximum(best, value, out=best)  # hands NaN on
+    labels, best = greatest(classes(plane, head))
     if not bool(best.isfinite().all()):
         raise ValueError(f"the logits of slice {source} hold NaN or infinity")
     return labels
-
-
-def _name_where(wins: Tensor, label: int, labels: Tensor) -> None:
-    """Give voxels a label that is above all they had: a maximum, 50 times a masked fill's speed."""
-    torch.maximum(labels, wins.view(torch.uint8) * label, out=labels)
 
 
 def _is_mixed(low: Tensor, high: Tensor) -> Tensor:
@@ -265,13 +269,8 @@ def _resize(plane: Tensor, shape_yx: Sequence[int]) -> Tensor:
     return plane.reshape(len(plane), -1)
 
 
-def _arg_max_between(low: Tensor, high: Tensor, share: Tensor) -> Tensor:
+def _arg_max_between(low: Tensor, high: Tensor, share: Tensor, head: Head | None) -> Tensor:
     """Arg max over C of the mixes of (C, n) and (C, n) by each share (m,) of `high`: (m, n)."""
     share = share[:, None]
-    best = torch.lerp(low[0], high[0], share)
-    labels = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    for label in range(1, len(low)):
-        value = torch.lerp(low[label], high[label], share)
-        _name_where(value > best, label, labels)
-        torch.maximum(best, value, out=best)
-    return labels
+    pairs = zip(classes(low, head), classes(high, head), strict=True)
+    return greatest(torch.lerp(*pair, share) for pair in pairs)[0]

@@ -188,7 +188,6 @@ def _label(
         teacher.card.patch[1:],
         probe=Probe(settings["probe"], settings["min_foreground"]),
         batch=SLICES,
-        half=teacher.device.type == "cuda",
     )
     z, y, x = volume.array.shape
     found = label_slices(groups, (z, y, x), settings.get("threshold", 0.5), probability)

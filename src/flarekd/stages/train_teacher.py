@@ -90,7 +90,7 @@ def _segmenter(teacher: Teacher) -> Segment:
 
     def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
         probe = Probe(teacher.probe, teacher.min_foreground)
-        shape, half = volume.shape[1:], volume.device.type == "cuda"
+        shape = volume.shape[1:]
         return segment_slices(
             network,
             volume,
@@ -98,7 +98,6 @@ def _segmenter(teacher: Teacher) -> Segment:
             shape,
             probe=probe,
             threshold=teacher.threshold,
-            half=half,
         ).labels
 
     return segment

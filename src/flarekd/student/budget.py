@@ -44,7 +44,7 @@ class Budget:
         predictor = student.predictor
         window = torch.zeros((1, 1, *predictor.card.patch), device=predictor.device)
         with torch.inference_mode():
-            forward(predictor.network, window, predictor.device.type == "cuda")
+            forward(predictor.network, window)
         budget = cls(student, max_memory_gb * GB, _most_taken() + ALLOWANCE, keeps_scan)
         if budget.base > budget.allowed:
             raise UsageError(
@@ -60,10 +60,15 @@ class Budget:
         grid = self.student.predictor.grid(geometry)
         patch = self.student.predictor.card.patch
         z, y, x = (max(size, least) for size, least in zip(grid, patch, strict=True))
-        classes = len(self.student.predictor.card.labels)
         # in full mode planes leave as they are done, two of them for the labels between them
         planes = min(z, patch[0] + 2) if self.student.windows == "full" else z
-        return need(geometry.shape_zyx, (z, y, x), classes, planes, keeps_scan=self.keeps_scan)
+        return need(
+            geometry.shape_zyx,
+            (z, y, x),
+            self.student.predictor.channels,
+            planes,
+            keeps_scan=self.keeps_scan,
+        )
 
     def refuse(self, scans: Mapping[str, Path]) -> dict[str, str]:
         """The scans that cannot be segmented within the budget, and why."""

@@ -94,7 +94,7 @@ def _follow(
     while asked:
         now, asked = asked, []
         for index, window in visits.run(now):
-            findings[index] = _look(window, rules.tubes)
+            findings[index] = _look(visits.labels(window), rules.tubes)
             for (axis, side), count in findings[index].faces.items():
                 place = list(index)
                 place[axis] += side
@@ -122,10 +122,8 @@ def _tissue(
     return tissue, [index for index in grid if bool(beside[visits.place(index)].any())]
 
 
-def _look(logits: torch.Tensor, tubes: frozenset[int]) -> _Finding:
-    """Count what a window (C, z, y, x) found."""
-    # max, not argmax: several times faster across the first axis
-    labels = logits.max(0).indices
+def _look(labels: torch.Tensor, tubes: frozenset[int]) -> _Finding:
+    """Count what a window (z, y, x) found."""
     found = labels > 0
     others = found.clone()
     for tube in tubes:

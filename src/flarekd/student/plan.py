@@ -64,8 +64,7 @@ def _segmenter(student: Student) -> Segment:
     """Labels of whole volumes, for validation: the windows of inference."""
 
     def segment(network: nn.Module, volume: Tensor) -> NDArray[np.uint8]:
-        half = volume.device.type == "cuda"
-        found = predict_logits(network, volume, student.patch, step=student.step, half=half)
+        found = predict_logits(network, volume, student.patch, step=student.step)
         labels: NDArray[np.uint8] = found.logits.max(0).indices.to(torch.uint8).numpy()
         return labels
 

@@ -114,7 +114,7 @@ class Student:
             InputError: If the file is no student.
             UsageError: If the runtime is not there.
         """
-        loaded = predictor.load(model, "student", StudentUNet, device, runtime)
+        loaded = predictor.load(model, "student", StudentUNet, device, runtime, head_apart=True)
         asked = settings or WindowSettings()
         own = loaded.card.inference
         windows: Windows = own.get("windows", "full")
@@ -150,12 +150,16 @@ class Student:
             card.patch,
             step=self.step,
             skip=skip_rules(self.windows, self.predictor.air),
-            half=self.predictor.device.type == "cuda",
+            head=self.predictor.head,
             on_window=on_window,
         )
         looking = _Stopwatch(stream.planes)
         labels = labels_from_planes(
-            looking, scan.tensor.shape, scan.geometry.shape_zyx, self.method
+            looking,
+            scan.tensor.shape,
+            scan.geometry.shape_zyx,
+            self.method,
+            self.predictor.head,
         )
         if card.label_ids != tuple(range(len(card.label_ids))):
             labels = np.asarray(card.label_ids, np.uint8)[labels]

@@ -8,6 +8,7 @@ from itertools import product
 import torch
 
 from flarekd.inference.accumulate import Network, Planes, forward
+from flarekd.inference.head import Head, classes, greatest
 
 Index = tuple[int, int, int]
 """A window's place (z, y, x) in its grid."""
@@ -24,7 +25,7 @@ class Visits:
         volume: float32 (z, y, x), at least `patch`.
         patch: Window size.
         batch: Windows a forward pass, at most.
-        half: fp16 on CUDA.
+        head: Of a network that has none.
 
     Attributes:
         seen: Windows that were run.
@@ -37,14 +38,14 @@ class Visits:
         volume: torch.Tensor,
         patch: Sequence[int],
         batch: int,
-        half: bool,
+        head: Head | None = None,
     ) -> None:
         self.volume = volume
         self.patch = (patch[0], patch[1], patch[2])
         self.grid: list[list[int]] = [[], [], []]
         self.planes = Planes(volume.shape, patch)
         self.seen: set[Index] = set()
-        self._network, self._batch, self._half = network, batch, half
+        self._network, self._batch, self._head = network, batch, head
         self._on_window: Callable[[int, int], None] | None = None
         self._total = self._done = 0
 
@@ -77,11 +78,15 @@ class Visits:
             now = queue[first : first + self._batch]
             self.seen.update(now)
             windows = torch.stack([self.volume[self.place(index)] for index in now])[:, None]
-            logits = forward(self._network, windows, self._half)
+            logits = forward(self._network, windows)
             for index, window in zip(now, logits, strict=True):
                 self.planes.add(window, [part.start for part in self.place(index)])
                 yield index, window
             self.advance(len(self.seen))
+
+    def labels(self, window: torch.Tensor) -> torch.Tensor:
+        """What the network calls each voxel of a window that `run` gave: uint8 (z, y, x)."""
+        return greatest(classes(window, self._head))[0]
 
     def finish(self) -> None:
         """Say that what was not run is skipped."""

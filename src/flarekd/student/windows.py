@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 
 from flarekd.inference.accumulate import Network, check_network
+from flarekd.inference.head import BACKGROUND_LOGIT, Head
 from flarekd.inference.windows import (
     bounding_box,
     cover,
@@ -21,9 +22,6 @@ from flarekd.inference.windows import (
 from flarekd.student import paper_windows
 from flarekd.student.paper_windows import PaperRules
 from flarekd.student.visits import Index, Visits
-
-BACKGROUND_LOGIT = 20.0
-"""Class 0 where no window was run, against 0 of the others: background, all but certainly."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class Stream:
 
     Args:
         planes: Logits float32 (C, y, x) where `Planes` holds them, z ascending, each when no window
-            to come reaches it; C is 1 where no window was run.
+            to come reaches it; C is 1 where no window was run. Of a network without its head what
+            that takes.
         visits: The windows.
         total: As `windows_total`.
 
@@ -112,10 +111,9 @@ def predict_logits(
     step: float = 0.5,
     skip: SkipRules | PaperRules | None = None,
     batch: int = 1,
-    half: bool = False,
 ) -> Prediction:
     """`stream_logits` at once: the logits of the whole volume."""
-    stream = stream_logits(network, volume, patch_zyx, step=step, skip=skip, batch=batch, half=half)
+    stream = stream_logits(network, volume, patch_zyx, step=step, skip=skip, batch=batch)
     first = next(stream.planes)
     logits = torch.empty((len(first), *volume.shape))
     logits[:, 0] = first
@@ -132,7 +130,7 @@ def stream_logits(
     step: float = 0.5,
     skip: SkipRules | PaperRules | None = None,
     batch: int = 1,
-    half: bool = False,
+    head: Head | None = None,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Stream:
     """Run the student over a volume in Gaussian-weighted overlapping windows.
@@ -150,7 +148,8 @@ def stream_logits(
         step: Largest distance of neighbouring windows as a share of the patch.
         skip: What to leave out; None runs everything.
         batch: Windows a forward pass, at most.
-        half: fp16 on CUDA.
+        head: Of a network that has none: what it gives is averaged, and this says what is
+            foreground in it.
         on_window: Called with (done, total) windows, run or skipped, as the work goes on.
 
     Returns:
@@ -166,7 +165,7 @@ def stream_logits(
         raise ValueError(f"volume {tuple(volume.shape)} and patch {tuple(patch_zyx)} must be 3D")
     padded, crop = pad_to_patch(volume, patch_zyx)
     sizes = list(zip(padded.shape, patch_zyx, strict=True))
-    visits = Visits(network, padded, patch_zyx, batch, half)
+    visits = Visits(network, padded, patch_zyx, batch, head)
     grid = [positions(size, patch, step) for size, patch in sizes]
     total = math.prod(len(starts) for starts in grid)
     levels: Callable[[], Iterator[range]] = partial(_every_level, visits)
@@ -248,7 +247,7 @@ def _visit_efficiently(visits: Visits, body: torch.Tensor) -> None:
     ]
     while wanted:
         for index, window in visits.run(wanted):
-            found[visits.place(index)] |= window[1:].amax(0) > window[0]
+            found[visits.place(index)] |= visits.labels(window) > 0
         wanted = [index for index in everything if index not in visits.seen and is_wanted(index)]
 
 

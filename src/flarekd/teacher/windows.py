@@ -70,7 +70,6 @@ def segment_slices(
     probe: Probe | None = None,
     threshold: float = 0.5,
     batch: int = 4,
-    half: bool = False,
 ) -> SliceLabels:
     """Label a volume slice by slice at the in-plane size it had before it was resampled.
 
@@ -86,7 +85,6 @@ def segment_slices(
         threshold: Probability above which a pixel is tumour rather than background; 0.5 is the
             arg max.
         batch: Slices a group and windows a forward pass.
-        half: fp16 on CUDA.
 
     Returns:
         Class of every voxel, uint8 (z, *shape_yx), and counts of windows.
@@ -95,7 +93,7 @@ def segment_slices(
         ValueError: If the volume is not 3D, or the network is in training mode or not at full
             resolution.
     """
-    groups = predict_slices(network, volume, patch_yx, probe=probe, batch=batch, half=half)
+    groups = predict_slices(network, volume, patch_yx, probe=probe, batch=batch)
     return label_slices(groups, (volume.shape[0], shape_yx[0], shape_yx[1]), threshold)
 
 
@@ -144,7 +142,6 @@ def predict_slices(
     *,
     probe: Probe | None = None,
     batch: int = 4,
-    half: bool = False,
 ) -> Iterator[SliceGroup]:
     """Run the teacher over a volume, `batch` slices at a time.
 
@@ -158,7 +155,6 @@ def predict_slices(
         patch_yx: Window size; smaller slices are padded with zeros on both sides.
         probe: The window that decides; None for the paper's.
         batch: Slices a group and windows a forward pass.
-        half: fp16 on CUDA.
 
     Yields:
         Groups in ascending order that cover all slices.
@@ -176,11 +172,11 @@ def predict_slices(
         slices, (rows, columns) = pad_to_patch(volume[first : first + batch], patch)
         grid, order = _order((slices.shape[1], slices.shape[2]), patch, probe)
         maps = [Accumulator(slices.shape[1:], patch) for _ in slices]
-        found = _run(network, slices, [(i, order[0]) for i in range(len(slices))], maps, half)
+        found = _run(network, slices, [(i, order[0]) for i in range(len(slices))], maps)
         hits = [i for i, count in found if count >= probe.min_foreground]
         rest = [(i, start) for i in hits for start in order[1:]]
         for begin in range(0, len(rest), batch):
-            _run(network, slices, rest[begin : begin + batch], maps, half)
+            _run(network, slices, rest[begin : begin + batch], maps)
         probability = torch.stack([m.mean(1.0) for m in maps])[..., rows, columns]
         yield SliceGroup(first, probability, len(slices) + len(rest), len(slices) * grid)
 
@@ -200,12 +196,11 @@ def _run(
     slices: torch.Tensor,
     windows: list[tuple[int, Start]],
     maps: list[Accumulator],
-    half: bool,
 ) -> list[tuple[int, int]]:
     """Run (slice, start) windows of `maps`' patch and return (slice, foreground pixels) of each."""
     height, width = maps[0].patch
     cut = [slices[i, y : y + height, x : x + width] for i, (y, x) in windows]
-    probability = forward(network, torch.stack(cut)[:, None], half).softmax(1)
+    probability = forward(network, torch.stack(cut)[:, None]).softmax(1)
     foreground = (probability.max(1).indices > 0).sum((1, 2)).tolist()
     for (i, start), window in zip(windows, probability, strict=True):
         maps[i].add(window, start)
