@@ -49,9 +49,7 @@ def measure(command: Sequence[str], log: Path) -> Run:
         process.returncode = os.waitstatus_to_exitcode(status)
         sampler.stop()
     cpu_s = usage.ru_utime + usage.ru_stime
-    # the kernel tells the largest of the processes that were waited for
-    peak_mib = max(sampler.peak_mib, usage.ru_maxrss / 1024)
-    return Run(process.returncode, wall_s, cpu_s, peak_mib)
+    return Run(process.returncode, wall_s, cpu_s, sampler.peak_mib)
 
 
 class _Sampler(threading.Thread):
@@ -63,11 +61,25 @@ class _Sampler(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped.wait(INTERVAL_S):
-            self.peak_mib = max(self.peak_mib, memory_mib(self._session))
+            now = memory_mib(self._session)
+            self.peak_mib = max(self.peak_mib, now, first_peak_mib(self._session))
 
     def stop(self) -> None:
         self._stopped.set()
         self.join()
+
+
+def first_peak_mib(process: int) -> float:
+    """The kernel's own peak of a process so far; 0 where it has ended.
+
+    Not what the kernel tells of a child that ended: that counts what its parent held, too.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return max(peaks, default=0) / 1024
 
 
 def memory_mib(session: int) -> float:

@@ -28,16 +28,16 @@ class Optimizer(Section):
     """How weights move.
 
     Attributes:
-        name: ``sgd`` (Nesterov, the paper's) or ``adamw``.
+        name: ``sgd`` (Nesterov, the paper's), ``adamw``, or ``muon`` (`training.muon`).
         lr: Initial learning rate.
-        momentum: Of SGD.
-        weight_decay: L2 for SGD, decoupled for AdamW.
+        momentum: Of SGD and Muon.
+        weight_decay: L2 for SGD, decoupled for the others.
         warmup: Iterations over which the learning rate rises linearly from zero.
         clip: Largest gradient norm.
         ema: Decay of the averaged weights that are saved; 0 saves the last ones, as the paper does.
     """
 
-    name: Literal["sgd", "adamw"]
+    name: Literal["sgd", "adamw", "muon"]
     lr: float = Field(gt=0)
     momentum: float = Field(0.99, ge=0, lt=1)
     weight_decay: float = Field(3e-5, ge=0)

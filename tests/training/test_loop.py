@@ -97,7 +97,7 @@ def train(
     return {name: tensor.clone() for name, tensor in weights.items()}
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize(("ema", "precision"), [(0.0, "fp32"), (0.9, "fp32"), (0.9, "bf16")])
 def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(
     tmp_path, cases, optimizer, ema, precision, monkeypatch

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from flarekd.protocol import Optimizer
+from flarekd.training.muon import Muon
 
 
 def make_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum (Table 4), or AdamW."""
+    """SGD with Nesterov momentum (Table 4), AdamW or Muon."""
     if settings.name == "sgd":
         return torch.optim.SGD(
             network.parameters(),
@@ -18,6 +19,8 @@ def make_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optim
             weight_decay=settings.weight_decay,
             nesterov=settings.momentum > 0,
         )
+    if settings.name == "muon":
+        return Muon(network.parameters(), settings.lr, settings.momentum, settings.weight_decay)
     return torch.optim.AdamW(
         network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
