@@ -1,6 +1,6 @@
 import pytest
 
-from flarekd.decisions import read_decisions, read_unused, tell_unused
+from flarekd.decisions import read_decisions, read_unused, tell_strangers, tell_unused
 from flarekd.errors import InputError
 
 
@@ -32,3 +32,12 @@ def test_a_table_without_decisions_is_refused(tmp_path):
 def test_cases_to_be_mended_are_named():
     told = tell_unused({"a": "drop", "c": "fix", "b": "fix"})
     assert told == "the review leaves out 3 cases; to be mended: b, c"
+
+
+def test_decisions_on_cases_that_are_not_there_are_told_by_name():
+    unused = {"1": "drop", "2": "fix", "0003": "drop"}
+    told = tell_strangers(unused, {"0001", "0002", "0003"})
+    assert told.startswith("the review leaves out 2 cases not to be found here: '1', '2' ·")
+    assert tell_strangers({"0003": "drop"}, {"0003"}) == ""
+    many = {f"case_{number}": "drop" for number in range(9)}
+    assert "'case_4' and 4 more" in tell_strangers(many, {"a"})

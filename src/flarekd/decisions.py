@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,6 +12,7 @@ from flarekd.errors import InputError, counted
 Decision = Literal["keep", "drop", "fix"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 COLUMN = "decision"
+MOST_NAMED = 5
 
 
 def read_decisions(path: Path) -> dict[str, Decision]:
@@ -51,6 +52,26 @@ def read_unused(path: Path | None) -> dict[str, Decision]:
     """
     decided = {} if path is None else read_decisions(path)
     return {case: decision for case, decision in decided.items() if decision != "keep"}
+
+
+def tell_strangers(unused: Mapping[str, Decision], known: Collection[str]) -> str:
+    """A sentence about decisions on cases that are not there, empty where there are none.
+
+    A spreadsheet makes 1 of a case ``0001``, and what was decided on it would be lost in silence.
+
+    Args:
+        unused: As `read_unused` gives them.
+        known: All cases.
+    """
+    strangers = sorted(unused.keys() - known)
+    if not strangers:
+        return ""
+    named = ", ".join(repr(case) for case in strangers[:MOST_NAMED])
+    more = f" and {len(strangers) - MOST_NAMED} more" if len(strangers) > MOST_NAMED else ""
+    return (
+        f"the review leaves out {counted(strangers, 'case')} not to be found here: {named}{more}"
+        " · right if they were left out before; else write their ids as cohort.csv has them"
+    )
 
 
 def tell_unused(unused: Mapping[str, Decision]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,16 +17,19 @@ from flarekd.foreign import BOTH, DATASETS, IdMap, id_map, our_id
 from flarekd.labels import BY_ID, GROUPS, TUMOR
 from flarekd.protocol import Section
 
+PARTLY = ("flare",)
+"""Data sets of which each case has some classes annotated and others not."""
+
 MEND = "docs/grouping.md shows what groups.yaml may say"
 
 
 class _Dataset(Section):
-    """An entry of ``datasets``."""
+    """An entry of ``datasets``; ``present`` is vouched for where it is, and nothing else."""
 
     cases: str = "*"
     ids: str | dict[int, str] | None = None
     organ_pseudo: str | dict[int, str] | None = None
-    annotated: list[str | int] | None = None
+    annotated: list[str | int] | Literal["present"] | None = None
 
 
 class _File(Section):
@@ -68,6 +71,21 @@ class Rules:
 
     groups: Mapping[int, frozenset[int]]
     datasets: tuple[Dataset, ...] = ()
+
+    def refuse_idle(self, cases: Collection[str]) -> None:
+        """Refuse a pattern that fits no case: its label files would be read as flarekd's own ids.
+
+        Raises:
+            InputError: Naming each such pattern. ``*`` may be left with nothing.
+        """
+        used = {one.pattern for one in map(self.dataset_of, cases) if one}
+        idle = [one.pattern for one in self.datasets if one.pattern not in (*used, "*")]
+        if idle:
+            raise InputError(
+                f"groups.yaml: no case for {', '.join(map(repr, idle))}, which stand under cases:; "
+                f"there are {', '.join(sorted(cases)[:3])}, …",
+                "write a pattern of case ids; the first that fits a case holds",
+            )
 
     def dataset_of(self, case: str) -> Dataset | None:
         """The first data set whose pattern fits a case."""
@@ -129,8 +147,10 @@ def _dataset(entry: _Dataset, folder: Path) -> Dataset:
     if pseudo and TUMOR in pseudo.annotated:
         message = f"organ_pseudo: {pseudo.name!r} names a tumour, organ pseudo-labels have none"
         raise ValueError(message)
-    annotated = ids.annotated if ids else frozenset()
-    if entry.annotated is not None:
+    annotated = ids.annotated if ids and ids.name not in PARTLY else frozenset()
+    if isinstance(entry.annotated, str):
+        annotated = frozenset()
+    elif entry.annotated is not None:
         annotated = _classes(entry.annotated)
     return Dataset(entry.cases, ids, pseudo, annotated)
 

@@ -316,6 +316,31 @@ def test_a_provenance_volume_says_where_each_voxel_came_from(folder):
     assert folder.row("case_a") == PAPER
 
 
+def test_a_provenance_of_another_label_does_not_stay_beside_the_new_one(folder):
+    folder.add("case_a")
+    folder.fuse(provenance=True)
+    folder.fuse("simple")
+    assert not (folder.path / "fused" / "provenance" / "case_a.nii.gz").exists()
+    folder.fuse("simple", provenance=True)
+    sources = read_labels(folder.path / "fused" / "provenance" / "case_a.nii.gz").array
+    assert sources[ROW].ravel().tolist()[:2] == [1, 1]  # where the paper's fusion has the teacher's
+
+
+@pytest.mark.parametrize("fault", ["torn", "missing"])
+def test_what_was_fused_before_does_not_outlive_a_source_that_fails(folder, fault):
+    folder.add("case_a")
+    folder.add("case_b")
+    folder.fuse(provenance=True)
+    source = folder.path / "tumor" / "case_a.nii.gz"
+    source.unlink()
+    if fault == "torn":
+        source.write_bytes(b"\x1f\x8b\x08")
+    with pytest.raises(CasesFailedError, match="case_a"):
+        folder.fuse(provenance=True)
+    assert list(folder.times()) == ["case_b.nii.gz"]
+    assert not (folder.path / "fused" / "provenance" / "case_a.nii.gz").exists()
+
+
 def test_thick_contradictions_are_left_open_and_rims_are_not(folder):
     folder.add("case_a", tumor=[0] * 8)
     partial, organs = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
@@ -452,6 +477,7 @@ def test_cases_that_a_person_dropped_or_wants_mended_are_left_out(folder, capsys
     assert sorted(folder.times()) == ["case_c.nii.gz", "case_d.nii.gz"]
     told = capsys.readouterr().err
     assert "the review leaves out 2 cases; to be mended: case_b" in told
+    assert "leaves out 1 case not to be found here: 'stranger'" in told
     assert [
         (row["case"], row["component"], row["rule"]) for row in folder.table("dropped.csv")
     ] == [

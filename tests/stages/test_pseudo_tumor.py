@@ -293,6 +293,19 @@ def test_the_probability_is_written_on_request_and_lies_about_the_threshold(coho
     assert len(np.unique(chances.array)) > 50
 
 
+def test_a_probability_of_another_teacher_does_not_stay(cohort, model, other):
+    cohort.add("plain")
+    cohort.run(probability=True)
+    cohort.model = other
+    cohort.run()
+    written = cohort.path / "tumor" / "probability" / "plain.nii.gz"
+    assert not written.exists()
+    cohort.run(probability=True)
+    chances, labels = read_labels(written).array, cohort.labels("plain")
+    assert chances[labels == 14].min() >= 127
+    assert chances[labels == 0].max() <= 128
+
+
 def test_figures_are_those_of_the_label_its_probability_and_a_flipped_scan(cohort):
     cohort.add("plain")
     cohort.add("organs", {1})

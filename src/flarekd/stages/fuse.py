@@ -5,14 +5,14 @@ And what a person should know of each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flarekd import console, fusion_table
 from flarekd.cohort import Case, read_cohort
-from flarekd.decisions import read_unused, tell_unused
+from flarekd.decisions import read_unused, tell_strangers, tell_unused
 from flarekd.errors import CasesFailedError, InputError, UsageError, counted
 from flarekd.fusion import Strategy
 from flarekd.fusion_checks import Facts, outliers
@@ -79,9 +79,10 @@ def fuse_labels(
     """
     extras = extras or Extras()
     ledger = Ledger(out / "done.jsonl")
-    cases = [_with_organs(c, organs) for c in read_cohort(cohort) if c.split == "train"]
+    everything = read_cohort(cohort)
+    cases = [_with_organs(c, organs) for c in everything if c.split == "train"]
     dropped, sizes = _drop(cases, tumor, extras.drop)
-    dropped |= _decided(cases, extras.review)
+    dropped |= _decided(cases, extras.review, {case.case for case in everything})
     left_out = {d.case for found in dropped.values() for d in found if d.component is None}
     jobs, failed = [], {}
     for case in cases:
@@ -92,9 +93,16 @@ def fuse_labels(
             mine = dropped.get(case.case, ())
             jobs.append(_job(case, tumor, out, strategy, extras, dropped=mine, sizes=sizes))
         except (InputError, OSError) as error:
+            _forget(case, tumor, out)
             failed[case.case] = str(error)
     _tell_bare(jobs)
-    _fuse_all(jobs, len(cases) - len(left_out), ledger, failed, scheduler)
+    todo = [job for job in jobs if not ledger.is_done(job.case.case, job.key, *job.outputs)]
+    for job in todo:
+        _forget(job.case, tumor, out)
+    console.info(
+        f"fusing {len(todo)} of {counted(len(cases) - len(left_out), 'case')} ({strategy})"
+    )
+    _fuse_all(todo, ledger, failed, scheduler)
     known = {job.case.case: job for job in jobs if job.case.case not in failed}
     facts = {name: Facts(**ledger.records[name]["facts"]) for name in known}
     listed = [case for case in cases if case.case in facts or case.case in left_out]
@@ -105,16 +113,9 @@ def fuse_labels(
 
 
 def _fuse_all(
-    jobs: Sequence[Job],
-    total: int,
-    ledger: Ledger,
-    failed: dict[str, str],
-    scheduler: str | None,
+    todo: Sequence[Job], ledger: Ledger, failed: dict[str, str], scheduler: str | None
 ) -> None:
-    """Fuse what is not done; `failed` gains case → reason."""
-    todo = [job for job in jobs if not ledger.is_done(job.case.case, job.key, *job.outputs)]
-    strategy = f" ({jobs[0].strategy})" if jobs else ""
-    console.info(f"fusing {len(todo)} of {total} cases{strategy}")
+    """Fuse; `failed` gains case → reason."""
     with console.progress("Fusing") as advance:
         outcomes = map_cases(fuse_one, todo, cpu_count(), scheduler)
         for done, outcome in enumerate(outcomes, 1):
@@ -173,10 +174,14 @@ def _drop(
     return dropped, sizes
 
 
-def _decided(cases: Sequence[Case], review: Path | None) -> dict[str, list[Dropped]]:
-    """The cases that a person took out, as dropped whole."""
+def _decided(
+    cases: Sequence[Case], review: Path | None, known: Collection[str]
+) -> dict[str, list[Dropped]]:
+    """The cases that a person took out, as dropped whole; `known` are all of the cohort."""
     unused = read_unused(review)
     mine = {case.case: unused[case.case] for case in cases if case.case in unused}
+    if strangers := tell_strangers(unused, known):
+        console.warn(strangers)
     if mine:
         console.warn(tell_unused(mine))
     return {
@@ -186,7 +191,10 @@ def _decided(cases: Sequence[Case], review: Path | None) -> dict[str, list[Dropp
 
 
 def _forget(case: Case, tumor: Path, out: Path) -> None:
-    """Remove what a run before wrote of a case that is left out: the student must not find it."""
+    """Remove what a run before wrote of a case that is left out, or out of date.
+
+    The student must not find it, nor may a provenance lie beside another label than its own.
+    """
     name = f"{case.case}.nii.gz"
     sources = [path.resolve() for path in (case.label, case.organ_pseudo, tumor / name) if path]
     for path in (out / name, out / PROVENANCE / name):

@@ -10,10 +10,11 @@ from typing import Any
 
 from flarekd import console
 from flarekd.cohort import Case, format_cohort
-from flarekd.decisions import read_unused, tell_unused
+from flarekd.decisions import read_unused, tell_strangers, tell_unused
 from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.evidence import PSEUDO, Evidence, weigh
 from flarekd.groups_file import TABLE_1, Dataset, Rules, read_rules
+from flarekd.hand_edits import edited, hand_edits, tell_edits
 from flarekd.imaging.atomic import write_text
 from flarekd.imaging.examine import Files, Source, examine, extents
 from flarekd.imaging.files import list_scans
@@ -23,6 +24,7 @@ from flarekd.norms import Facts, learn
 from flarekd.parallel import cpu_count, map_cases
 from flarekd.report.cohort_table import COHORT_COLUMNS, LACKING_COLUMNS, Lacking, cohort_rows
 from flarekd.report.grouping_json import Report
+from flarekd.vouching import Vouching
 
 VERSION = 1
 """Of what is measured of a case: what was measured by another version is measured anew."""
@@ -82,24 +84,31 @@ def group_data(
         CasesFailedError: After writing the rest, if some cases cannot be used.
     """
     rules = read_rules(groups) if groups else TABLE_1
+    edits = hand_edits(out, out.with_name("grouping.json"))
     files = _reviewed(_find(folders, rules, out), review)
     measured, refused = _measure(files, out.with_suffix(".facts.jsonl"), scheduler)
     used = [one for one in files if one.case in measured]
     norms = learn(_facts(one, json.loads(measured[one.case]), rules) for one in used)
-    report, lacking, grouped = Report(), Lacking(), []
+    report, lacking, vouching, grouped = Report(), Lacking(), Vouching(), []
     for one in used:
         found = json.loads(measured[one.case])
         facts = _facts(one, found, rules)
         evidence = weigh(facts, norms, rules.groups)
         case, is_ambiguous = _case(one, found, evidence)
+        case = edited(case, edits)
         grouped.append((case, facts.dataset, is_ambiguous))
         report.add(_record(one, found, evidence, is_ambiguous))
+        vouching.add(facts)
         if evidence:
             lacking.add(evidence)
     report.write(out.with_name("grouping.json"), norms, refused, strict=strict)
     kept = [(case, dataset) for case, dataset, is_open in grouped if not (strict and is_open)]
     kept.sort(key=lambda one: (not one[0].annotated, one[0].case))
     doubtful = [case.case for case, _, is_open in grouped if is_open]
+    if mine := {case.case: edits[case.case] for case, _ in kept if case.case in edits}:
+        console.warn(tell_edits(mine))
+    for doubt in vouching.doubts():
+        console.warn(doubt)
     if kept:
         write_text(out, format_cohort((case for case, _ in kept), out.parent))
         _show(kept, lacking, rules)
@@ -124,8 +133,15 @@ def _find(folders: Folders, rules: Rules, out: Path) -> list[Files]:
         raise InputError(
             f"no scan in {str(folders.images)!r}", "give a folder of .nii.gz, .mha or .nrrd files"
         )
+    rules.refuse_idle(everything.keys())
     for name, found in ((LABEL, drawn), (PSEUDO, pseudo)):
         strays = sorted(found.keys() - everything.keys())
+        if strays and name == LABEL and len(strays) == len(found):
+            raise InputError(
+                f"no label file has the name of a scan: there are {strays[0]!r} and the scan "
+                f"{min(everything)!r}",
+                "name label files as their scans are named, without _0000",
+            )
         if strays:
             count = counted(strays, f"{name} file")
             console.warn(f"{count} without a scan, the first {strays[0]!r}")
@@ -152,6 +168,8 @@ def _reviewed(files: list[Files], review: Path | None) -> list[Files]:
     """Without the cases that a person took out."""
     unused = read_unused(review)
     mine = {one.case: unused[one.case] for one in files if one.case in unused}
+    if strangers := tell_strangers(unused, {one.case for one in files}):
+        console.warn(strangers)
     if mine:
         console.warn(tell_unused(mine))
     if len(mine) == len(files):

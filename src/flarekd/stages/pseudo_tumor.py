@@ -122,26 +122,26 @@ def pseudo_tumor(
 def _do(work: _Work, case: Case) -> None:
     """Label one case, where that or something beside it is missing or out of date."""
     target = work.out / f"{case.case}.nii.gz"
-    probability = work.out / PROBABILITY / target.name if work.extras.probability else None
-    beside = [probability] if probability else []
-    case.refuse_own([target, *beside])
+    probability = work.out / PROBABILITY / target.name
+    beside = [probability] if work.extras.probability else []
+    case.refuse_own([target, probability])
     key = stamp(work.teacher.sha256, work.teacher.runtime, case.image)
     judged = stamp(key, *_judged_by(work, case)) if work.extras.quality else ""
     is_judged = not judged or work.figures.is_done(case.case, judged)
     if is_judged and work.labels.is_done(case.case, key, target, *beside):
         return
     tables = [work.out / fusion_table.QUALITY, work.out / fusion_table.COMPONENTS]
-    for path in (target, *beside, *tables):
+    for path in (target, probability, *tables):
         path.unlink(missing_ok=True)  # of another teacher: if this fails, none
     volume = read_volume(case.image)
     for note in (*volume.notes, *checks.of_scan(volume.array)):
         console.warn(f"{case.image}: {note}")
-    chances = np.zeros(volume.array.shape, np.uint8) if probability or judged else None
+    chances = np.zeros(volume.array.shape, np.uint8) if beside or judged else None
     found, labels, dropped = _label(work.teacher, volume, probability=chances)
     if judged and chances is not None:
         figures, rows = _judge(work, case, volume, labels, chances)
         work.figures.add(case.case, judged, figures=figures, components=rows)
-    if probability and chances is not None:
+    if beside and chances is not None:
         write_labels(probability, LabelMap(chances, volume.geometry))
     write_labels(target, LabelMap(labels, volume.geometry))
     facts = {

@@ -1,0 +1,70 @@
+"""What a person changed in cohort.csv since ``group-data`` wrote it: a re-run keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flarekd.cohort import Case, read_cohort
+from flarekd.errors import counted
+
+WRITTEN_SPLIT = "train"
+"""What ``group-data`` writes of every case; held-out cases are a person's choice."""
+
+
+def hand_edits(table: Path, grouping: Path) -> dict[str, dict[str, Any]]:
+    """The cells ``split`` and ``annotated`` that are not as they were written.
+
+    Args:
+        table: cohort.csv; none are changed where there is none.
+        grouping: grouping.json, which was written with it and says what ``annotated`` was.
+
+    Returns:
+        Case → column → what a person wrote.
+
+    Raises:
+        InputError: If the table cannot be read.
+    """
+    if not table.exists():
+        return {}
+    written = _written(grouping)
+    found: dict[str, dict[str, Any]] = {}
+    for case in read_cohort(table):
+        changed: dict[str, Any] = {}
+        if case.split != WRITTEN_SPLIT:
+            changed["split"] = case.split
+        if case.case in written and case.annotated != written[case.case]:
+            changed["annotated"] = case.annotated
+        if changed:
+            found[case.case] = changed
+    return found
+
+
+def edited(case: Case, edits: Mapping[str, Mapping[str, Any]]) -> Case:
+    """The case with what a person wrote of it; nothing is annotated where no label file is left."""
+    changed = dict(edits.get(case.case, {}))
+    if case.label is None:
+        changed.pop("annotated", None)
+    return replace(case, **changed)
+
+
+def tell_edits(edits: Mapping[str, Mapping[str, Any]]) -> str:
+    """A sentence about what is kept."""
+    columns = sorted({column for changed in edits.values() for column in changed})
+    first = min(edits)
+    return (
+        f"kept what a person changed in cohort.csv: {' and '.join(columns)} of "
+        f"{counted(edits, 'case')}, such as {first} · delete the file to have it written anew"
+    )
+
+
+def _written(grouping: Path) -> dict[str, frozenset[int]]:
+    """What ``annotated`` was when grouping.json was written; nothing where it cannot be read."""
+    try:
+        cases = json.loads(grouping.read_text(encoding="utf-8"))["cases"]
+        return {one["case"]: frozenset(one.get("annotated", ())) for one in cases}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,111 @@
+"""`group_data` where a person slips: names and patterns that fit nothing, edits."""
+
+import numpy as np
+import pytest
+
+from flarekd.cohort import read_cohort
+from flarekd.errors import InputError
+from flarekd.imaging.files import write_labels, write_volume
+from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.stages.group_data import Folders, group_data
+
+GEOMETRY = Geometry((28, 24, 12), (0.75, 1.25, 3.0))
+
+pytestmark = pytest.mark.usefixtures("one_processor")
+
+
+class Data:
+    """A folder of scans and label files."""
+
+    def __init__(self, path):
+        self.path = path
+        self.table = path / "cohort.csv"
+
+    def add(self, name, ids=None, label=None):
+        noise = np.random.default_rng(0).normal(0, 50, GEOMETRY.shape_zyx)
+        scan = Volume(noise.astype(np.int16), GEOMETRY)
+        write_volume(self.path / "images" / f"{name}_0000.nii.gz", scan)
+        if ids is not None:
+            array = np.zeros(GEOMETRY.shape_zyx, np.uint8)
+            for row, one in enumerate(ids):
+                array[2:4, row + 1, 3:9] = one
+            write_labels(
+                self.path / "labels" / f"{label or name}.nii.gz", LabelMap(array, GEOMETRY)
+            )
+
+    def group(self, groups=None, **options):
+        path = None
+        if groups:
+            path = self.path / "groups.yaml"
+            path.write_text(groups, encoding="utf-8")
+        folders = Folders(self.path / "images", self.path / "labels")
+        group_data(folders, self.table, groups=path, **options)
+        return {case.case: case for case in read_cohort(self.table)}
+
+
+@pytest.fixture
+def data(tmp_path):
+    return Data(tmp_path)
+
+
+def test_a_pattern_that_fits_no_case_is_refused_before_ids_are_read_wrongly(data):
+    data.add("case_00000", [1, 2])
+    data.add("case_00001", [1, 2])
+    with pytest.raises(InputError, match=r"no case for 'kits_\*'.*there are case_00000"):
+        data.group('datasets: [{cases: "kits_*", ids: kits23}, {organ_pseudo: totalsegmentator}]')
+    assert not data.table.exists()
+    found = data.group('datasets: [{cases: "case_*", ids: kits23}, {ids: lits}]')
+    assert found["case_00000"].annotated == {2, 13, 14}
+
+
+def test_label_files_of_which_none_has_the_name_of_a_scan_are_refused(data):
+    data.add("volume-0", [1], label="segmentation-0")
+    data.add("volume-1", [1], label="segmentation-1")
+    with pytest.raises(InputError, match="'segmentation-0' and the scan 'volume-0'"):
+        data.group()
+    assert not data.table.exists()
+
+
+@pytest.mark.parametrize("ids", ["flare", "{1: liver, 3: spleen, 4: pancreas}"])
+def test_a_partly_annotated_data_set_vouches_for_what_each_file_holds(data, ids):
+    data.add("a", [1, 3])
+    data.add("b", [4])
+    more = "" if ids == "flare" else ", annotated: present"
+    found = data.group(f"datasets: [{{ids: {ids}{more}}}]")
+    assert (found["a"].annotated, found["b"].annotated) == ({1, 3}, {4})
+
+
+def test_a_data_set_that_vouches_for_what_few_files_hold_is_told(data, capsys):
+    for number in range(4):
+        data.add(f"case_{number}", [1, 3] if number else [1, 3, 4])
+    found = data.group("datasets: [{ids: {1: liver, 3: spleen, 4: pancreas}}]")
+    assert found["case_1"].annotated == {1, 3, 4}
+    told = " ".join(capsys.readouterr().err.split())
+    assert "counts as annotated with pancreas in all 4 cases, of which 1 hold it" in told
+    data.group("datasets: [{ids: {1: liver, 3: spleen, 4: pancreas}, annotated: present}]")
+    assert "counts as annotated" not in capsys.readouterr().err
+
+
+def test_what_a_person_changed_in_the_table_outlives_a_re_run(data, capsys):
+    for name in "abc":
+        data.add(name, [1, 2, 3, 4])
+    data.group()
+    text = data.table.read_text(encoding="utf-8")
+    rows = text.splitlines()
+    assert rows[1].startswith("a,train,")
+    assert rows[2].startswith("b,train,")
+    rows[1] = rows[1].replace("1 2 3 4", "1 2", 1)
+    rows[2] = rows[2].replace("train", "val", 1)
+    data.table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    data.add("d", [1, 2, 3, 4])
+    capsys.readouterr()
+    for _ in range(2):  # and the re-run of a re-run
+        found = data.group()
+        assert found["a"].annotated == {1, 2}
+        assert (found["b"].split, found["c"].split) == ("val", "train")
+        assert found["c"].annotated == found["d"].annotated == {1, 2, 3, 4}
+        told = " ".join(capsys.readouterr().err.split())
+        assert "annotated and split of 2 cases, such as a" in told
+    data.table.unlink()
+    assert data.group()["a"].annotated == {1, 2, 3, 4}
+    assert data.table.read_text(encoding="utf-8").startswith(text.splitlines()[0])
