@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from flarekd import config
+from flarekd.inference import accumulate
 from flarekd.inference.accumulate import Planes
-from flarekd.inference.slabs import labels_from_logits
+from flarekd.inference.head import Features, Head
+from flarekd.inference.slabs import labels_from_logits, labels_from_planes
 from flarekd.student.network import StudentUNet
-from flarekd.student.windows import SkipRules, predict_logits
+from flarekd.student.windows import SkipRules, predict_logits, stream_logits
 from flarekd.teacher.network import TeacherUNet
 from flarekd.training import augment
 from flarekd.training.loop import Trainer
@@ -61,6 +63,25 @@ def test_windows_in_half_precision_give_the_labels_of_the_cpu(skip):
     found = predict_logits(network, volume.to(CUDA), (8, 32, 32), skip=skip)
     assert found.windows_run == expected.windows_run
     assert (found.logits.argmax(0) != expected.logits.argmax(0)).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("is_roomy", [True, False])
+def test_a_head_apart_works_where_the_features_lie(monkeypatch, is_roomy):
+    monkeypatch.setattr(
+        accumulate, "_roomy", lambda device, _: device if is_roomy else torch.device("cpu")
+    )
+    torch.manual_seed(0)
+    network = StudentUNet(30, [8, 16, 32], [[1, 2, 2], [2, 2, 2]]).eval()
+    head = Head.of(network.state_dict())
+    assert head is not None
+    volume = smooth((20, 50, 60))[0]
+    expected = labels_from_logits(predict_logits(network, volume, (8, 32, 32)).logits, (40, 80, 90))
+    network.heads[0] = Features()
+    stream = stream_logits(
+        network.to(CUDA), volume.to(CUDA), (8, 32, 32), skip=SkipRules(-9), head=head
+    )
+    found = labels_from_planes(stream.planes, volume.shape, (40, 80, 90), head=head)
+    assert (found != expected).mean() < 0.01
 
 
 def test_augmentation_has_the_values_of_the_cpu():

@@ -32,6 +32,13 @@ def test_a_model_survives_writing_and_reading(tmp_path):
     assert found["n"].item() == 3
 
 
+def test_whoever_may_read_other_new_files_may_read_a_model(tmp_path):
+    save_model(tmp_path / "model.safetensors", {"a": torch.zeros(1)}, card())
+    (tmp_path / "other").touch()
+    modes = [(tmp_path / name).stat().st_mode for name in ("model.safetensors", "other")]
+    assert modes[0] == modes[1]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\xff" * 100, b"\x80\x04K\x01."])
 def test_a_file_that_is_no_model_is_refused(tmp_path, content):
     path = tmp_path / "model.safetensors"

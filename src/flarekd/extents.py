@@ -41,6 +41,21 @@ class Extent:
         return not {"feet", "head"} & set(self.cut_off)
 
 
+def count_ids(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Voxels of each id in each slice: int64 (z, 256).
+
+    Args:
+        labels: uint8 (z, y, x).
+    """
+    counts = np.zeros((labels.shape[0], 256), np.int64)
+    for z, plane in enumerate(labels):  # slice by slice: bincount makes eight bytes of each voxel
+        if plane.any():
+            counts[z] = np.bincount(plane.ravel(), minlength=256)
+        else:
+            counts[z, 0] = plane.size
+    return counts
+
+
 def measure_extents(
     labels: NDArray[np.uint8], spacing_zyx: tuple[float, float, float]
 ) -> dict[int, Extent]:
@@ -54,10 +69,7 @@ def measure_extents(
         Id to extent, ascending, classes that are there only. Millimetres and millilitres are
         rounded to three decimals.
     """
-    profile = np.zeros((labels.shape[0], 256), np.int64)
-    for z, plane in enumerate(labels):
-        if plane.any():
-            profile[z] = np.bincount(plane.ravel(), minlength=256)
+    profile = count_ids(labels)
     profile[:, 0] = 0
     faces = _on_faces(labels)
     step, rows, columns = spacing_zyx

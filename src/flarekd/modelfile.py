@@ -111,8 +111,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], text: dict[str, str]
     """
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         try:
             save_file(own, temporary, metadata=text)
+            temporary.chmod(mode)  # safetensors takes the right to read from all others
         except SafetensorError as error:
             # the system's word, which it passes on as text
             number = re.search(r"\(os error (\d+)\)", str(error))

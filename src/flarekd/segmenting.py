@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from flarekd import __version__, console, device
+from flarekd import __version__, console
 from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
+from flarekd.extents import count_ids
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import Volume
+from flarekd.inference.predictor import device_for
 from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import Ledger, stamp
 from flarekd.modelfile import ModelCard
@@ -40,7 +42,7 @@ class Options:
     """What may be told beside the files.
 
     Attributes:
-        device: As `device.choose` takes it.
+        device: As `predictor.device_for` takes it.
         runtime: What runs the network.
         settings: What to do otherwise than the model file says.
         max_memory_gb: Bytes · 10⁻⁹ that the process may take; None for no limit.
@@ -99,7 +101,7 @@ def segment_scans(
         CasesFailedError: After the rest is written, if some scans failed.
     """
     with (
-        ranks.joined(device.choose(options.device)) as (crew, where),
+        ranks.joined(device_for(model, options.device)) as (crew, where),
         ranks.holding(out, crew, console.warn),
     ):
         mine = dict(list(scans.items())[crew.rank :: crew.size])
@@ -204,7 +206,9 @@ class _Run:
         console.error(f"{case}: {why}")
 
     def _read(self, scan: _Scan) -> _Read:
-        self._target(scan.case).unlink(missing_ok=True)  # of another model: if this fails, none
+        beside = self._beside.everything(self._out, scan.case)
+        for path in (self._target(scan.case), *beside):
+            path.unlink(missing_ok=True)  # of another model: if this fails, none
         begun = self._begun.pop(scan.path, None)
         volume, seconds = begun.result() if begun else _timed_volume(scan.path)
         for note in volume.notes:
@@ -256,9 +260,7 @@ class _Run:
 def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> dict[str, Any]:
     """What report.json says of a case."""
     card, geometry = student.predictor.card, found.labels.geometry
-    # slice by slice: bincount makes eight bytes of each voxel
-    planes = [np.bincount(plane.ravel(), minlength=256) for plane in found.labels.array]
-    counts = np.sum(planes, axis=0)
+    counts = count_ids(found.labels.array).sum(axis=0)
     voxel_ml = float(np.prod(geometry.spacing_xyz)) / 1000
     return {
         "input": str(path),

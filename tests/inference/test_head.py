@@ -27,7 +27,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def head_of(count: int, features: int) -> Head:
     weights = {"heads.0.weight": random(count, features, 1, 1, 1), "heads.0.bias": random(count)}
-    head = Head.of(weights, CPU)
+    head = Head.of(weights)
     assert head is not None
     return head
 
@@ -131,7 +131,7 @@ def test_a_whole_network_is_loaded_where_nobody_can_apply_its_head(tmp_path):
 
 def test_a_head_makes_the_logits_of_the_convolution():
     weight, bias, features = random(30, 7, 1, 1, 1), random(30, seed=1), random(2, 7, 3, 4, 5)
-    head = Head.of({"heads.0.weight": weight, "heads.0.bias": bias}, CPU)
+    head = Head.of({"heads.0.weight": weight, "heads.0.bias": bias})
     expected = torch.nn.functional.conv3d(features, weight, bias)
     given = Features()(features)
     assert given.shape == (2, 8, 3, 4, 5)
@@ -157,7 +157,7 @@ def test_what_was_not_looked_at_has_the_logits_of_background():
 @pytest.mark.parametrize(("count", "is_apart"), [(2, False), (8, False), (9, True), (200, True)])
 def test_the_head_is_apart_where_classes_outnumber_what_takes_their_place(count, is_apart):
     weights = {"heads.0.weight": random(count, 7, 1, 1, 1)}
-    assert (Head.of(weights, CPU) is not None) == is_apart
+    assert (Head.of(weights) is not None) == is_apart
 
 
 def test_ties_go_to_the_lower_class_and_nan_is_handed_on():
@@ -193,3 +193,19 @@ def test_features_that_are_no_numbers_are_refused():
     features[3, 1, 2, 2] = torch.nan
     with pytest.raises(ValueError, match="slice 1 hold NaN"):
         labels_from_planes(features.unbind(1), (2, 5, 5), (4, 9, 9), "linear", head_of(23, 6))
+
+
+def test_more_classes_than_a_label_map_has_ids_are_refused():
+    assert Head.of({"heads.0.weight": random(256, 7, 1, 1, 1)}) is not None
+    with pytest.raises(ValueError, match="257 classes, labels have 256 ids"):
+        Head.of({"heads.0.weight": random(257, 7, 1, 1, 1)})
+
+
+def test_a_network_with_its_head_and_one_without_have_graphs_of_their_own(tmp_path):
+    pytest.importorskip("openvino")
+    path = make_model(tmp_path / "m.safetensors", 41)
+    outputs = []
+    for is_apart in (False, True, False):
+        ready = predictor.load(path, "student", StudentUNet, CPU, "openvino", head_apart=is_apart)
+        outputs.append(ready.network(torch.zeros(1, 1, *PATCH)).shape[1])
+    assert outputs == [41, 1 + CHANNELS[0], 41]

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,6 +171,15 @@ def test_auto_is_openvino_on_the_cpu_and_torch_elsewhere():
     assert choose("auto", torch.device("cuda")) == "torch"
     assert choose("auto", torch.device("mps")) == "torch"
     assert choose("torch", CPU) == "torch"
+
+
+def test_auto_is_the_cpu_for_an_exported_graph_wherever_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("graph.onnx", "graph.xml"):
+        assert predictor.device_for(Path(name), "auto") == CPU
+    assert predictor.device_for(Path("model.safetensors"), "auto") == torch.device("cuda")
+    with pytest.raises(UsageError, match=r"use --device cpu$"):
+        choose("openvino", torch.device("cuda"), ("openvino", "onnx"))
 
 
 def test_auto_without_openvino_is_torch(monkeypatch):

@@ -395,6 +395,20 @@ def test_statistics_and_preview_lie_beside_the_mask_and_are_made_again_when_lost
     assert (out / "a.png").exists()
 
 
+def test_what_lies_beside_the_labels_of_another_model_does_not_stay(tmp_path, model):
+    path, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
+    how = replace(CPU, beside=Beside(statistics=True, preview=True))
+    infer([path], model, out, how)
+    first = (out / "a.statistics.json").read_bytes()
+    other = student(tmp_path / "other.safetensors", seed=1)
+    infer([path], other, out, CPU)
+    assert not (out / "a.statistics.json").exists()
+    assert not (out / "a.png").exists()
+    infer([path], other, out, how)
+    assert (out / "a.statistics.json").read_bytes() != first
+    assert (out / "a.png").exists()
+
+
 def test_dicom_seg_is_refused_for_files_before_anything_is_done(tmp_path, model):
     scan(tmp_path / "a.nii.gz")
     how = replace(CPU, beside=Beside(dicom_seg=True))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flarekd.extents import count_ids
 from flarekd.imaging.findings import Finding
 from flarekd.imaging.intensity import not_ct_reason
 from flarekd.imaging.volume import Geometry
@@ -77,8 +78,7 @@ def present(labels: NDArray[np.uint8]) -> list[int]:
     Args:
         labels: Ids (z, y, x).
     """
-    # slice by slice: bincount makes eight bytes of each voxel
-    counts = np.sum([np.bincount(plane.ravel(), minlength=256) for plane in labels], axis=0)
+    counts = count_ids(labels).sum(axis=0)
     return [int(label) for label in np.flatnonzero(counts) if label]
 
 

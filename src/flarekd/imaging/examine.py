@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from flarekd.extents import Extent, measure_extents
+from flarekd.extents import Extent, count_ids, measure_extents
 from flarekd.foreign import IdMap, relabel
 from flarekd.imaging import checks
 from flarekd.imaging.files import read_geometry, read_grid, read_labels, write_labels
@@ -102,7 +100,7 @@ def _measure(source: Source, scan: Geometry) -> dict[str, Any]:
             "far_corner_mm": far_mm,
         }
     labels = read_labels(source.path)
-    counts = np.bincount(labels.array.ravel(), minlength=256).tolist()
+    counts = count_ids(labels.array).sum(axis=0).tolist()
     wrong = _wrong_ids({label: count for label, count in enumerate(counts) if count}, source)
     if wrong:
         return wrong

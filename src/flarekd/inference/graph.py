@@ -67,7 +67,7 @@ def divisors(network: nn.Module) -> tuple[int, ...]:
     return (by, by) if isinstance(by, int) else tuple(by)
 
 
-def kept(model: Path, sha256: str, make: Callable[[], bytes], places: Sequence[Path]) -> bytes:
+def kept(model: Path, what: str, make: Callable[[], bytes], places: Sequence[Path]) -> bytes:
     """The graph of a model file, from one of `places` or made and put into the first that takes it.
 
     The name of a kept graph holds a key (the model's hash, the versions of what made the graph) and
@@ -77,14 +77,14 @@ def kept(model: Path, sha256: str, make: Callable[[], bytes], places: Sequence[P
 
     Args:
         model: The model file.
-        sha256: Of its content.
+        what: All that the graph depends on beside versions: the hash of its content, and more.
         make: Makes the graph.
         places: Folders, the preferred one first; where none can be written, nothing is kept.
 
     Returns:
         The graph.
     """
-    known = f"{sha256} {FORMAT} {__version__} {torch.__version__}"
+    known = f"{what} {FORMAT} {__version__} {torch.__version__}"
     key = f"{model.name}.graph-{_digest(known.encode())}-"
     for place in places:
         for path in _matching(place, key):

@@ -17,6 +17,8 @@ from torch.nn import functional
 BACKGROUND_LOGIT = 20.0
 """Class 0 where no window was run, against 0 of the others: background, all but certainly."""
 
+MOST_CLASSES = 256
+
 _AT_ONCE = 8
 """Classes that are multiplied together: the features are read once for all of them."""
 
@@ -28,8 +30,8 @@ class Head:
     """Makes logits of what a network without its head says.
 
     Attributes:
-        weight: float32 (C, 1 + F). Channel 0 of its input is no feature but `BACKGROUND_LOGIT`
-            where no window was run, and 0 elsewhere.
+        weight: float32 (C, 1 + F), in main memory. Channel 0 of its input is no feature but
+            `BACKGROUND_LOGIT` where no window was run, and 0 elsewhere.
         bias: float32 (C, 1).
     """
 
@@ -37,29 +39,36 @@ class Head:
     bias: Tensor
 
     @classmethod
-    def of(cls, weights: Mapping[str, Tensor], device: torch.device) -> Head | None:
+    def of(cls, weights: Mapping[str, Tensor]) -> Head | None:
         """The head of a network, where setting it apart takes less memory.
 
         Args:
             weights: Of a `StudentUNet`.
-            device: Where it is to work.
+
+        Raises:
+            ValueError: If it has more classes than labels have ids.
         """
         own = weights[_WEIGHT].flatten(1).float()
         classes, features = own.shape
         if classes <= features + 1:
             return None
+        if classes > MOST_CLASSES:
+            message = f"{classes} classes, labels have {MOST_CLASSES} ids"
+            raise ValueError(message)
         bias = weights.get(_BIAS, torch.zeros(classes)).float()[:, None]
         # where channel 0 speaks the features are 0, and the bias must not
         unseen = -bias / BACKGROUND_LOGIT
         unseen[0] += 1
-        return cls(torch.cat([unseen, own], dim=1).to(device), bias.to(device))
+        return cls(torch.cat([unseen, own], dim=1), bias)
 
     def classes(self, channels: Tensor) -> Iterator[Tensor]:
         """The logits (…) of each class in turn, of (1 + F, …); channels that are left out are 0."""
         flat = channels.flatten(1)
-        for first in range(0, len(self.weight), _AT_ONCE):
+        # what is averaged may lie elsewhere than where the network runs
+        weight, bias = self.weight[:, : len(flat)].to(flat.device), self.bias.to(flat.device)
+        for first in range(0, len(weight), _AT_ONCE):
             these = slice(first, first + _AT_ONCE)
-            logits = torch.addmm(self.bias[these], self.weight[these, : len(flat)], flat)
+            logits = torch.addmm(bias[these], weight[these], flat)
             yield from logits.view(-1, *channels.shape[1:])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flarekd.device import choose as choose_device
 from flarekd.errors import InputError
 from flarekd.imaging.resampling import resample, target_shape
 from flarekd.imaging.volume import Geometry, Shape, Volume
@@ -134,7 +135,7 @@ def load(
     if card.role != role:
         raise InputError(f"{str(path)!r} is a {card.role}, a {role} is needed")
     sha256 = exported.content_hash(path)
-    head = _head(path, device) if head_apart and not is_graph else None
+    head = _head(path) if head_apart and not is_graph else None
     network: Network
     if chosen == "torch":
         network = _restore(path, card, build, head is not None).to(device)
@@ -143,11 +144,22 @@ def load(
         if not is_graph:
             # kept, which spares building the network
             made = partial(_restore, path, card, build, head is not None)
-            graph = kept(path, sha256, lambda: to_onnx(made()), places(path))
+            what = f"{sha256} {'whole' if head is None else 'headless'}"
+            graph = kept(path, what, lambda: to_onnx(made()), places(path))
         elif path.suffix != exported.OPENVINO:  # which lies in two files
             graph = path.read_bytes()
         network = start(chosen, graph, window_size(card))
     return Predictor(network, card, device, sha256, chosen, head)
+
+
+def device_for(model: Path, name: str) -> torch.device:
+    """The device called `name`; ``auto`` is the CPU for an exported graph, which runs nowhere else.
+
+    Raises:
+        UsageError: If it is not there.
+    """
+    is_graph = model.suffix in exported.RUNNERS
+    return choose_device("cpu" if name == "auto" and is_graph else name)
 
 
 def window_size(card: ModelCard) -> tuple[int, ...]:
@@ -155,9 +167,9 @@ def window_size(card: ModelCard) -> tuple[int, ...]:
     return card.patch if card.role == "student" else card.patch[1:]
 
 
-def _head(path: Path, device: torch.device) -> Head | None:
+def _head(path: Path) -> Head | None:
     try:
-        return Head.of(read_weights(path), device)
+        return Head.of(read_weights(path))
     except _NO_NETWORK as error:
         raise _unfit(path, error) from error
 

@@ -71,7 +71,7 @@ def choose(runtime: Runtime, device: torch.device, able: Sequence[str] = ALL) ->
     if device.type != "cpu":
         raise UsageError(
             f"runtime {name!r} runs on the CPU, not on {str(device)!r}",
-            "use --device cpu, or --runtime torch",
+            "use --device cpu" + (", or --runtime torch" if "torch" in able else ""),
         )
     return name
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flarekd.inference.head import Head, classes, greatest
+from flarekd.inference.head import MOST_CLASSES, Head, classes, greatest
 
 Method = Literal["linear", "nearest"]
 
@@ -117,7 +117,8 @@ class _Planes:
         self._kept = {z: plane for z, plane in self._kept.items() if z >= low}
         while high not in self._kept:
             z, plane = next(self._coming)
-            if plane.ndim != 3 or plane.shape[1:] != self.shape[1:] or not 1 <= len(plane) <= 256:
+            is_plane = plane.ndim == 3 and plane.shape[1:] == self.shape[1:]
+            if not is_plane or not 1 <= len(plane) <= MOST_CLASSES:
                 raise ValueError(
                     f"a plane must be (C ≤ 256, *{self.shape[1:]}), not {tuple(plane.shape)}"
                 )

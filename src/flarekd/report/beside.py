@@ -29,6 +29,11 @@ class Beside:
         """Whether the scan is needed once its labels are there."""
         return self.statistics or self.preview
 
+    @staticmethod
+    def everything(out: Path, case: str) -> list[Path]:
+        """All files that may lie beside the labels of a case, asked for or not."""
+        return [out / f"{case}{ending}" for ending in (".statistics.json", ".png", ".seg.dcm")]
+
     def outputs(self, out: Path, case: str) -> list[Path]:
         """The files that a finished case always has; of nothing found there is no DICOM SEG."""
         asked = {f"{case}.statistics.json": self.statistics, f"{case}.png": self.preview}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from flarekd import __version__, console, device, fusion_table
+from flarekd import __version__, console, fusion_table
 from flarekd.cohort import Case, read_cohort
 from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
 from flarekd.fusion import fuse
@@ -83,7 +83,7 @@ def pseudo_tumor(
         cohort: cohort.csv.
         model: Teacher model file.
         out: Gets <case>.nii.gz (uint8, 14 where tumour) and report.json.
-        device_name: As `device.choose` takes it.
+        device_name: As `predictor.device_for` takes it.
         extras: What is written beside.
         runtime: What runs the network; `runtimes.choose` takes it.
 
@@ -92,7 +92,7 @@ def pseudo_tumor(
     """
     extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
-    chosen = device.choose(device_name)
+    chosen = predictor.device_for(model, device_name)
     teacher = predictor.load(model, "teacher", TeacherUNet, chosen, runtime)
     second = None
     if extras.against is not None:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flarekd.device import choose
 from flarekd.errors import InputError
 from flarekd.imaging.files import read_volume
 from flarekd.imaging.intensity import not_ct_reason
@@ -225,7 +224,8 @@ def segment(
     if isinstance(model, Student):
         student = model
     else:
-        student = Student.load(Path(model), device=choose(device), runtime=runtime)
+        where = predictor.device_for(Path(model), device)
+        student = Student.load(Path(model), device=where, runtime=runtime)
     if isinstance(image, str | Path):
         volume = read_volume(Path(image))
     elif isinstance(image, Volume):
