@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,28 @@ def test_where_no_scheduler_answers_is_said_with_how_to_start_one(monkeypatch):
     monkeypatch.setattr("flarekd.cluster.WAIT_S", 0.3)
     with pytest.raises(InputError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):
         list(map_cases(whereabouts, [1], 1, "tcp://127.0.0.1:9"))
+
+
+def test_a_cluster_whose_last_worker_is_gone_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("flarekd.cluster.LOOK_S", 0.3)
+    root = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(root), *sys.path])
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as empty:
+        address = empty.scheduler_address
+        # one that nobody starts anew, as where a job's time is up
+        command = ["-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
+        worker = subprocess.Popen(
+            [sys.executable, *command, "--no-dashboard"],
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with distributed.Client(address) as client:
+                client.wait_for_workers(1, timeout=60)
+            monkeypatch.setattr("flarekd.cluster.WAIT_S", 3)
+            with pytest.raises(InputError, match="has lost its last worker"):
+                list(map_cases(whereabouts, [1, "poison"], 1, address))
+            assert worker.wait(10) == -signal.SIGKILL
+        finally:
+            worker.kill()

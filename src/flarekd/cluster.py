@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,9 @@ Outcome = TypeVar("Outcome")
 
 WAIT_S = 30
 """So long a scheduler may take to answer, and so long may pass until its first worker is there."""
+
+LOOK_S, PAUSE_S = 2.0, 0.02
+"""So long nothing may come before it is asked whether a worker is left, and until the next look."""
 
 AHEAD = 2
 """Cases given out for every thread of a worker, as ``parallel.AHEAD``."""
@@ -40,8 +44,8 @@ def map_on_cluster(
 
     Raises:
         UsageError: If Dask is not installed.
-        InputError: If nothing answers there, no worker is there, or one has another version or does
-            not see this process's folder.
+        InputError: If nothing answers there, no worker is there or left, or one has another version
+            or does not see this process's folder.
     """
     try:
         from distributed import Client, as_completed
@@ -70,7 +74,7 @@ def map_on_cluster(
             return futures
 
         running = as_completed(give(AHEAD * threads))
-        for future in running:
+        for future in _as_they_come(running, client, scheduler):
             item = given.pop(future.key)
             try:
                 outcome = future.result()
@@ -80,6 +84,29 @@ def map_on_cluster(
             for following in give(1):
                 running.add(following)
             yield outcome
+
+
+def _as_they_come(running: Any, client: Any, scheduler: str) -> Iterator[Any]:
+    """Futures as they are finished.
+
+    Raises:
+        InputError: If no worker has been there for `WAIT_S`: Dask would wait for ever.
+    """
+    seen = time.monotonic()
+    while running.count():
+        batch = running.next_batch(block=False)
+        if batch:
+            yield from batch
+            seen = time.monotonic()
+        elif time.monotonic() - seen > LOOK_S and client.nthreads():
+            seen = time.monotonic()
+        elif time.monotonic() - seen > WAIT_S:
+            raise InputError(
+                f"the Dask scheduler {scheduler!r} has lost its last worker",
+                f"start `dask worker {scheduler}` and run it again: what is done stays",
+            )
+        else:
+            time.sleep(PAUSE_S)
 
 
 def _threads(client: Any, scheduler: str, folder: str) -> int:
