@@ -21,8 +21,12 @@ from flarekd.imaging.fuse_case import Job, fuse_one
 from flarekd.labels import ORGANS
 from flarekd.ledger import Ledger, stamp
 from flarekd.lock import alone
-from flarekd.parallel import cpu_count, map_cases
+from flarekd.parallel import map_cases
 from flarekd.selection import Dropped, Rule, parse_rule, select
+from flarekd.workers import plan_workers
+
+BYTES_A_VOXEL, BYTES_A_VOXEL_MORE = 7, 10
+"""What fusing a case takes; more with its sources written, or contradictions left open."""
 
 PROVENANCE = "provenance"
 """Folder of the volumes that say which source each voxel came from, below the fused labels."""
@@ -116,8 +120,12 @@ def _fuse_all(
     todo: Sequence[Job], ledger: Ledger, failed: dict[str, str], scheduler: str | None
 ) -> None:
     """Fuse; `failed` gains case → reason."""
+    is_much = any(job.sources or job.ignore_mm is not None for job in todo)
+    takes = BYTES_A_VOXEL_MORE if is_much else BYTES_A_VOXEL
+    sources = (job.case.label or job.case.organ_pseudo for job in todo)
+    jobs = plan_workers(sources, takes, console.info)
     with console.progress("Fusing") as advance:
-        outcomes = map_cases(fuse_one, todo, cpu_count(), scheduler)
+        outcomes = map_cases(fuse_one, todo, jobs, scheduler)
         for done, outcome in enumerate(outcomes, 1):
             job = outcome.item
             if outcome.result is not None:

@@ -21,10 +21,14 @@ from flarekd.imaging.files import list_scans
 from flarekd.ledger import Ledger, stamp
 from flarekd.lock import alone
 from flarekd.norms import Facts, learn
-from flarekd.parallel import cpu_count, map_cases
+from flarekd.parallel import map_cases
 from flarekd.report.cohort_table import COHORT_COLUMNS, LACKING_COLUMNS, Lacking, cohort_rows
 from flarekd.report.grouping_json import Report
 from flarekd.vouching import Vouching
+from flarekd.workers import plan_workers
+
+BYTES_A_VOXEL = 4
+"""What measuring a label map takes: as stored, turned, and in our ids."""
 
 VERSION = 1
 """Of what is measured of a case: what was measured by another version is measured anew."""
@@ -194,8 +198,9 @@ def _measure(
     measured: dict[str, str] = {}
     refused: dict[str, dict[str, Any]] = {}
     done = len(files) - len(todo)
+    jobs = plan_workers((one.image for one in todo), BYTES_A_VOXEL, console.info)
     with console.progress("Grouping") as advance:
-        for outcome in map_cases(examine, todo, cpu_count(), scheduler):
+        for outcome in map_cases(examine, todo, jobs, scheduler):
             one = outcome.item
             if outcome.result is not None:
                 # as text: a tenth of the memory that the same takes as objects

@@ -21,10 +21,14 @@ from flarekd.imaging.files import list_scans, read_labels, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.ledger import Ledger, stamp
 from flarekd.lock import alone
-from flarekd.parallel import cpu_count, map_cases
+from flarekd.parallel import map_cases
 from flarekd.report.review_page import Reviewed, group_of, in_order, review_page
 from flarekd.suspicion import Reason, judge
 from flarekd.usuals import Subject
+from flarekd.workers import plan_workers
+
+BYTES_A_VOXEL = 7
+"""What measuring or drawing a case takes: its scan and its labels."""
 
 PAGE, TABLE, PICTURES = "review.html", "suspicion.csv", "pictures"
 COLUMNS = ("case", "group", "suspicion", "reasons")
@@ -140,8 +144,9 @@ def _measure_all(
 ) -> Mapping[str, Any]:
     """What was measured of each case that could be read; `failed` gains the others."""
     todo = [job for job in jobs if not ledger.is_done(job.case.case, job.key)]
+    workers = plan_workers((job.case.image for job in todo), BYTES_A_VOXEL, console.info)
     with console.progress("Measuring") as advance:
-        for done, outcome in enumerate(map_cases(_measure, todo, cpu_count(), scheduler), 1):
+        for done, outcome in enumerate(map_cases(_measure, todo, workers, scheduler), 1):
             name = outcome.item.case.case
             if outcome.result is None:
                 failed[name] = outcome.error or ""
@@ -174,8 +179,10 @@ def _draw_all(
 ) -> None:
     """Draw what is not drawn yet; `failed` gains what could not be."""
     todo = [one for one in pictures if not ledger.is_done(one.job.case.case, one.key, one.path)]
+    scans = (one.job.case.image for one in todo)
+    workers = plan_workers(scans, BYTES_A_VOXEL, console.info)
     with console.progress("Drawing") as advance:
-        for done, outcome in enumerate(map_cases(_draw, todo, cpu_count(), scheduler), 1):
+        for done, outcome in enumerate(map_cases(_draw, todo, workers, scheduler), 1):
             name = outcome.item.job.case.case
             if outcome.result is None:
                 failed[name] = outcome.error or ""
