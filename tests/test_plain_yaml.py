@@ -79,3 +79,13 @@ def test_a_file_has_a_limit(tmp_path):
     path.write_bytes(b"\xff")
     with pytest.raises(ValueError, match="utf-8"):
         read(path)
+
+
+@pytest.mark.parametrize("text", ["{1: kidney, 1: tumor}", "a: 1\nb:\n  c: 2\n  c: 3\n"])
+def test_a_key_that_stands_twice_is_refused(text):
+    with pytest.raises(ValueError, match="stands twice"):
+        parse(text)
+
+
+def test_the_same_key_in_two_places_is_not_twice():
+    assert parse("a: {x: 1}\nb: {x: 2}\n") == {"a": {"x": 1}, "b": {"x": 2}}

@@ -99,6 +99,7 @@ def our_id(name: str) -> int:
     if found is None:
         known = ", ".join([*NAMES, KIDNEYS])
         message = f"{name!r} is none of {known}, nor another name of one"
+        message += f"; call {BACKGROUND!r} what is not wanted"
         raise ValueError(message)
     return found
 

@@ -84,6 +84,8 @@ def _weigh(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int
     """
     if id(node) in known:
         return known[id(node)]
+    if isinstance(node, yaml.MappingNode):
+        _refuse_twins(node)
     known[id(node)] = (0, DEEPEST)  # a node within itself is deeper than any limit
     size, depth = 1, 0
     for part in _parts(node):
@@ -94,6 +96,18 @@ def _weigh(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int
             raise ValueError(message)
     known[id(node)] = (size, depth)
     return size, depth
+
+
+def _refuse_twins(node: yaml.MappingNode) -> None:
+    """Refuse a key that stands twice: yaml would take the last one and say nothing."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
 
 
 def _parts(node: yaml.Node) -> Iterator[yaml.Node]:

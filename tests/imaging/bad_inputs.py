@@ -404,6 +404,14 @@ LABELS = [
         reads="fine",
     ),
     Bad(
+        "label id 255",
+        "doubtful",
+        "255 is what `fuse --ignore` leaves open",
+        nifti("labels/a.nii.gz", edited(organs, (MIDDLE, 255))),
+        kind="labels",
+        reads="fine",
+    ),
+    Bad(
         "negative label ids",
         "refused",
         "labels run from -1 to 14",

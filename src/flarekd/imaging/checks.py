@@ -15,7 +15,7 @@ from flarekd.extents import count_ids
 from flarekd.imaging.findings import Finding
 from flarekd.imaging.intensity import not_ct_reason
 from flarekd.imaging.volume import Geometry
-from flarekd.labels import BY_ID
+from flarekd.labels import BY_ID, IGNORE
 
 MOST_EXTENT_MM = 4000.0
 """No table is longer: the unit of the spacing must be wrong, and resampling would fill memory."""
@@ -89,12 +89,15 @@ def of_labels(labels: NDArray[np.uint8]) -> list[Finding]:
         labels: Ids (z, y, x).
     """
     found = present(labels)
-    unknown = [label for label in found if label not in BY_ID]
+    unknown = [label for label in found if label not in BY_ID and label != IGNORE]
     if unknown:
         what = f"label ids {unknown} are not among 0..{max(BY_ID)}"
         return [Finding("refused", what, "map them to the ids of flarekd, or set them to 0")]
     if not found:
         return [Finding("doubtful", "nothing is labelled", "treated as a scan without labels")]
+    if IGNORE in found:
+        what = f"{IGNORE} is what `fuse --ignore` leaves open"
+        return [Finding("doubtful", what, "train on it; a partial label may not hold it")]
     return []
 
 
