@@ -15,11 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flarekd import __version__, console
 from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
-from flarekd.extents import count_ids
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import Volume
@@ -191,7 +188,13 @@ class _Run:
 
     def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
         """The scans that fit into the memory allowed, and whether they may overlap."""
-        budget = Budget.of(self._student, max_memory_gb, keeps_scan=self._beside.needs_scan)
+        beside = self._beside
+        budget = Budget.of(
+            self._student,
+            max_memory_gb,
+            keeps_scan=beside.needs_scan,
+            beside=beside.voxel_bytes,
+        )
         refused = budget.refuse({scan.case: scan.path for scan in todo})
         for case, why in refused.items():
             self._fail(case, why)
@@ -260,8 +263,6 @@ class _Run:
 def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> dict[str, Any]:
     """What report.json says of a case."""
     card, geometry = student.predictor.card, found.labels.geometry
-    counts = count_ids(found.labels.array).sum(axis=0)
-    voxel_ml = float(np.prod(geometry.spacing_xyz)) / 1000
     return {
         "input": str(path),
         "output": target.name,
@@ -269,10 +270,7 @@ def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> d
         "spacing_mm": list(geometry.spacing_xyz),
         "windows_run": found.windows_run,
         "windows_total": found.windows_total,
-        "volume_ml": {
-            name: round(float(counts[label]) * voxel_ml, 2)
-            for name, label in zip(card.labels[1:], card.label_ids[1:], strict=True)
-        },
+        "volume_ml": found.volumes_ml(dict(zip(card.label_ids[1:], card.labels[1:], strict=True))),
         "seconds": found.seconds,
     }
 

@@ -15,6 +15,7 @@ from flarekd.imaging.files import (
     read_geometry,
     read_labels,
     read_volume,
+    voxel_bytes,
     write_labels,
     write_volume,
 )
@@ -494,3 +495,11 @@ def test_scale_factors_beyond_any_number_are_refused_without_a_warning(tmp_path,
     path.write_bytes(content)
     with pytest.raises(InputError, match="voxels are NaN or infinite"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, np.float64])
+def test_bytes_a_voxel_are_known_from_the_header(tmp_path, suffix, kind):
+    path = tmp_path / f"scan{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), kind)), path)
+    assert voxel_bytes(path) == np.dtype(kind).itemsize

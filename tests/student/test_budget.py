@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,23 +55,42 @@ def infer(folder, out, *options):
     """Run the verb and return (exit status, bytes at its peak, stderr)."""
     command = ["infer", folder / "scans", "--model", folder / "student.safetensors", "--out", out]
     how = ["--device", "cpu", "--runtime", "torch", *options]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "flarekd", *map(str, command), *how],
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    told = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    child.stderr.close()
-    return child.returncode, usage.ru_maxrss * 1024, told
+    peak = 0
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as told:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "flarekd", *map(str, command), *how], stderr=told
+        )
+        status = Path(f"/proc/{child.pid}/status")
+        # by the kernel's own mark while it lives: wait4 would count what this process holds, too
+        while child.poll() is None:
+            marks = re.findall(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))
+            peak = max(peak, *map(int, marks), 0)
+            time.sleep(0.02)
+        told.seek(0)
+        return child.returncode, peak * 1024, told.read()
+
+
+WIDE = """
+import sys
+from pathlib import Path
+import numpy as np
+import SimpleITK as sitk
+path = Path(sys.argv[1])
+z, y, x = np.meshgrid(*map(np.arange, (200, 400, 400)), indexing="ij", sparse=True)
+image = sitk.GetImageFromArray((300 * np.sin(x / 40) * np.cos(y / 50 + z / 60)))
+image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))  # turned as it is read
+image.SetSpacing((0.4, 0.4, 0.4))
+path.parent.mkdir()
+sitk.WriteImage(image, path)
+"""
+"""Writes a scan of 200×400×400 voxels of float64 that are no integers."""
 
 
 def failed(out):
     return json.loads((out / "report.json").read_text(encoding="utf-8"))["failed"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts otherwise elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_memory_allowed_is_kept_and_what_cannot_keep_to_it_is_named(folder, tmp_path):
     status, peak, told = infer(folder, tmp_path / "first", "--max-memory", "0.1")
     assert status == 2, told
@@ -91,6 +112,33 @@ def test_the_memory_allowed_is_kept_and_what_cannot_keep_to_it_is_named(folder, 
     assert not failed(tmp_path / "enough")
     # a plan that is far too careful helps nobody
     assert needed * GB < 1.35 * peak
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_wide_numbers_are_planned_for(folder, tmp_path):
+    # in a process of its own: what this one holds would count as what its children held
+    path = tmp_path / "scans" / "wide.nii"
+    subprocess.run([sys.executable, "-c", WIDE, path], check=True)
+    (tmp_path / "student.safetensors").symlink_to(folder / "student.safetensors")
+    _, _, told = infer(tmp_path, tmp_path / "first", "--max-memory", "0.1")
+    base = float(re.search(r"takes ([\d.]+) GB for one window", told)[1])
+    status, _, told = infer(tmp_path, tmp_path / "little", "--max-memory", str(base + 0.05))
+    assert status == 4, told
+    needed = float(re.search(r"takes about ([\d.]+) GB, --max-memory allows", told)[1])
+    limit = round(needed + 0.01, 2)
+    status, peak, told = infer(tmp_path, tmp_path / "enough", "--max-memory", str(limit))
+    assert status == 0, told
+    assert 0.7 * needed * GB < peak <= limit * GB
+
+
+def test_what_is_stored_and_what_lies_beside_count_by_the_voxel():
+    sizes = (100, 200, 200), (50, 100, 100), 15, 50
+    plain = need(*sizes, keeps_scan=True)
+    wide = need(*sizes, keeps_scan=True, stored=8, beside=5)
+    voxels = 100 * 200 * 200
+    assert wide.reading - plain.reading == (16 - 6) * voxels
+    assert wide.waiting - plain.waiting == 2 * voxels
+    assert wide.writing - plain.writing == (2 + 5) * voxels
 
 
 def test_what_a_case_takes_grows_with_its_voxels_and_not_with_classes_times_voxels():

@@ -24,7 +24,7 @@ from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
 __all__ = [
     "case_id", "list_scans", "read_geometry", "read_grid", "read_labels", "read_stored",
-    "read_volume", "write_labels", "write_volume",
+    "read_volume", "voxel_bytes", "write_labels", "write_volume",
 ]  # fmt: skip
 
 _FORMATS = "use .nii.gz, .nii, .mha, .mhd, .nrrd or a folder of DICOM files"
@@ -106,6 +106,24 @@ def read_grid(path: Path) -> Grid:
         grid = itk.read_grid(path)
     notes = admitted(path, checks.of_grid(grid.geometry))
     return Grid(grid.geometry, (*grid.notes, *notes))
+
+
+def voxel_bytes(path: Path) -> int:
+    """Bytes a voxel while a scan is read, from its header: a folder of DICOM files has 2.
+
+    Raises:
+        InputError: If the header cannot be read.
+    """
+    suffix = _checked_suffix(path)
+    if not suffix:
+        return 2
+    if suffix.startswith(".nii"):
+        header = nifti.read_header(path)
+        is_scaled = (header.slope, header.intercept) != (1.0, 0.0)
+        return max(header.dtype.itemsize, 4 if is_scaled else 0)  # scaled it is float32
+    from flarekd.imaging import itk
+
+    return itk.voxel_bytes(path)
 
 
 def write_volume(path: Path, volume: Volume) -> None:

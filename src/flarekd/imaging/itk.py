@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ def read_grid(path: Path) -> Grid:
         InputError: If the file is no volume of one number a voxel.
     """
     return _grid(path, _reader(path)[0])
+
+
+def voxel_bytes(path: Path) -> int:
+    """Bytes a voxel as stored, from the header.
+
+    Raises:
+        InputError: As `read_grid`.
+    """
+    name = sitk.GetPixelIDValueAsString(_reader(path)[0].GetPixelID())
+    bits = re.match(r"\d+", name)  # such as "16-bit signed integer"
+    return int(bits[0]) // 8 if bits else 8
 
 
 def read(path: Path) -> Stored:

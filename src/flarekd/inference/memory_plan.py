@@ -9,8 +9,10 @@ from math import prod
 from flarekd.imaging.volume import Shape
 
 VOXEL_READ = 6
-"""Bytes a native voxel while a scan is read: int16 as stored and turned, and what goes to float."""
-VOXEL_HELD = 2
+"""Bytes a native voxel while a scan of int16 is read: as stored and turned, and what goes to float.
+Of wider numbers it is what is stored, twice."""
+VOXEL_HELD, VOXEL_HELD_WIDE = 2, 4
+"""int16, or float32 of what was stored in more than two bytes."""
 VOXEL_WRITTEN = 3
 """Bytes a native voxel of labels: as found, turned back for the file, and packed."""
 GRID_INPUT = 4
@@ -35,7 +37,16 @@ class Need:
     writing: int
 
 
-def need(native: Shape, grid: Shape, channels: int, planes: int, *, keeps_scan: bool) -> Need:
+def need(
+    native: Shape,
+    grid: Shape,
+    channels: int,
+    planes: int,
+    *,
+    keeps_scan: bool,
+    stored: int = 2,
+    beside: int = 0,
+) -> Need:
     """What a case takes.
 
     Args:
@@ -45,15 +56,17 @@ def need(native: Shape, grid: Shape, channels: int, planes: int, *, keeps_scan: 
             some planes.
         planes: How many of the grid's planes are held at once.
         keeps_scan: Whether the scan is needed again beside its labels.
+        stored: Bytes a voxel in its file.
+        beside: Bytes a voxel that is taken by what is written beside the labels.
     """
     voxels, cells = prod(native), prod(grid)
-    held = VOXEL_HELD * voxels if keeps_scan else 0
+    held = (VOXEL_HELD if stored <= VOXEL_HELD else VOXEL_HELD_WIDE) * voxels if keeps_scan else 0
     sums = (channels + 1) * 4 * (cells // grid[0]) * planes
     return Need(
-        reading=VOXEL_READ * voxels + GRID_INPUT * cells,
+        reading=max(VOXEL_READ, 2 * stored) * voxels + GRID_INPUT * cells,
         waiting=held + GRID_INPUT * cells,
         network=held + GRID_INPUT * cells + sums + voxels,
-        writing=held + VOXEL_WRITTEN * voxels,
+        writing=held + (VOXEL_WRITTEN + beside) * voxels,
     )
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from flarekd.errors import InputError
 from flarekd.imaging.volume import LabelMap, Volume
 
+_SEG_BYTES, _PREVIEW_BYTES = 4, 1
+"""Bytes a voxel: the series is read again and its frames are packed; three slices are drawn."""
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -28,6 +31,11 @@ class Beside:
     def needs_scan(self) -> bool:
         """Whether the scan is needed once its labels are there."""
         return self.statistics or self.preview
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes a voxel that writing it all takes at most."""
+        return _SEG_BYTES * self.dicom_seg + _PREVIEW_BYTES * self.preview
 
     @staticmethod
     def everything(out: Path, case: str) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from flarekd.errors import FlarekdError, UsageError
-from flarekd.imaging.files import read_geometry
+from flarekd.imaging.files import read_geometry, voxel_bytes
 from flarekd.inference.accumulate import forward
 from flarekd.inference.memory_plan import ALLOWANCE, Need, alone, need, overlapped
 from flarekd.student.segment import Student
@@ -27,15 +27,19 @@ class Budget:
         allowed: Bytes the process may take.
         base: Bytes it takes at the peak of one window, model and libraries among them.
         keeps_scan: Whether scans are needed again beside their labels.
+        beside: Bytes a voxel that is taken by what is written beside the labels.
     """
 
     student: Student
     allowed: float
     base: int
     keeps_scan: bool
+    beside: int = 0
 
     @classmethod
-    def of(cls, student: Student, max_memory_gb: float, *, keeps_scan: bool) -> Budget:
+    def of(
+        cls, student: Student, max_memory_gb: float, *, keeps_scan: bool, beside: int = 0
+    ) -> Budget:
         """Run one window of nothing, to see what the network takes on this machine.
 
         Raises:
@@ -45,7 +49,7 @@ class Budget:
         window = torch.zeros((1, 1, *predictor.card.patch), device=predictor.device)
         with torch.inference_mode():
             forward(predictor.network, window)
-        budget = cls(student, max_memory_gb * GB, _most_taken() + ALLOWANCE, keeps_scan)
+        budget = cls(student, max_memory_gb * GB, _most_taken() + ALLOWANCE, keeps_scan, beside)
         if budget.base > budget.allowed:
             raise UsageError(
                 f"--max-memory {max_memory_gb:g}: the network alone takes {budget.base / GB:.2f} GB"
@@ -68,6 +72,8 @@ class Budget:
             self.student.predictor.channels,
             planes,
             keeps_scan=self.keeps_scan,
+            stored=voxel_bytes(path),
+            beside=self.beside,
         )
 
     def refuse(self, scans: Mapping[str, Path]) -> dict[str, str]:
@@ -94,6 +100,10 @@ class Budget:
 
 def _most_taken() -> int:
     """Bytes this process has held at its peak so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage tells counts what the process that started this one held
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     import resource  # not on Windows, where nobody has asked for this yet
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

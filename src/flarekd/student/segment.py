@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from flarekd.errors import InputError
+from flarekd.extents import count_ids
 from flarekd.imaging.files import read_volume
 from flarekd.imaging.intensity import not_ct_reason
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
@@ -74,6 +75,12 @@ class Segmentation:
     windows_run: int
     windows_total: int
     seconds: dict[str, float]
+
+    def volumes_ml(self, names: Mapping[int, str]) -> dict[str, float]:
+        """Millilitres of each class that is named by its id, to a hundredth."""
+        counts = count_ids(self.labels.array).sum(axis=0)
+        voxel_ml = float(np.prod(self.labels.geometry.spacing_xyz)) / 1000
+        return {name: round(float(counts[label]) * voxel_ml, 2) for label, name in names.items()}
 
 
 @dataclass(frozen=True)
