@@ -34,11 +34,13 @@ import numpy as np
 from benchmarks.ablation_table import MEASURES, table
 from flarekd import config, console, device
 from flarekd.cohort import Case, read_cohort
+from flarekd.config import dump
 from flarekd.imaging.atomic import write_json, write_text
 from flarekd.imaging.files import list_scans, read_labels, read_volume, write_labels
 from flarekd.imaging.volume import LabelMap
 from flarekd.inference import predictor
 from flarekd.labels import NAMES
+from flarekd.ledger import stamp
 from flarekd.metrics.protocols import ClassScore, score_case
 from flarekd.metrics.summary import summary_of
 from flarekd.parallel import cpu_count
@@ -58,6 +60,9 @@ from flarekd.training.prepare import Grid, Source
 from flarekd.training.session import run as run_training
 
 MODEL = "model.safetensors"
+SETTINGS = "settings"
+"""In a file of scores: the stamp of the configuration that they are of."""
+
 PROBES = {
     "full": Probe("center", 0),
     "top-left": Probe("top-left", 1),
@@ -121,10 +126,11 @@ class Lab:
 
     def note(self, run: str, segment: Callable[[Path], None], measures: Sequence[str]) -> None:
         """Score a run unless it has been, and write the table."""
-        path = self.out / "scores" / f"{run}.json"
-        if not path.exists():
+        path, key = self.out / "scores" / f"{run}.json", stamp(dump(self.settings))
+        done = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if done.get(SETTINGS) != key:  # of other settings, whose networks were trained anew
             found = self.score(run, segment)
-            write_json(path, {measure: found[measure] for measure in measures})
+            write_json(path, {SETTINGS: key, **{measure: found[measure] for measure in measures}})
         write_text(self.out.parent / "results.md", table(_scores(self.out.parent)))
 
     def score(self, run: str, segment: Callable[[Path], None]) -> dict[str, float]:
@@ -184,7 +190,9 @@ def _scores(out: Path) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for path in sorted(out.glob("seed-*/scores/*.json")):
         seed = int(path.parents[1].name.split("-")[1])
-        found.setdefault(seed, {})[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        scores.pop(SETTINGS, None)
+        found.setdefault(seed, {})[path.stem] = scores
     return {seed: found[seed] for seed in sorted(found)}
 
 

@@ -171,6 +171,14 @@ def test_only_the_official_protocol_rounds_to_four_digits():
     assert official.nsd == round(corrected.nsd, 4) != corrected.nsd
 
 
+def test_the_fifth_digit_is_rounded_as_the_official_script_rounds_it():
+    one, two = np.zeros((2, 4, 30, 30), np.uint8)
+    one.reshape(-1)[:800] = 1
+    two.reshape(-1)[800 - 241 : 1600 - 241] = 1
+    liver = score_case(one, two, (1.0, 1.0, 1.0), "flare23")[0]
+    assert liver.dsc == np.round(np.float64(2 * 241 / 1600), 4) == 0.3012  # Python's gives 0.3013
+
+
 def test_each_class_is_measured_at_its_own_tolerance_and_as_if_on_the_whole_volume():
     generator = np.random.default_rng(3)
     noise = ndimage.gaussian_filter(generator.normal(size=(2, 20, 16, 14)), (0, 1, 1, 1))

@@ -314,6 +314,27 @@ def test_a_comparison_is_the_same_from_label_maps_a_folder_of_scores_and_a_file(
     assert "+16.67" in capsys.readouterr().out
 
 
+def test_what_fails_in_the_label_maps_to_compare_with_is_told(folders, capsys):
+    for case in ("case_a", "case_b"):
+        write_labels(folders / "worse" / f"{case}.nii.gz", LabelMap(labels(1), GEOMETRY))
+    (folders / "worse" / "case_b.nii.gz").write_bytes(b"\x1f\x8b")
+    comparison = run(folders, other=folders / "worse")["comparison"]
+    assert comparison["cases"] == 2  # case_c has no prediction there: it scores 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{folders / 'worse'}: case_b: " in told
+    assert "case_c: no prediction" in told
+
+
+def test_ids_that_are_no_class_are_told(folders, capsys):
+    array = labels()
+    array[0, 0, :3] = (77, 255, 15)
+    write_labels(folders / "pred" / "case_a.nii.gz", LabelMap(array, GEOMETRY))
+    run(folders)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "case_a: ids [15, 77, 255] are no class, and count as background" in told
+    assert "case_b: ids" not in told
+
+
 def test_scores_of_another_protocol_are_not_compared(folders):
     evaluate(folders / "pred", folders / "ref", folders / "theirs", "corrected")
     with pytest.raises(InputError, match="scored by protocol 'corrected', not 'flare23'"):

@@ -121,3 +121,30 @@ def test_what_cannot_be_ranked_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match=r"bench\.json: is no file of bench"):
         rank([one, two], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_cases_that_not_every_model_was_benched_in_do_not_count_by_time(tmp_path, capsys):
+    cases = {f"case_{number}": (0.9, 0.2) for number in range(10)}
+    models = [model(tmp_path, "one", **cases), model(tmp_path, "two", **cases)]
+    benched(tmp_path, "one", "case_0", (0, 20.0, None))
+    for case in cases:
+        benched(tmp_path, "two", case, (0, 60.0, None))
+    table = rank(models, tmp_path / "out")
+    assert [(one.model, one.ranks["seconds"]) for one in table] == [("one", 1.0), ("two", 2.0)]
+    assert ranks_of(tmp_path, "seconds") == {("one", "case_0"): 1, ("two", "case_0"): 2}
+    told = " ".join(capsys.readouterr().err.split())
+    assert "over 1 of 10 cases: the others lack a bench of some model" in told
+    facts = json.loads((tmp_path / "out" / "ranks.json").read_text(encoding="utf-8"))
+    assert facts["cases_by_metric"]["seconds"] == 1
+    assert facts["cases_by_metric"]["organs_dsc"] == 10
+
+
+def test_a_case_that_a_model_failed_in_has_its_last_rank_by_time_too(tmp_path):
+    models = [
+        model(tmp_path, "one", a=(0.9, 0.2)),  # b failed
+        model(tmp_path, "two", a=(0.9, 0.2), b=(0.9, 0.2)),
+    ]
+    for name, case in (("one", "a"), ("two", "a"), ("two", "b")):
+        benched(tmp_path, name, case, (0, 60.0, None))
+    rank(models, tmp_path / "out")
+    assert ranks_of(tmp_path, "seconds")["one", "b"] == 2

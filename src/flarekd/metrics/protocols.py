@@ -171,7 +171,8 @@ def _score_class(
     is_hopeless = is_official and dsc < FLARE23_LEAST_DSC
     nsd = 0.0 if is_hopeless else surfaces.dice(label.tolerance_mm)
     if is_official:
-        dsc, nsd = round(dsc, FLARE23_DIGITS), round(nsd, FLARE23_DIGITS)
+        # as numpy does it, which the official script has: Python's own differs in some ties
+        dsc, nsd = (float(np.round(score, FLARE23_DIGITS)) for score in (dsc, nsd))
     volumes_ml = (int(np.count_nonzero(mask)) * voxel_ml for mask in (reference, prediction))
     return ClassScore(label.id, dsc, nsd, surfaces.hausdorff_mm(), *volumes_ml)
 

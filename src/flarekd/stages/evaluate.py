@@ -13,9 +13,10 @@ from flarekd import console
 from flarekd.cohort import read_traits
 from flarekd.errors import CasesFailedError, FlarekdError, InputError
 from flarekd.imaging.atomic import write_json
+from flarekd.imaging.checks import present
 from flarekd.imaging.files import list_scans, read_labels, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
-from flarekd.labels import LABELS, TUMOR
+from flarekd.labels import BY_ID, LABELS, TUMOR
 from flarekd.lock import alone
 from flarekd.metrics.lesions import Lesion, find_lesions
 from flarekd.metrics.protocols import PROTOCOLS, ClassScore, score_case
@@ -130,7 +131,10 @@ def evaluate(
         if rival is None:
             _, predicted = _pairs(other, references)
             tasks = _tasks(drawn, predicted, None, None, protocol)
-            rival = _score_all(tasks, jobs, f"no prediction in {other}, scored 0").scores
+            theirs = _score_all(tasks, jobs, f"no prediction in {other}, scored 0")
+            rival = theirs.scores
+            for case, error in theirs.errors.items():
+                console.warn(f"{other}: {case}: {error}")
         summary["comparison"] = {"with": str(other), **compare(found.scores, rival)}
     summary = score_files.without_nan(summary)
     score_files.write_scores(out, found.scores)
@@ -267,15 +271,17 @@ def _score(task: _Task) -> _Scored:
         if "voxels" not in mismatch:
             what = f"prediction and reference do not match: {mismatch} ({task.prediction.name})"
         raise InputError(what, "predict on the scan the reference was drawn on")
+    strange = [label for label in present(prediction.array) if label not in BY_ID]
+    note = f"ids {strange} are no class, and count as background" if strange else ""
     scores = score_case(prediction.array, reference.array, spacing, task.protocol)
     lesions = find_lesions(prediction.array, reference.array, spacing)
     if task.picture is None:
-        return _Scored(scores, lesions)
-    image, note = _image(task, reference)
+        return _Scored(scores, lesions, note)
+    image, more = _image(task, reference)
     # a tumour that nobody has scores 1, which is nothing to boast of in a title
     dsc = {score.label: score.dsc for score in scores if score.label != TUMOR or lesions}
     overlay(image, prediction, reference, task.picture, dsc)
-    return _Scored(scores, lesions, note)
+    return _Scored(scores, lesions, "; ".join(filter(None, (note, more))))
 
 
 def _image(task: _Task, reference: LabelMap) -> tuple[Volume | None, str]:

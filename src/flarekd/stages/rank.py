@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def rank(models: Sequence[str], out: Path) -> list[Standing]:
 
     Returns:
         The table, best first. A case that a model lacks, or a bench whose command failed, has the
-        last rank.
+        last rank. By time and memory those cases count that were benched for every model that has
+        them.
 
     Raises:
         UsageError: If there are fewer than two models, or names that are no names.
@@ -51,11 +53,12 @@ def rank(models: Sequence[str], out: Path) -> list[Standing]:
     scores = _read_scores(folders)
     values = {name: _values(scores[name], folder) for name, folder in folders.items()}
     cases = sorted({case for found in scores.values() for case in found})
-    metrics = [metric for metric in METRICS if _is_known_to_all(metric, values)]
+    known = {metric: _known_to_all(metric, values, cases) for metric in METRICS}
+    metrics = [metric for metric in METRICS if known[metric]]
     table = {
         metric.name: np.asarray(
             [
-                [found.get(case, {}).get(metric.name, math.nan) for case in cases]
+                [found.get(case, {}).get(metric.name, math.nan) for case in known[metric]]
                 for found in values.values()
             ]
         )
@@ -63,9 +66,10 @@ def rank(models: Sequence[str], out: Path) -> list[Standing]:
     }
     ranks = {metric.name: rank_models(table[metric.name], metric) for metric in metrics}
     result = standings(list(folders), ranks)
-    _write(out, list(folders), cases, table, ranks)
+    _write(out, list(folders), {one.name: known[one] for one in metrics}, table, ranks)
     facts = {
         "cases": len(cases),
+        "cases_by_metric": {metric.name: len(known[metric]) for metric in metrics},
         "metrics": [metric.name for metric in metrics],
         "allowed": {metric.name: metric.allowed for metric in metrics if metric.allowed},
         "models": {
@@ -129,22 +133,33 @@ def _costs(path: Path) -> dict[str, float]:
         areas = [float(run["gpu"]["area_over_mb_s"]) for run in whole if run["gpu"] is not None]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: is no file of bench: {error}", "run bench again") from error
-    costs = {"seconds": statistics.median(seconds) if seconds else math.nan}
+    if not seconds:  # it failed: the last rank in both
+        return {"seconds": math.nan, "gpu_area_over_mb_s": math.nan}
+    costs = {"seconds": statistics.median(seconds)}
     if areas:
         costs["gpu_area_over_mb_s"] = statistics.median(areas)
     return costs
 
 
-def _is_known_to_all(metric: Metric, values: Mapping[str, Values]) -> bool:
-    """Whether every model has this of some case; says which has not."""
+def _known_to_all(metric: Metric, values: Mapping[str, Values], cases: Sequence[str]) -> list[str]:
+    """The cases in which every model that has the case has this; says what is lacking."""
     lacking = [
         name
-        for name, cases in values.items()
-        if not any(metric.name in found for found in cases.values())
+        for name, found in values.items()
+        if not any(metric.name in one for one in found.values())
     ]
     if lacking:
         console.info(f"not ranked by {metric.title}: no bench has it of {', '.join(lacking)}")
-    return not lacking
+        return []
+    known = [
+        case
+        for case in cases
+        if all(metric.name in found[case] for found in values.values() if case in found)
+    ]
+    if len(known) < len(cases):
+        some = f"{len(known)} of {counted(cases, 'case')}"
+        console.warn(f"ranked by {metric.title} over {some}: the others lack a bench of some model")
+    return known
 
 
 def _mean(numbers: Sequence[float]) -> float:
@@ -164,18 +179,26 @@ def _means(table: Mapping[str, Floats]) -> list[dict[str, float]]:
 def _write(
     out: Path,
     models: Sequence[str],
-    cases: Sequence[str],
+    cases: Mapping[str, Sequence[str]],
     table: Mapping[str, Floats],
     ranks: Mapping[str, Floats],
 ) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("case", "metric", "model", "value", "rank"))
-    for place, case in enumerate(cases):
-        for metric, values in table.items():
-            for index, model in enumerate(models):
-                value, rank_ = values[index, place], ranks[metric][index, place]
-                writer.writerow((case, metric, model, round(float(value), 4), int(rank_)))
+    rows = [
+        (
+            case,
+            metric,
+            model,
+            round(float(values[index, place]), 4),
+            int(ranks[metric][index, place]),
+        )
+        for metric, values in table.items()
+        for place, case in enumerate(cases[metric])
+        for index, model in enumerate(models)
+    ]
+    writer.writerows(sorted(rows, key=itemgetter(0)))
     write_text(out / "ranks.csv", text.getvalue())
 
 
