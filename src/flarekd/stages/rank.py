@@ -186,7 +186,7 @@ def _write(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("case", "metric", "model", "value", "rank"))
-    rows = [
+    rows: list[tuple[str, str, str, float, int]] = [
         (
             case,
             metric,
