@@ -197,3 +197,17 @@ def test_a_cohort_cannot_name_a_case_that_leaves_the_folder(tmp_path, name):
     path.write_text(f"case,image\n{name},a.nii.gz\n", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be a file name"):
         read_cohort(path)
+
+
+@pytest.mark.parametrize("count", [40, 5000])
+def test_a_stray_quotation_mark_swallows_no_case(tmp_path, count):
+    rows = [f"case_{number},{number}.nii.gz" for number in range(count)]
+    rows[3] = 'case_3,"3.nii.gz'
+    path = tmp_path / "cohort.csv"
+    path.write_text("\n".join(["case,image", *rows]), encoding="utf-8")
+    with pytest.raises(InputError, match="is there a quotation mark"):
+        read_cohort(path)
+    rows[9] = 'case_9,9.nii.gz"'  # another one ends it
+    path.write_text("\n".join(["case,image", *rows]), encoding="utf-8")
+    with pytest.raises(InputError, match="is there a quotation mark"):
+        read_cohort(path)

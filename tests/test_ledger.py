@@ -55,10 +55,30 @@ def test_a_stamp_changes_with_a_files_size_and_time(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
 def test_a_case_that_could_not_be_noted_is_not_done(tmp_path):
-    path = tmp_path / "done.jsonl"
-    path.symlink_to("/dev/full")
     ledger = Ledger(tmp_path / "none.jsonl")
-    ledger.path = path
-    with pytest.raises(NoRoomError, match=r"done.jsonl: cannot be written: No space left"):
+    ledger.path = Path("/dev/full")
+    with pytest.raises(NoRoomError, match=r"/dev/full: cannot be written: No space left"):
         ledger.add("a", "k")
     assert not ledger.is_done("a", "k")
+
+
+def test_a_folder_is_as_old_as_its_files(tmp_path):
+    (tmp_path / "series").mkdir()
+    files = [tmp_path / "series" / name for name in ("IM1", "IM2")]
+    for file in files:
+        file.write_bytes(b"abc")
+    before = stamp(tmp_path / "series")
+    folder = (tmp_path / "series").stat()
+    files[1].write_bytes(b"abcd")  # in place: the folder's own time tells nothing
+    assert (tmp_path / "series").stat().st_mtime_ns == folder.st_mtime_ns
+    assert stamp(tmp_path / "series") != before
+
+
+def test_nothing_is_written_through_a_link_nor_read_as_a_traceback(tmp_path):
+    target = tmp_path / "precious.txt"
+    target.write_bytes(b"\xff\xfe precious")
+    (tmp_path / "done.jsonl").symlink_to(target)
+    ledger = Ledger(tmp_path / "done.jsonl")
+    with pytest.raises(OSError, match="symbolic link"):
+        ledger.add("a", "key")
+    assert target.read_bytes() == b"\xff\xfe precious"

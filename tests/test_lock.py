@@ -113,3 +113,13 @@ def test_a_process_that_is_ended_by_force_leaves_no_lock(tmp_path):
     with locked(tmp_path / "out", unheard):
         abandon()
         assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_is_left_alone(tmp_path):
+    target = tmp_path / "precious.txt"
+    target.write_text("precious", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / NAME).symlink_to(target)
+    with pytest.raises(UsageError, match="is a link"), locked(tmp_path / "out", unheard):
+        pass
+    assert target.read_text(encoding="utf-8") == "precious"

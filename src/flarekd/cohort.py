@@ -201,9 +201,13 @@ def _rows(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]
         ) from error
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    columns = [name.strip().lower() for name in reader.fieldnames or ()]
-    reader.fieldnames = columns
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
+    try:
+        columns = [name.strip().lower() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        table = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise _stray(path, f"near line {reader.line_num}: {error}") from error
     lacking = [name for name in required if name not in columns]
     if lacking:
         raise InputError(
@@ -211,11 +215,21 @@ def _rows(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]
             f"its first line must name the columns {', '.join(COLUMNS)}",
         )
     rows = []
-    for number, row in enumerate(reader, 2):
+    before = 1
+    for number, row in table:
+        if number != before + 1:
+            raise _stray(path, f"the row that begins in line {before + 1} ends in line {number}")
+        before = number
         cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
         if any(cells.values()):
             rows.append((number, cells))
     return rows
+
+
+def _stray(path: Path, what: str) -> InputError:
+    return InputError(
+        f"cohort {str(path)!r}: {what}", 'is there a quotation mark (") too many, or a line break?'
+    )
 
 
 def _shown(path: Path | None, folder: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,25 @@ from flarekd.errors import writing
 def stamp(*parts: Any) -> str:
     """A short hash of inputs and settings; a Path counts by its name, size and modification time.
 
+    A folder (of DICOM files) counts by those of its files: its own time tells of none that changed.
+
     Args:
         parts: JSON-like values and existing files.
     """
     facts = []
     for part in parts:
         if isinstance(part, Path):
-            status = part.stat()
-            facts.append([part.name, status.st_size, status.st_mtime_ns])
+            files = sorted(part.iterdir()) if part.is_dir() else []
+            facts += [_of_file(path) for path in (part, *files)]
         else:
             facts.append(part)
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _of_file(path: Path) -> list[Any]:
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns]
 
 
 class Ledger:
@@ -43,7 +51,7 @@ class Ledger:
         self.path = path
         self.records: dict[str, dict[str, Any]] = {}
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     record = json.loads(line)
                     self.records[record["case"]] = record
@@ -68,7 +76,9 @@ class Ledger:
         record = {"case": case, "key": key, **facts}
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
+            # no link: it may come with somebody's data, and would be written through
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            with os.fdopen(os.open(self.path, flags, 0o666), "a", encoding="utf-8") as file:
                 # a line break first: the line before may have been torn
                 file.write("\n" + json.dumps(record) + "\n")
         self.records[case] = record

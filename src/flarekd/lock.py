@@ -105,8 +105,13 @@ def _take(folder: Path, path: Path, warn: Say) -> int | None:
 
     while True:
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError:
+            # no link: it may come with somebody's data, and what it leads to would be written over
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise UsageError(
+                    f"{path} is a link", "remove it, or choose another --out"
+                ) from None
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -121,10 +122,10 @@ _TimedVolume = tuple[Volume, float]  # and the seconds that reading it took
 
 def _begin(scans: Mapping[str, Path], out: Path) -> dict[Path, Future[_TimedVolume]]:
     """Begin to read the first scan that has no label map, if there is one, in a thread."""
-    missing = (path for case, path in scans.items() if not (out / f"{case}.nii.gz").exists())
-    first = next(missing, None)
-    if first is None:
+    missing = [path for case, path in scans.items() if not (out / f"{case}.nii.gz").exists()]
+    if not missing:
         return {}
+    first = missing[0]
     thread = ThreadPoolExecutor(1, "first-scan")
     begun = {first: thread.submit(_timed_volume, first)}
     thread.shutdown(wait=False)
@@ -154,10 +155,8 @@ class _Run:
         is_overlapped = len(todo) > 1
         if max_memory_gb is not None and todo:
             todo, is_overlapped = self._within(todo, max_memory_gb)
-        with (
-            console.progress("Segmenting") as advance,
-            Behind(is_behind=is_overlapped) as writer,
-        ):
+        behind = Behind(is_behind=is_overlapped)
+        with console.progress("Segmenting") as advance, behind as writer:
             outcomes = read_ahead(self._read, todo, is_ahead=is_overlapped)
             for done, outcome in enumerate(outcomes, len(scans) - len(todo)):
                 advance(done, len(scans), outcome.item.case)
@@ -188,12 +187,9 @@ class _Run:
 
     def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
         """The scans that fit into the memory allowed, and whether they may overlap."""
-        beside = self._beside
+        how = self._beside
         budget = Budget.of(
-            self._student,
-            max_memory_gb,
-            keeps_scan=beside.needs_scan,
-            beside=beside.voxel_bytes,
+            self._student, max_memory_gb, keeps_scan=how.needs_scan, beside=how.voxel_bytes
         )
         refused = budget.refuse({scan.case: scan.path for scan in todo})
         for case, why in refused.items():
@@ -204,14 +200,19 @@ class _Run:
     def _target(self, case: str) -> Path:
         return self._out / f"{case}.nii.gz"
 
+    def _forget(self, case: str) -> None:
+        """Remove what an earlier run wrote, of another model or scan: if this one fails, none."""
+        for path in (self._target(case), *self._beside.everything(self._out, case)):
+            path.unlink(missing_ok=True)
+
     def _fail(self, case: str, why: str) -> None:
+        with suppress(OSError):  # what cannot be removed is told with what failed
+            self._forget(case)
         self.failed[case] = why
         console.error(f"{case}: {why}")
 
     def _read(self, scan: _Scan) -> _Read:
-        beside = self._beside.everything(self._out, scan.case)
-        for path in (self._target(scan.case), *beside):
-            path.unlink(missing_ok=True)  # of another model: if this fails, none
+        self._forget(scan.case)
         begun = self._begun.pop(scan.path, None)
         volume, seconds = begun.result() if begun else _timed_volume(scan.path)
         for note in volume.notes:

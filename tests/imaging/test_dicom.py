@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pydicom
 import pytest
@@ -185,3 +187,50 @@ def test_dicom_folders_are_listed_beside_files(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     assert list_scans(tmp_path) == {"b": tmp_path / "b.nii.gz", "case": folder}
     assert list_scans(folder) == {"case": folder}
+
+
+def edit(path, **changes):
+    data = pydicom.dcmread(path)
+    for name, value in changes.items():
+        if value is None:
+            data.pop(name, None)
+        else:
+            setattr(data, name, value)
+    data.save_as(path)
+
+
+@pytest.mark.parametrize("spacing", [None, [0, 0]])
+def test_a_slice_that_does_not_say_how_far_apart_its_voxels_are_is_refused(folder, spacing):
+    edit(min(folder.iterdir()), PixelSpacing=spacing)
+    with pytest.raises(InputError, match=r"how far apart|differ in size or spacing"):
+        read_volume(folder)
+    for path in folder.iterdir():
+        edit(path, PixelSpacing=spacing)
+    with pytest.raises(InputError, match=r"how far apart its voxels are"):
+        read_volume(folder)
+
+
+def test_an_orientation_of_zeros_is_none(folder):
+    for path in folder.iterdir():
+        edit(path, ImageOrientationPatient=[0, 0, 0, 0, 0, 0])
+    with pytest.raises(InputError, match="does not say where in the patient it lies"):
+        read_volume(folder)
+
+
+def test_a_scale_of_zero_is_doubted_like_one_that_is_not_there(folder):
+    for path in folder.iterdir():
+        edit(path, RescaleSlope=0)
+    with_zero = read_volume(folder).notes
+    for path in folder.iterdir():
+        edit(path, RescaleSlope=None)
+    assert with_zero == read_volume(folder).notes
+    assert with_zero
+
+
+def test_voxels_that_a_header_promises_and_no_file_holds_are_refused_before_there_is_room(folder):
+    for path in folder.iterdir():
+        edit(path, Rows=60000, Columns=60000)
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="voxels are missing"):
+        read_volume(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began < 200_000  # KiB

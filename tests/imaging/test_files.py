@@ -503,3 +503,13 @@ def test_bytes_a_voxel_are_known_from_the_header(tmp_path, suffix, kind):
     path = tmp_path / f"scan{suffix}"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), kind)), path)
     assert voxel_bytes(path) == np.dtype(kind).itemsize
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha"])
+def test_values_beyond_float32_are_refused(tmp_path, suffix):
+    path = tmp_path / f"scan{suffix}"
+    array = np.zeros((3, 4, 5))
+    array[1, 2, 3] = -1e300
+    sitk.WriteImage(sitk.GetImageFromArray(array), path)
+    with pytest.raises(InputError, match=r"values run from -1e\+300"):
+        read_volume(path)

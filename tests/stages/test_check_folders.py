@@ -299,3 +299,14 @@ def test_the_command_ends_as_its_findings_say(tmp_path):
     assert "nothing to open" in done.stderr
     assert flarekd("check", tmp_path / "gone", check=False).returncode == 3
     assert read_labels(tmp_path / "in" / "b.nii.gz").array.max() == 14 * 17
+
+
+def test_no_repaired_copy_goes_through_a_link_onto_what_was_given(tmp_path):
+    scans(tmp_path / "in", "a.nii.gz")
+    (tmp_path / "fixed").mkdir()
+    before = (tmp_path / "in" / "a.nii.gz").read_bytes()
+    (tmp_path / "fixed" / "in").symlink_to(tmp_path / "in")
+    (tmp_path / "fixed" / "a.nii.gz").symlink_to(tmp_path / "in" / "a.nii.gz")
+    with pytest.raises(UsageError, match=r"would lie in|would replace"):
+        check([tmp_path / "in"], fix=tmp_path / "fixed")
+    assert (tmp_path / "in" / "a.nii.gz").read_bytes() == before

@@ -300,3 +300,14 @@ def test_the_verb_writes_and_says_what_it_checked(tmp_path):
     assert "of all labels" in done.stderr
     assert "student, float32" in done.stderr
     assert (tmp_path / "n.onnx").exists()
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_an_onnx_file_whose_weights_lie_elsewhere_is_refused(exported, tmp_path, runtime):
+    graph = onnx.load(exported[1][".onnx"])
+    for tensor in graph.graph.initializer:
+        onnx.external_data_helper.set_external_data(tensor, "weights.bin")
+    path = tmp_path / "network.onnx"
+    onnx.save(graph, path)
+    with pytest.raises(InputError, match="its weights lie in other files"):
+        load(path, "student", StudentUNet, torch.device("cpu"), runtime)

@@ -415,3 +415,15 @@ def test_dicom_seg_is_refused_for_files_before_anything_is_done(tmp_path, model)
     with pytest.raises(InputError, match="DICOM SEG lies on a DICOM series"):
         infer([tmp_path / "a.nii.gz"], model, tmp_path / "out", how)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_scan_that_is_refused_for_its_size_keeps_no_labels_of_an_earlier_run(
+    tmp_path, model, monkeypatch
+):
+    path, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
+    infer([path], model, out, CPU)
+    other = student(tmp_path / "other.safetensors", seed=1)
+    monkeypatch.setattr(segmenting.Budget, "refuse", lambda _, scans: dict.fromkeys(scans, "large"))
+    with pytest.raises(CasesFailedError, match="a"):
+        infer([path], other, out, replace(CPU, max_memory_gb=99.0))
+    assert not (out / "a.nii.gz").exists()

@@ -185,6 +185,9 @@ def _check_kind(item: Slice) -> None:
     if not item.placed:
         what = f"{item.path}: does not say where in the patient it lies"
         raise InputError(what, "export the original images, not screen captures")
+    if not item.spaced:
+        what = f"{item.path}: does not say how far apart its voxels are"
+        raise InputError(what, "export the original images: they say so")
     check_syntax(item.path, item.syntax)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ READABLE = {
 }  # fmt: skip
 """Transfer syntaxes that are read: plain, deflated, RLE, JPEG, JPEG-LS and JPEG 2000."""
 
+PLAIN = {_PREFIX, f"{_PREFIX}.1", f"{_PREFIX}.2"}
+"""Those of voxels that take as much room in the file as in memory."""
+
 _SYNTAX = b"\x02\x00\x10\x00UI"
 """Tag (0002,0010) and its type, as the file's own header always stores them."""
 
@@ -43,7 +47,8 @@ class Slice:
         spacing: Millimetres between columns, between rows, and what the file says of slices.
         origin: World position of the first voxel's centre, mm.
         direction: 3×3, columns: along a row, along a column, normal.
-        placed: Whether it says where in the patient it lies.
+        placed: Whether it says where in the patient it lies, and how its rows run.
+        spaced: Whether it says how far apart its voxels are.
         modality: ``CT`` and the like.
         series: Its series' UID.
         description: Its series' name.
@@ -61,6 +66,7 @@ class Slice:
     origin: NDArray[np.float64]
     direction: NDArray[np.float64]
     placed: bool
+    spaced: bool
     modality: str
     series: str
     description: str
@@ -101,16 +107,25 @@ def read_slice(path: Path) -> Slice:
         spacing=np.asarray(reader.GetSpacing()),
         origin=np.asarray(reader.GetOrigin()),
         direction=np.asarray(reader.GetDirection()).reshape(3, 3),
-        placed=bool(tag("0020|0032") and tag("0020|0037")),
+        placed=bool(tag("0020|0032") and any(_numbers(tag("0020|0037")))),
+        spaced=all(_numbers(tag("0028|0030")) or [0.0]),
         modality=tag("0008|0060"),
         series=tag("0020|000e"),
         description=tag("0008|103e"),
         image_type=tag("0008|0008"),
         colours=int(reader.GetNumberOfComponents()),
-        has_scale=bool(tag("0028|1053") and tag("0028|1052")),
+        has_scale=any(_numbers(tag("0028|1053"))) and bool(tag("0028|1052")),
         is_lossy=tag("0028|2110") == "01",
         syntax=transfer_syntax(path),
     )
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers of a tag of several; none where one of them is no number."""
+    try:
+        return [float(part) for part in text.split("\\")]
+    except ValueError:
+        return []
 
 
 def read_plane(path: Path) -> NDArray[Any]:
@@ -122,6 +137,11 @@ def read_plane(path: Path) -> NDArray[Any]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
+        reader.ReadImageInformation()
+        # before room is made for them: a header may promise what no file holds
+        length = prod(reader.GetSize()) * int(reader.GetMetaData("0028|0100")) // 8
+        if transfer_syntax(path) in PLAIN and length > path.stat().st_size:
+            raise InputError(f"{path}: voxels are missing: the file is cut off", EXPORT_AGAIN)
         plane: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())[0]
     except RuntimeError as error:
         raise InputError(f"{path}: voxels cannot be read: {reason(error)}", EXPORT_AGAIN) from error

@@ -222,6 +222,9 @@ def _compact(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
     least, most = _range(path, stored)
     if _INT16.min <= least and most <= _INT16.max and _are_integers(stored):
         return stored.astype(np.int16, copy=False)
+    if max(-least, most) > float(np.finfo(np.float32).max):
+        what = f"{path}: values run from {least:.3g} to {most:.3g}"
+        raise InputError(what, "give CT in HU: is its scale or its byte order wrong?")
     return stored.astype(np.float32, copy=False)
 
 

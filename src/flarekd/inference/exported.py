@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,30 @@ def _onnx_card(path: Path) -> str | None:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise _not_exported(path, error) from error
+    functions = (node for function in model.functions for node in function.node)
+    tensors = chain(_tensors(model.graph), _tensors_of(functions))
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        raise _not_exported(
+            path, "its weights lie in other files, which may be any of this machine"
+        )
     return {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All constants of an ONNX graph, and of the graphs within it."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of(graph.node)
+
+
+def _tensors_of(nodes: Iterable[Any]) -> Iterator[Any]:
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from _tensors(graph)
 
 
 def _openvino_card(path: Path) -> str | None:

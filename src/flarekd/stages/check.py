@@ -107,14 +107,14 @@ def _failed(why: str) -> _Result:
 def _refuse_own_files(fix: Path, tasks: Sequence[_Task], found: Sweep) -> None:
     """Nothing that was given is ever written to."""
     where = fix.resolve()
-    targets = [where, *(where / task.entry.place for task in tasks)]
+    targets = [where, *((where / task.entry.place).resolve() for task in tasks)]
     for folder in found.folders:
         if any(target.is_relative_to(folder.resolve()) for target in targets):
             raise UsageError(f"copies of --fix {fix} would lie in {folder}", "give another folder")
     own = {task.entry.path.resolve() for task in tasks}
     seen: dict[Path, Path] = {}
     for task in tasks:
-        target = where / task.entry.place
+        target = (where / task.entry.place).resolve()  # a folder in it may be a link
         if target in own:
             raise UsageError(f"a repaired copy would replace {target}", "choose another --fix")
         other = seen.setdefault(target, task.entry.path)

@@ -198,7 +198,8 @@ def _write(
         for place, case in enumerate(cases[metric])
         for index, model in enumerate(models)
     ]
-    writer.writerows(sorted(rows, key=itemgetter(0)))
+    rows.sort(key=itemgetter(0))
+    writer.writerows(rows)
     write_text(out / "ranks.csv", text.getvalue())
 
 
