@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flarekd.cluster import _result
 from flarekd.errors import InputError
 from flarekd.parallel import map_cases
 
@@ -103,3 +104,26 @@ def test_a_cluster_whose_last_worker_is_gone_is_not_waited_for(monkeypatch):
             assert worker.wait(10) == -signal.SIGKILL
         finally:
             worker.kill()
+
+
+@pytest.mark.parametrize("is_deserted", [True, False])
+def test_a_result_that_went_with_its_worker_is_waited_for_while_there_are_others(is_deserted):
+    class Future:
+        def __init__(self):
+            self.asked = 0
+
+        def result(self, timeout):
+            self.asked += 1
+            if self.asked < 3:
+                raise distributed.TimeoutError(timeout)
+            return "found"
+
+    class Client:
+        def nthreads(self):
+            return {} if is_deserted else {"tcp://worker": 1}
+
+    if is_deserted:
+        with pytest.raises(InputError, match="has lost its last worker"):
+            _result(Future(), Client(), "tcp://here")
+    else:
+        assert _result(Future(), Client(), "tcp://here") == "found"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -77,13 +78,34 @@ def map_on_cluster(
         for future in _as_they_come(running, client, scheduler):
             item = given.pop(future.key)
             try:
-                outcome = future.result()
+                outcome = _result(future, client, scheduler)
             except KilledWorker:
                 outcome = lost(item)
             future.release()
             for following in give(1):
                 running.add(following)
             yield outcome
+
+
+def _result(future: Any, client: Any, scheduler: str) -> Any:
+    """What a worker found, which may be gone with it: then the case is done once more.
+
+    Raises:
+        InputError: If no worker is left to do it.
+    """
+    while True:
+        try:
+            return future.result(timeout=WAIT_S)
+        except asyncio.TimeoutError:  # the built-in one, from Python 3.11 on
+            if not client.nthreads():
+                raise _deserted(scheduler) from None
+
+
+def _deserted(scheduler: str) -> InputError:
+    return InputError(
+        f"the Dask scheduler {scheduler!r} has lost its last worker",
+        f"start `dask worker {scheduler}` and run it again: what is done stays",
+    )
 
 
 def _as_they_come(running: Any, client: Any, scheduler: str) -> Iterator[Any]:
@@ -101,10 +123,7 @@ def _as_they_come(running: Any, client: Any, scheduler: str) -> Iterator[Any]:
         elif time.monotonic() - seen > LOOK_S and client.nthreads():
             seen = time.monotonic()
         elif time.monotonic() - seen > WAIT_S:
-            raise InputError(
-                f"the Dask scheduler {scheduler!r} has lost its last worker",
-                f"start `dask worker {scheduler}` and run it again: what is done stays",
-            )
+            raise _deserted(scheduler)
         else:
             time.sleep(PAUSE_S)
 

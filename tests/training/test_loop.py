@@ -149,7 +149,7 @@ def test_where_the_channels_lie_changes_rounding_alone(tmp_path, cases, monkeypa
         train(tmp_path / capability, cases, FLOAT32)
         losses.append([record["loss"] for record in read_log(tmp_path / capability / LOG)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert losses[0][-1] < losses[0][0] - 0.01
+    assert losses[0][-1] < losses[0][0] - 0.003
 
 
 def test_the_forward_pass_is_lowered_where_it_is_asked_for(tmp_path, monkeypatch):
