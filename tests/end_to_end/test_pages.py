@@ -21,8 +21,8 @@ from tests.stages.test_import_nnunet import save_v2, student_v2
 from tests.training.test_ranks import forked, unused_port
 from torch.distributed.run import get_args_parser
 
-from flarekd.imaging.files import list_scans, read_labels, write_volume
-from flarekd.imaging.volume import Geometry, Volume
+from flarekd.imaging.files import list_scans, read_labels, write_labels, write_volume
+from flarekd.imaging.volume import Geometry, LabelMap, Volume
 
 ROOT = Path(__file__).parents[2]
 PAGES = "docs/start"
@@ -131,9 +131,18 @@ def test_the_page_for_flare_data(demo, tmp_path):
 
 
 def test_the_page_for_ones_own_data(demo, tmp_path):
+    # two cases as KiTS has them, two with ids of their own: what the page's groups.yaml says
     cohort = demo[0] / "cohort"
-    link(tmp_path / "scans", cohort / "imagesTr", 4)
-    link(tmp_path / "labels", cohort / "labelsTr", 4)
+    (tmp_path / "scans").mkdir()
+    ids = {"kits": {2: 1, 13: 1, 14: 2}, "ours": {3: 1, 14: 2}}
+    scans = list(list_scans(cohort / "imagesTr").items())[:4]
+    for (case, path), kind in zip(scans, ("kits", "ours") * 2, strict=True):
+        (tmp_path / "scans" / f"{kind}_{case}_0000.nii.gz").symlink_to(path)
+        truth = read_labels(cohort / "truth" / f"{case}.nii.gz")
+        theirs = np.zeros(256, np.uint8)
+        theirs[list(ids[kind])] = list(ids[kind].values())
+        drawn = LabelMap(theirs[truth.array], truth.geometry)
+        write_labels(tmp_path / "labels" / f"{kind}_{case}.nii.gz", drawn)
     write_settings("docs/start/own-data.md", tmp_path, "mine.yaml")
     follow("docs/start/own-data.md", tmp_path)
     assert len(list_scans(tmp_path / "segmentations")) == 4
