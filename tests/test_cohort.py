@@ -211,3 +211,9 @@ def test_a_stray_quotation_mark_swallows_no_case(tmp_path, count):
     path.write_text("\n".join(["case,image", *rows]), encoding="utf-8")
     with pytest.raises(InputError, match="is there a quotation mark"):
         read_cohort(path)
+
+
+def test_blank_lines_are_passed_over(tmp_path):
+    path = tmp_path / "cohort.csv"
+    path.write_text("case,image\n\na,a.nii.gz\r\n\n\nb,b.nii.gz\n\n", encoding="utf-8")
+    assert [case.case for case in read_cohort(path)] == ["a", "b"]

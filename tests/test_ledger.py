@@ -67,6 +67,7 @@ def test_a_folder_is_as_old_as_its_files(tmp_path):
     files = [tmp_path / "series" / name for name in ("IM1", "IM2")]
     for file in files:
         file.write_bytes(b"abc")
+    (tmp_path / "series" / "nowhere").symlink_to("gone")  # no file, so nothing to read
     before = stamp(tmp_path / "series")
     folder = (tmp_path / "series").stat()
     files[1].write_bytes(b"abcd")  # in place: the folder's own time tells nothing

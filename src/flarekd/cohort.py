@@ -215,12 +215,10 @@ def _rows(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]
             f"its first line must name the columns {', '.join(COLUMNS)}",
         )
     rows = []
-    before = 1
     for number, row in table:
-        if number != before + 1:
-            raise _stray(path, f"the row that begins in line {before + 1} ends in line {number}")
-        before = number
         cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        if any("\n" in cell for cell in cells.values()):
+            raise _stray(path, f"a cell goes over several lines up to line {number}")
         if any(cells.values()):
             rows.append((number, cells))
     return rows

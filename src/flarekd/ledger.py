@@ -25,7 +25,7 @@ def stamp(*parts: Any) -> str:
     facts = []
     for part in parts:
         if isinstance(part, Path):
-            files = sorted(part.iterdir()) if part.is_dir() else []
+            files = sorted(filter(Path.is_file, part.iterdir())) if part.is_dir() else []
             facts += [_of_file(path) for path in (part, *files)]
         else:
             facts.append(part)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -193,6 +192,7 @@ class _Run:
         )
         refused = budget.refuse({scan.case: scan.path for scan in todo})
         for case, why in refused.items():
+            self._forget(case)
             self._fail(case, why)
         fit = [scan for scan in todo if scan.case not in refused]
         return fit, budget.allows_overlap([scan.path for scan in fit])
@@ -206,8 +206,6 @@ class _Run:
             path.unlink(missing_ok=True)
 
     def _fail(self, case: str, why: str) -> None:
-        with suppress(OSError):  # what cannot be removed is told with what failed
-            self._forget(case)
         self.failed[case] = why
         console.error(f"{case}: {why}")
 

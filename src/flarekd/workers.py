@@ -15,7 +15,7 @@ from flarekd.parallel import cpu_count
 BASE = 100 << 20
 """Bytes of a process before it has read anything."""
 
-MOST_HEADERS = 100
+MOST_HEADERS = 20
 """So many of the largest files are asked for their size, among which the largest case will be."""
 
 _CGROUP = Path("/sys/fs/cgroup")

@@ -109,3 +109,16 @@ def test_what_a_person_changed_in_the_table_outlives_a_re_run(data, capsys):
     data.table.unlink()
     assert data.group()["a"].annotated == {1, 2, 3, 4}
     assert data.table.read_text(encoding="utf-8").startswith(text.splitlines()[0])
+
+
+def test_a_table_that_was_written_and_its_evidence_not_yet_is_no_persons_edit(data, capsys):
+    for name in "ab":
+        data.add(name, [1, 2, 3, 4])
+    data.group()
+    old = (data.path / "grouping.json").read_bytes()
+    data.add("a", [1, 2, 3, 4, 13])
+    data.group()
+    (data.path / "grouping.json").write_bytes(old)  # as if it was killed between the two
+    capsys.readouterr()
+    assert data.group()["a"].annotated == {1, 2, 3, 4, 13}
+    assert "a person changed" not in capsys.readouterr().err

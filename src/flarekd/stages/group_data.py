@@ -94,27 +94,32 @@ def group_data(
     used = [one for one in files if one.case in measured]
     norms = learn(_facts(one, json.loads(measured[one.case]), rules) for one in used)
     report, lacking, vouching, grouped = Report(), Lacking(), Vouching(), []
+    kept_edits: dict[str, dict[str, Any]] = {}
     for one in used:
         found = json.loads(measured[one.case])
         facts = _facts(one, found, rules)
         evidence = weigh(facts, norms, rules.groups)
-        case, is_ambiguous = _case(one, found, evidence)
-        case = edited(case, edits)
+        computed, is_ambiguous = _case(one, found, evidence)
+        case = edited(computed, edits)
+        if case != computed:
+            kept_edits[case.case] = edits[case.case]
         grouped.append((case, facts.dataset, is_ambiguous))
         report.add(_record(one, found, evidence, is_ambiguous))
         vouching.add(facts)
         if evidence:
             lacking.add(evidence)
-    report.write(out.with_name("grouping.json"), norms, refused, strict=strict)
     kept = [(case, dataset) for case, dataset, is_open in grouped if not (strict and is_open)]
     kept.sort(key=lambda one: (not one[0].annotated, one[0].case))
     doubtful = [case.case for case, _, is_open in grouped if is_open]
-    if mine := {case.case: edits[case.case] for case, _ in kept if case.case in edits}:
-        console.warn(tell_edits(mine))
+    if kept_edits:
+        console.warn(tell_edits(kept_edits))
     for doubt in vouching.doubts():
         console.warn(doubt)
     if kept:
         write_text(out, format_cohort((case for case, _ in kept), out.parent))
+    # after the table: killed between the two, what was just written would look like a person's edit
+    report.write(out.with_name("grouping.json"), norms, refused, strict=strict)
+    if kept:
         _show(kept, lacking, rules)
         console.info(f"{out}: {counted(kept, 'case')}, {len(doubtful)} for a person to decide")
     _tell_failures(refused, doubtful if strict else [])
