@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +13,20 @@ from flarekd import config, console
 from flarekd.cohort import read_cohort
 from flarekd.decisions import read_unused
 from flarekd.errors import CasesFailedError, InputError
+from flarekd.imaging.files import list_scans
 from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
 from flarekd.parallel import cpu_count
+from flarekd.report.run_charts import BENCH_FOLDER
 from flarekd.segmenting import Options
+from flarekd.stages.bench import bench
 from flarekd.stages.evaluate import Extras, evaluate
 from flarekd.stages.fuse import Extras as Fused
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.fusion_quality import fusion_quality
 from flarekd.stages.group_data import Folders, group_data
 from flarekd.stages.infer import infer
-from flarekd.stages.phantom import make_phantoms
+from flarekd.stages.phantom import TABLE_FILE, make_phantoms
 from flarekd.stages.pseudo_organs import pseudo_organs
 from flarekd.stages.pseudo_tumor import pseudo_tumor
 from flarekd.stages.train_organs import train_organs
@@ -81,15 +86,24 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
     problems.tell()
     console.heading("Segmenting held-out scans")
     infer([cohort / "imagesVal"], out / STUDENT, out / "predictions")
-    console.heading("Scoring against the complete truth")
+    console.heading("Measuring one scan, and scoring against the complete truth")
+    _bench(next(iter(list_scans(cohort / "imagesVal").values())), out)
     evaluate(
         out / "predictions",
         cohort / "labelsVal",
         out / "scores",
         settings.protocol,
         jobs=cpu_count(),
-        extras=Extras(cohort / "imagesVal", training=_trainings(out)),
+        extras=Extras(cohort / "imagesVal", cohort / TABLE_FILE, training=_trainings(out)),
     )
+
+
+def _bench(scan: Path, out: Path) -> None:
+    """Measure what one scan takes, from the start of a process, for the page of scores."""
+    place = out / "scores" / BENCH_FOLDER
+    shutil.rmtree(place / "labels", ignore_errors=True)  # what is done would not be done again
+    words = ["infer", str(scan), "--model", str(out / STUDENT), "--out", str(place / "labels")]
+    bench([sys.executable, "-m", "flarekd", *words], place)
 
 
 def run(settings: config.Config, device: str) -> None:

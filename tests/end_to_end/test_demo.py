@@ -43,6 +43,7 @@ def test_demo_leaves_what_the_design_names(demo):
         "scores/scores.csv",
         "scores/scores.json",
         "scores/report.html",
+        "scores/bench/bench.json",
         "fusion.json",
     ):
         assert (out / name).exists(), name
@@ -50,6 +51,12 @@ def test_demo_leaves_what_the_design_names(demo):
     page = (out / "scores" / "report.html").read_text(encoding="utf-8")
     assert "<h3>Teacher</h3>" in page
     assert "<h3>Student</h3>" in page
+    assert 'id="efficiency"' in page
+    assert "infer" in json.loads((out / "scores/bench/bench.json").read_text("utf-8"))["command"]
+    scores = json.loads((out / "scores" / "scores.json").read_text(encoding="utf-8"))
+    phases = {phase: part["cases"] for phase, part in scores["breakdowns"]["phase"].items()}
+    assert sum(phases.values()) == scores["cases"]
+    assert "unknown" not in phases
     assert "Tumour DSC (%) of the fused labels against the truth" in done.stdout
     assert not list(out.rglob(".tmp-*"))
 

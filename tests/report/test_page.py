@@ -61,7 +61,7 @@ def test_a_table_sorts_and_no_other_script_runs(browser, tmp_path: Path, monkeyp
     loader = page._environment().loader
     assert isinstance(loader, DictLoader)
     monkeypatch.setitem(loader.mapping, "table.html", TABLE)
-    rows = [("b", "0.9"), ("a", "0.10"), ("c", ""), ("a10", "0.2")]
+    rows = [("b", "0.9"), ("a", "0.10"), ("c", ""), ("a10", "-0.2"), ("d", "–")]
     html = page.render("table.html", title="scores", rows=rows, version="1")
     file = tmp_path / "page.html"
     file.write_text(html, encoding="utf-8")
@@ -69,10 +69,10 @@ def test_a_table_sorts_and_no_other_script_runs(browser, tmp_path: Path, monkeyp
     tab.goto(file.as_uri())
     first = tab.locator("tbody td:first-child")
     tab.get_by_role("button", name="DSC").click()
-    assert first.all_inner_texts() == ["a", "a10", "b", "c"]
+    assert first.all_inner_texts() == ["a10", "a", "b", "c", "d"]
     tab.get_by_role("button", name="DSC").click()
-    assert first.all_inner_texts() == ["b", "a10", "a", "c"]
+    assert first.all_inner_texts() == ["b", "a", "a10", "c", "d"]
     tab.get_by_role("button", name="case").click()
-    assert first.all_inner_texts() == ["a", "a10", "b", "c"]
+    assert first.all_inner_texts() == ["a", "a10", "b", "c", "d"]
     assert tab.title() == "scores"
     tab.close()

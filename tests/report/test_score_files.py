@@ -43,6 +43,8 @@ def test_scores_of_dsc_and_nsd_only_can_be_read(tmp_path):
         ("case,label,dsc,nsd\na,1,high,0.5\n", "line 2: could not convert"),
         ("case,label,dsc,nsd\na,15,0.5,0.5\n", "line 2: label 15 is not among"),
         ("case,label,dsc,nsd\na,1\n", "line 2: "),
+        ("case,label,dsc,nsd\na,1,90.5,0.5\n", "line 2: a score of 90.5 is no fraction"),
+        ("case,label,dsc,nsd\na,1,0.5,0.5\na,1,0.6,0.5\n", "line 3: a has a score of liver"),
         ("case,label,dsc,nsd\na,1,0.5,0.5\n", "a has no score of right_kidney"),
     ],
 )

@@ -314,6 +314,24 @@ def test_a_comparison_is_the_same_from_label_maps_a_folder_of_scores_and_a_file(
     assert "+16.67" in capsys.readouterr().out
 
 
+def test_scores_of_other_cases_are_nothing_to_compare_with(folders):
+    for place in ("pred", "ref"):
+        write_labels(folders / "others" / place / "case_x.nii.gz", LabelMap(labels(), GEOMETRY))
+    run(folders / "others")
+    with pytest.raises(InputError, match=r"no case of .*ref has scores in .*others"):
+        run(folders, other=folders / "others" / "out")
+    assert not (folders / "out").exists()
+
+
+def test_pictures_of_cases_that_are_gone_go_and_a_persons_stay(folders):
+    run(folders)
+    (folders / "out" / "overlays" / "mine.png").touch()
+    (folders / "ref" / "case_c.nii.gz").unlink()
+    run(folders)
+    pictures = {path.stem for path in (folders / "out" / "overlays").iterdir()}
+    assert pictures == {"case_a", "case_b", "mine"}
+
+
 def test_what_fails_in_the_label_maps_to_compare_with_is_told(folders, capsys):
     for case in ("case_a", "case_b"):
         write_labels(folders / "worse" / f"{case}.nii.gz", LabelMap(labels(1), GEOMETRY))

@@ -39,7 +39,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_the_layout_is_flares(cohort, plans):
     files = set(digests(cohort))
-    wanted = {"phantom.json"}
+    wanted = {"phantom.json", "phantoms.csv"}
     for plan in plans:
         case = plan.case
         wanted |= {

@@ -74,8 +74,11 @@ def read_scores(path: Path) -> dict[str, list[ClassScore]]:
                 raise InputError(f"{path} has no column {lacking[0]!r}", "evaluate writes scores")
             for row in table:
                 number = table.line_num
-                score = _score(row)
-                cases.setdefault(row["case"], {})[score.label] = score
+                score, known = _score(row), cases.setdefault(row["case"], {})
+                if score.label in known:
+                    message = f"{row['case']} has a score of {score.name} already"
+                    raise ValueError(message)
+                known[score.label] = score
     except OSError as error:
         what = f"cannot read scores {str(path)!r}: {error.strerror}"
         raise InputError(what, "write them with `flarekd evaluate`") from error
@@ -120,8 +123,13 @@ def _score(row: Mapping[str, str]) -> ClassScore:
     if label not in BY_ID:
         message = f"label {label} is not among 1..14"
         raise ValueError(message)
+    dsc, nsd = float(row["dsc"]), float(row["nsd"])
+    for value in (dsc, nsd):
+        if not (math.isnan(value) or 0 <= value <= 1):
+            message = f"a score of {value:g} is no fraction, 0 to 1"
+            raise ValueError(message)
     others = (row.get(key) or "nan" for key in ("hd95_mm", "reference_ml", "prediction_ml"))
-    return ClassScore(label, float(row["dsc"]), float(row["nsd"]), *map(float, others))
+    return ClassScore(label, dsc, nsd, *map(float, others))
 
 
 def _outcome(lesion: Lesion) -> str:

@@ -7,28 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flarekd import console
 from flarekd.cohort import read_traits
-from flarekd.errors import CasesFailedError, FlarekdError, InputError
+from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.atomic import write_json
-from flarekd.imaging.checks import present
-from flarekd.imaging.files import list_scans, read_labels, read_volume
-from flarekd.imaging.volume import LabelMap, Volume
-from flarekd.labels import BY_ID, LABELS, TUMOR
+from flarekd.imaging.files import list_scans
 from flarekd.lock import alone
-from flarekd.metrics.lesions import Lesion, find_lesions
-from flarekd.metrics.protocols import PROTOCOLS, ClassScore, score_case
+from flarekd.metrics.lesions import Lesion
+from flarekd.metrics.protocols import PROTOCOLS, ClassScore
 from flarekd.metrics.statistics import compare
 from flarekd.metrics.summary import summary_of
 from flarekd.parallel import map_cases
 from flarekd.report import score_files
 from flarekd.report.manifest import manifest
-from flarekd.report.overlay import overlay
 from flarekd.report.run_charts import efficiency_of, read_trainings
 from flarekd.report.score_page import PICTURES, Material, write_page
 from flarekd.report.score_tables import tables
+from flarekd.scoring import Scored, Task, score
 
 TRAITS = ("group", "phase")
 """Columns of a cohort by which scores are broken down."""
@@ -52,25 +47,6 @@ class Extras:
     cohort: Path | None = None
     other: Path | None = None
     training: Mapping[str, Path] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One case to score; picklable, for other processes."""
-
-    case: str
-    prediction: Path | None
-    reference: Path
-    image: Path | None
-    picture: Path | None
-    protocol: str
-
-
-@dataclass(frozen=True)
-class _Scored:
-    scores: list[ClassScore]
-    lesions: list[Lesion]
-    note: str = ""
 
 
 @dataclass
@@ -124,7 +100,11 @@ def evaluate(
     traits = read_traits(extras.cohort, TRAITS) if extras.cohort else {}
     rival = _read_rival(other, protocol) if other else None
     drawn, predicted = _pairs(predictions, references)
+    if rival is not None and not rival.keys() & drawn.keys():
+        what = f"no case of {references} has scores in {other}"
+        raise InputError(what, "compare with scores of the same cases")
     tasks = _tasks(drawn, predicted, extras.images, out, protocol)
+    _forget_pictures(out, drawn)
     found = _score_all(tasks, jobs, f"no prediction in {predictions}, scored 0")
     summary = summary_of(found.scores, found.lesions, found.errors, protocol, traits)
     if other:
@@ -181,6 +161,17 @@ def _tell(errors: Mapping[str, str], cases: int, out: Path) -> None:
         raise CasesFailedError(what, f"the scores of the others are in {out}")
 
 
+def _forget_pictures(out: Path, cases: Mapping[str, Path]) -> None:
+    """Remove the pictures that an earlier evaluation drew of cases that are not scored now."""
+    try:
+        earlier = score_files.read_scores(out / score_files.SCORES_NAME)
+    except InputError:
+        return
+    for path in (out / PICTURES).glob("*.png"):
+        if path.stem in earlier and path.stem not in cases:
+            path.unlink()
+
+
 def _read_rival(other: Path, protocol: str) -> dict[str, list[ClassScore]] | None:
     """The scores to compare with; None where they are label maps that are not scored yet."""
     file = other / score_files.SCORES_NAME if other.is_dir() else other
@@ -216,14 +207,14 @@ def _tasks(
     images: Path | None,
     out: Path | None,
     protocol: str,
-) -> list[_Task]:
+) -> list[Task]:
     """One a reference, with a picture where there is a place for it."""
     scans = list_scans(images) if images else {}
     missing = [case for case in drawn if case in predicted and case not in scans]
     if images and missing:
         console.warn(f"no image for {', '.join(missing)}: labels are drawn on black")
     return [
-        _Task(
+        Task(
             case,
             predicted.get(case),
             reference,
@@ -235,12 +226,12 @@ def _tasks(
     ]
 
 
-def _score_all(tasks: Sequence[_Task], jobs: int, absence: str) -> _Found:
+def _score_all(tasks: Sequence[Task], jobs: int, absence: str) -> _Found:
     """Score the cases; `absence` is what is said of one without a prediction."""
-    scored: dict[str, _Scored] = {}
+    scored: dict[str, Scored] = {}
     errors = {task.case: absence for task in tasks if task.prediction is None}
     with console.progress("evaluate") as advance:
-        for done, outcome in enumerate(map_cases(_score, tasks, jobs), start=1):
+        for done, outcome in enumerate(map_cases(score, tasks, jobs), start=1):
             case = outcome.item.case
             if outcome.result is None:
                 errors[case] = outcome.error or "failed"
@@ -254,45 +245,3 @@ def _score_all(tasks: Sequence[_Task], jobs: int, absence: str) -> _Found:
         {case: scored[case].lesions for case in sorted(scored)},
         dict(sorted(errors.items())),
     )
-
-
-def _score(task: _Task) -> _Scored:
-    """Read, score and draw one case (in a worker)."""
-    reference = read_labels(task.reference)
-    spacing = reference.geometry.spacing_zyx
-    if task.prediction is None:
-        nothing = np.zeros_like(reference.array)
-        zeros = [ClassScore(label.id, 0.0, 0.0) for label in LABELS]
-        return _Scored(zeros, find_lesions(nothing, reference.array, spacing))
-    prediction = read_labels(task.prediction)
-    mismatch = reference.geometry.mismatch(prediction.geometry)
-    if mismatch:
-        what = f"prediction and reference do not match: {task.prediction.name} is {mismatch}"
-        if "voxels" not in mismatch:
-            what = f"prediction and reference do not match: {mismatch} ({task.prediction.name})"
-        raise InputError(what, "predict on the scan the reference was drawn on")
-    strange = [label for label in present(prediction.array) if label not in BY_ID]
-    note = f"ids {strange} are no class, and count as background" if strange else ""
-    scores = score_case(prediction.array, reference.array, spacing, task.protocol)
-    lesions = find_lesions(prediction.array, reference.array, spacing)
-    if task.picture is None:
-        return _Scored(scores, lesions, note)
-    image, more = _image(task, reference)
-    # a tumour that nobody has scores 1, which is nothing to boast of in a title
-    dsc = {score.label: score.dsc for score in scores if score.label != TUMOR or lesions}
-    overlay(image, prediction, reference, task.picture, dsc)
-    return _Scored(scores, lesions, "; ".join(filter(None, (note, more))))
-
-
-def _image(task: _Task, reference: LabelMap) -> tuple[Volume | None, str]:
-    """The scan to draw on; a scan that does not fit costs the background, not the score."""
-    if task.image is None:
-        return None, ""
-    try:
-        image = read_volume(task.image)
-    except FlarekdError as error:
-        return None, f"labels are drawn on black: {error}"
-    mismatch = reference.geometry.mismatch(image.geometry)
-    if mismatch:
-        return None, f"labels are drawn on black: {task.image.name} does not match, {mismatch}"
-    return image, ""

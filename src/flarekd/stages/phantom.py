@@ -9,7 +9,7 @@ from typing import Any
 
 from flarekd import console
 from flarekd.errors import CasesFailedError, InputError
-from flarekd.imaging.atomic import write_json
+from flarekd.imaging.atomic import write_json, write_text
 from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.lock import alone
@@ -19,7 +19,7 @@ from flarekd.phantom.case import make_case
 from flarekd.phantom.patient import CasePlan
 from flarekd.phantom.plan import VERSION, plan_cohort
 
-SETTINGS_FILE = "phantom.json"
+SETTINGS_FILE, TABLE_FILE = "phantom.json", "phantoms.csv"
 IMAGE_FOLDERS = {"labelled": "imagesTr", "unlabelled": "imagesUnlabeled", "val": "imagesVal"}
 
 
@@ -33,7 +33,9 @@ class _Task:
 
 @alone(console.warn)
 def make_phantoms(out: Path, cases: int, preset: str, seed: int, jobs: int) -> None:
-    """Write a synthetic cohort: FLARE's folders, complete truth beside them, and ``phantom.json``.
+    """Write a synthetic cohort: FLARE's folders, complete truth beside them, and what was planned.
+
+    That is ``phantom.json``, and in ``phantoms.csv`` what scores are broken down by.
 
     The same settings give the same bytes whatever `jobs`. Cases whose files are all there are
     skipped; every file is whole or absent.
@@ -55,6 +57,9 @@ def make_phantoms(out: Path, cases: int, preset: str, seed: int, jobs: int) -> N
         raise InputError(f"no such cohort: {error}", "see flarekd phantom --help") from error
     settings = {"version": VERSION, "preset": preset, "seed": seed, "cases": cases}
     _claim(out, settings, plans)
+    if not (out / TABLE_FILE).exists():
+        rows = [f"{plan.case},{plan.role},{plan.phase},{plan.region}\n" for plan in plans]
+        write_text(out / TABLE_FILE, "".join(["case,role,phase,region\n", *rows]))
     todo = [
         _Task(plan, out)
         for plan in plans

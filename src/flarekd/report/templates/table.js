@@ -1,6 +1,6 @@
 "use strict";
 // Tables with data-sort sort by a click on a heading. A cell's data-value is compared where it has
-// one, else its text; numbers as numbers, and what is empty comes last in both directions.
+// one, else its text; numbers as numbers, and what is empty or – comes last in both directions.
 for (const table of document.querySelectorAll("table[data-sort]")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -14,7 +14,7 @@ for (const table of document.querySelectorAll("table[data-sort]")) {
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const keyed = [...table.tBodies[0].rows].map((row) => {
         const cell = row.cells[column];
-        const text = (cell.dataset.value ?? cell.textContent).trim();
+        const text = (cell.dataset.value ?? cell.textContent).trim().replace(/^–$/, "");
         return { row, text, number: text === "" ? NaN : Number(text) };
       });
       keyed.sort((a, b) => {
