@@ -27,7 +27,7 @@ from flarekd.modelfile import ModelCard
 from flarekd.parallel import Behind, Outcome, read_ahead
 from flarekd.report.beside import Beside
 from flarekd.student.budget import Budget
-from flarekd.student.segment import Prepared, Segmentation, Student, WindowSettings
+from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student, WindowSettings
 from flarekd.training import ranks
 
 FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
@@ -220,9 +220,7 @@ class _Run:
         except RuntimeError as error:  # torch's word for too little memory
             raise InputError(f"{scan.path}: {reason(error)}") from error
         if prepared.not_ct:
-            # told loudly but not refused: the test is a guess, and a person may know better
-            what = "does not look like CT in Hounsfield units"
-            console.warn(f"{scan.path}: {what}: {prepared.not_ct}")
+            console.warn(f"{scan.path}: {NOT_CT}: {prepared.not_ct}")
         prepared.seconds["read"] = round(seconds, 3)
         return _Read(prepared, volume if self._beside.needs_scan else None)
 

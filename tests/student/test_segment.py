@@ -12,11 +12,12 @@ import torch
 import flarekd
 from flarekd.errors import InputError
 from flarekd.imaging.files import read_labels, read_volume, write_volume
+from flarekd.imaging.findings import Finding
 from flarekd.imaging.volume import Geometry, Volume
 from flarekd.modelfile import ModelCard, save_model
 from flarekd.stages.infer import Options, infer
 from flarekd.student.network import StudentUNet
-from flarekd.student.segment import Student
+from flarekd.student.segment import Student, windows_together
 
 NAMES = ("background", "liver", "tumor")
 GEOMETRY = Geometry((20, 18, 9), (1.5, 1.25, 3.0), (5.0, -3.0, 70.0), (1, 0, 0, 0, -1, 0, 0, 0, -1))
@@ -66,6 +67,23 @@ def test_a_loaded_student_volumes_and_arrays_do_as_well(model, scan):
     found = flarekd.segment(volume.array, student, spacing_zyx=(3.0, 1.25, 1.5))
     assert (found.array == expected).all()
     assert found.geometry.spacing_zyx == (3.0, 1.25, 1.5)
+
+
+def test_what_is_amiss_in_a_scan_is_warned_of(model, scan):
+    volume = read_volume(scan)
+    with pytest.warns(UserWarning, match="the scan does not look like CT in Hounsfield units: "):
+        flarekd.segment(Volume(np.abs(volume.array), GEOMETRY), model, device="cpu")
+    mended = Finding("mended", "scl_slope is NaN", "taken as stored")
+    with pytest.warns(UserWarning, match="scl_slope is NaN"):
+        flarekd.segment(Volume(volume.array, GEOMETRY, (mended,)), model, device="cpu")
+
+
+def test_gpus_are_given_as_many_voxels_as_a_window_of_the_published_student():
+    cuda = torch.device("cuda")
+    assert windows_together((32, 128, 192), cuda) == 1
+    assert windows_together((64, 128, 192), cuda) == 1
+    assert windows_together((16, 32, 40), cuda) == 38
+    assert windows_together((16, 32, 40), torch.device("cpu")) == 1
 
 
 def test_arrays_that_are_no_scan_are_refused(model):

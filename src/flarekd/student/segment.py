@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +27,13 @@ from flarekd.student.network import StudentUNet
 from flarekd.student.windows import skip_rules, stream_logits
 
 Windows = Literal["full", "efficient", "body", "paper"]
+
+NOT_CT = "does not look like CT in Hounsfield units"
+"""Told loudly, but not refused: the test is a guess, and a person may know better."""
+
+LARGEST_BATCH = 32 * 128 * 192
+"""Voxels that a GPU is given at once, a window of the published student: of smaller ones a single
+one would leave most of it idle."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,7 @@ class Student:
             card.patch,
             step=self.step,
             skip=skip_rules(self.windows, self.predictor.air),
+            batch=windows_together(card.patch, self.predictor.device),
             head=self.predictor.head,
             on_window=on_window,
         )
@@ -179,6 +189,11 @@ class Student:
             stream.windows_total,
             seconds,
         )
+
+
+def windows_together(patch_zyx: Sequence[int], device: torch.device) -> int:
+    """Windows a forward pass, at most: on CPUs a batch takes as long as its windows one by one."""
+    return 1 if device.type == "cpu" else max(1, LARGEST_BATCH // prod(patch_zyx))
 
 
 class _Stopwatch:
@@ -213,6 +228,8 @@ def segment(
 ) -> LabelMap:
     """Find organs and tumours in one scan: ``flarekd.segment("scan.nii.gz", "model.safetensors")``.
 
+    What was mended in the scan, and that it does not look like CT, is told as a `UserWarning`.
+
     Args:
         image: A file or DICOM folder; a `Volume`; or an array (z, y, x) in HU whose x grows to the
             patient's left, y to the back and z upward.
@@ -239,7 +256,12 @@ def segment(
         volume = image
     else:
         volume = _volume(np.asarray(image), spacing_zyx)
-    return student.segment(student.prepare(volume)).labels
+    prepared = student.prepare(volume)
+    for note in volume.notes:
+        warnings.warn(str(note), stacklevel=2)
+    if prepared.not_ct:
+        warnings.warn(f"the scan {NOT_CT}: {prepared.not_ct}", stacklevel=2)
+    return student.segment(prepared).labels
 
 
 def _volume(array: NDArray[np.generic], spacing_zyx: tuple[float, float, float] | None) -> Volume:
