@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name its users know
+from tests.stages.test_infer import student
 
 from flarekd.foreign import DATASETS, relabel
 from flarekd.imaging.files import read_geometry, read_labels, read_volume, write_volume
 from flarekd.imaging.intensity import Histogram, foreground_sample, not_ct_reason, statistics
 from flarekd.labels import NAMES
+from flarekd.stages.infer import Options, infer
 from flarekd.volumetry import measure
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -48,6 +50,31 @@ def test_a_real_scan_is_canonical_and_written_back_exactly(tmp_path, name):
     assert written.GetOrigin() == original.GetOrigin()
     np.testing.assert_allclose(written.GetDirection(), original.GetDirection(), atol=1e-6)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(original))
+
+
+def test_every_real_scan_gets_a_label_map_exactly_on_its_grid(tmp_path, capsys):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in SCANS:
+        path = DATA / name
+        suffix = "".join(path.suffixes)
+        (scans / f"{path.parent.name}_0000{suffix}").symlink_to(path)
+    model = student(tmp_path / "student.safetensors", spacing=(12.0, 8.0, 8.0))
+    infer([scans], model, tmp_path / "out", Options("cpu", "torch"))
+    for name in SCANS:
+        scan = sitk.ReadImage(str(DATA / name))
+        labels = sitk.ReadImage(str(tmp_path / "out" / f"{(DATA / name).parent.name}.nii.gz"))
+        assert labels.GetSize() == scan.GetSize()
+        # a MetaImage writes its numbers as text, NIfTI as float32
+        for ours, theirs in (
+            (labels.GetSpacing(), scan.GetSpacing()),
+            (labels.GetOrigin(), scan.GetOrigin()),
+            (labels.GetDirection(), scan.GetDirection()),
+        ):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        assert len(np.unique(sitk.GetArrayViewFromImage(labels))) > 1
+    told = capsys.readouterr().err
+    assert told.count("does not look like CT") == len(NOT_CT)
 
 
 @pytest.mark.parametrize("name", SCANS)

@@ -35,7 +35,7 @@ GEOMETRY = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 112.0), DIREC
 STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 
 
-def student(path, seed=0, windows="full"):
+def student(path, seed=0, windows="full", spacing=(4.0, 1.5, 1.5)):
     """A student with random weights: its labels are nonsense, and depend on every voxel."""
     torch.manual_seed(seed)
     arguments = {"classes": len(NAMES), "channels": (4, 4, 8, 8), "strides": STRIDES}
@@ -44,7 +44,7 @@ def student(path, seed=0, windows="full"):
         network=arguments,
         labels=NAMES,
         label_ids=tuple(range(len(NAMES))),
-        spacing=(4.0, 1.5, 1.5),
+        spacing=spacing,
         patch=(8, 16, 16),
         intensity=(-200.0, 300.0, 50.0, 100.0),
         inference={"step": 0.5, "windows": windows},
