@@ -32,9 +32,17 @@ MODULES: dict[str, tuple[str, ...]] = {
     "metrics/surfels": (
         "tests/metrics/test_surface.py::test_every_neighbour_code_has_the_published_area",
     ),
+    "student/paper_windows": ("tests/student/test_paper_windows.py",),
+    "student/visits": ("tests/student/test_windows.py", "tests/student/test_paper_windows.py"),
     "student/windows": ("tests/student/test_windows.py",),
     "teacher/windows": ("tests/teacher/test_windows.py",),
+    "inference/accumulate": (
+        "tests/inference/test_accumulate.py",
+        "tests/inference/test_windows.py",
+    ),
+    "inference/head": ("tests/inference/test_head.py",),
     "inference/slabs": ("tests/inference/test_slabs.py",),
+    "inference/windows": ("tests/inference/test_windows.py",),
 }
 """Modules of flarekd that are mutated, and the tests that are to notice."""
 

@@ -31,7 +31,7 @@ def one_run(out: Path, model: Path, way: str) -> tuple[float, float]:
     if way != "--help":
         shutil.rmtree(out / way, ignore_errors=True)
         words = ["infer", str(out / "scans"), "--model", str(model), "--out", str(out / way)]
-        words += ["--device", "cpu", "--runtime", way]
+        words += ["--device", "cpu", "--runtime", way, "--step", "1.0"]
     run = measure(setup.flarekd_command(*words), out / f"{way.strip('-')}.txt")
     if run.status:
         message = f"{way} failed with {run.status}; see {out / way.strip('-')}.txt"
