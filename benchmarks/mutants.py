@@ -33,7 +33,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "tests/metrics/test_surface.py::test_every_neighbour_code_has_the_published_area",
     ),
     "student/paper_windows": ("tests/student/test_paper_windows.py",),
-    "student/visits": ("tests/student/test_windows.py", "tests/student/test_paper_windows.py"),
+    "student/visits": ("tests/student/test_windows.py", "tests/inference/test_head.py"),
     "student/windows": ("tests/student/test_windows.py",),
     "teacher/windows": ("tests/teacher/test_windows.py",),
     "inference/accumulate": (

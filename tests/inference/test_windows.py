@@ -101,6 +101,7 @@ def test_extended_windows_cover_the_axis_and_contain_the_central_ones(size, patc
 def test_extended_windows_go_outwards_at_half_a_patch_to_the_ends():
     assert extended_positions(400, 128) == ([0, 8, 72, 136, 200, 264, 272], [2, 3, 4])
     assert extended_positions(333, 192) == ([0, 70, 141], [0, 1, 2])
+    assert extended_positions(8, 2) == ([0, 1, 2, 3, 4, 5, 6], [2, 3, 4])
 
 
 def test_an_axis_hardly_longer_than_the_patch_has_no_window_twice():
@@ -131,9 +132,9 @@ def test_the_gaussian_is_a_filtered_delta_without_zeros(patch):
 
 def test_padding_is_on_both_sides_and_can_be_cut_off_again():
     image = torch.arange(1.0, 7.0).reshape(1, 2, 3)
-    padded, crop = pad_to_patch(image, (5, 3))
-    assert padded.shape == (1, 5, 3)
-    assert padded[0, :, 0].tolist() == [0, 1, 4, 0, 0]
+    padded, crop = pad_to_patch(image, (7, 3))
+    assert padded.shape == (1, 7, 3)
+    assert padded[0, :, 0].tolist() == [0, 0, 1, 4, 0, 0, 0]
     assert torch.equal(padded[:, crop[0], crop[1]], image)
 
 
