@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from flarekd.inference import accumulate
 from flarekd.inference.accumulate import Accumulator, Planes, _roomy, check_network, forward
 
 
@@ -64,10 +65,20 @@ def test_sums_stay_on_a_gpu_that_has_twice_their_room(monkeypatch, device, size,
     assert _roomy(torch.device(device), size) == torch.device(home)
 
 
+def test_sums_ask_for_room_for_all_planes_of_all_classes_and_the_weights(monkeypatch):
+    asked = []
+    monkeypatch.setattr(accumulate, "_roomy", lambda device, size: asked.append(size) or device)
+    planes = Planes((5, 6, 7), (2, 3, 4))
+    for z in range(2):
+        planes.add(torch.ones(3, 2, 3, 4), (z, 0, 0))
+    assert asked == [4 * (3 + 1) * 5 * 6 * 7]
+
+
 def test_a_network_in_training_mode_is_refused():
     with pytest.raises(ValueError, match="training mode"):
         check_network(torch.nn.Conv2d(1, 1, 1))
     check_network(torch.nn.Conv2d(1, 1, 1).eval())
+    check_network(lambda windows: windows)  # of another runtime
 
 
 def test_a_network_that_changes_the_resolution_is_refused():

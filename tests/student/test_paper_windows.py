@@ -73,6 +73,23 @@ def test_foreground_outside_the_central_region_is_found():
     assert found.windows_run < found.windows_total
 
 
+def test_foreground_in_front_of_the_central_rows_is_found_between_its_columns():
+    # central: y 32..64, x 8..40
+    volume = torch.full((8, 96, 48), AIR)
+    volume[:, 9:15, 18:26] = 3
+    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
+    np.testing.assert_array_equal(labels(found.logits), expected(volume))
+
+
+@pytest.mark.parametrize(("voxels", "windows"), [(19, 1), (20, 9)])
+def test_the_least_share_of_foreground_is_not_empty(voxels, windows):
+    volume = body((8, 32, 32))
+    volume[3, 14:18, 14:19] = 1
+    volume[3, 14, 14 : 14 + 20 - voxels] = TISSUE
+    found = predict_logits(Threshold(), volume, PATCH, skip=RULES)
+    assert found.windows_run == windows
+
+
 def test_two_arms_beside_an_empty_middle_are_both_found():
     volume = torch.full((16, 32, 48), AIR)
     volume[:, 10:20, 2:6] = 1
