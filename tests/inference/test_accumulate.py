@@ -74,6 +74,13 @@ def test_sums_ask_for_room_for_all_planes_of_all_classes_and_the_weights(monkeyp
     assert asked == [4 * (3 + 1) * 5 * 6 * 7]
 
 
+def test_sums_and_planes_that_nobody_saw_lie_where_there_is_room(monkeypatch):
+    monkeypatch.setattr(accumulate, "_roomy", lambda _device, _size: torch.device("meta"))
+    planes = Planes((5, 6, 7), (2, 3, 4))
+    planes.add(torch.ones(3, 2, 3, 4), (0, 0, 0))
+    assert {planes.take(z, 1.0).device.type for z in range(5)} == {"meta"}
+
+
 def test_a_network_in_training_mode_is_refused():
     with pytest.raises(ValueError, match="training mode"):
         check_network(torch.nn.Conv2d(1, 1, 1))
