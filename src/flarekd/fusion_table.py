@@ -16,7 +16,7 @@ from typing import Any
 from flarekd.cohort import Case
 from flarekd.errors import InputError
 from flarekd.fusion_checks import Facts, flags
-from flarekd.labels import LABELS
+from flarekd.labels import LABELS, NAMES, ORGANS
 from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, Dropped
 
 QUALITY, COMPONENTS = "quality.csv", "components.csv"
@@ -28,6 +28,8 @@ DROPPED_COLUMNS = ("case", "component", "volume_ml", "rule", "value")
 FUSION_COLUMNS = (
     "case", "group", "checks", "flags", "dropped", "voxel_ml",
     "organ_against_human_ml", "tumor_over_human_ml", "tumor_over_pseudo_ml", "ignored_ml",
+    "unvouched_ml",
+    *(f"{NAMES[organ]}_{what}_ml" for organ in ORGANS for what in ("conflict", "under_tumor")),
     *(f"{label.name}_{source}{unit}" for label in LABELS
       for source in ("human", "pseudo") for unit in ("", "_ml")),
 )  # fmt: skip
@@ -85,8 +87,14 @@ def fusion_row(
         return row
     found = flags(facts, unlike)
     row |= {"checks": len(found), "flags": "; ".join(found), "voxel_ml": f"{facts.voxel_ml:.6g}"}
-    for name in ("organ_against_human", "tumor_over_human", "tumor_over_pseudo", "ignored"):
+    for name in (
+        "organ_against_human", "tumor_over_human", "tumor_over_pseudo", "ignored", "unvouched",
+    ):  # fmt: skip
         row[f"{name}_ml"] = _ml(getattr(facts, name), facts)
+    for organ in ORGANS:
+        name = NAMES[organ]
+        row[f"{name}_conflict_ml"] = _ml(facts.conflicts.get(name, 0), facts)
+        row[f"{name}_under_tumor_ml"] = _ml(facts.under_tumor.get(name, 0), facts)
     for label in LABELS:
         for source, voxels in (("human", facts.human), ("pseudo", facts.pseudo)):
             count = voxels.get(label.name, 0)

@@ -25,14 +25,14 @@ from flarekd.parallel import map_cases
 from flarekd.selection import Dropped, Rule, parse_rule, select
 from flarekd.workers import plan_workers
 
-BYTES_A_VOXEL, BYTES_A_VOXEL_MORE = 7, 10
+BYTES_A_VOXEL, BYTES_A_VOXEL_MORE = 8, 11
 """What fusing a case takes; more with its sources written, or contradictions left open."""
 
 PROVENANCE = "provenance"
 """Folder of the volumes that say which source each voxel came from, below the fused labels."""
 
-_FACTS = 1
-"""Raised when a case's facts change their meaning: all are fused anew."""
+_FACTS = 2
+"""Raised when a case's facts, or the labels, change their meaning: all are fused anew."""
 
 
 @dataclass(frozen=True)
