@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
 from flarekd.parallel import cpu_count
 from flarekd.segmenting import Options
+from flarekd.selection import parse_rule
 from flarekd.stages.evaluate import Extras, evaluate
 from flarekd.stages.fuse import Extras as Fused
 from flarekd.stages.fuse import fuse_labels
@@ -23,6 +24,7 @@ from flarekd.stages.group_data import Folders, group_data
 from flarekd.stages.infer import infer
 from flarekd.stages.phantom import make_phantoms
 from flarekd.stages.pseudo_organs import pseudo_organs
+from flarekd.stages.pseudo_tumor import Extras as Judged
 from flarekd.stages.pseudo_tumor import pseudo_tumor
 from flarekd.stages.train_organs import train_organs
 from flarekd.stages.train_student import train_student
@@ -112,15 +114,17 @@ def run(settings: config.Config, device: str) -> None:
 def _run(settings: config.Config, data: config.Data, device: str) -> None:
     cohort = data.out / "cohort.csv"
     problems = Problems()
-    read_unused(data.review)  # a slip in it is told now, not after the teacher's hours
+    # slips in them are told now, not after the teacher's hours
+    read_unused(data.review)
+    _check_rules(settings.quality.drop)
     console.heading("Grouping partial labels")
     if cohort.exists():
         console.info(f"keeping {cohort}; remove it to group anew")
     else:
         with problems.of_cases():
             folders = Folders(data.images, data.labels, data.unlabeled, data.organ_pseudo)
-            group_data(folders, cohort, groups=data.groups)
-    _teach_and_distil(data.out, settings, device, problems, review=data.review)
+            group_data(folders, cohort, groups=data.groups, strict=settings.quality.strict)
+    _teach_and_distil(data.out, settings, device, problems)
     if data.test_images is not None:
         console.heading("Segmenting test scans")
         predictions = data.out / "predictions"
@@ -138,6 +142,14 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
                     extras=Extras(data.test_images, training=_trainings(data.out)),
                 )
     problems.tell()
+
+
+def _check_rules(rules: Sequence[str]) -> None:
+    for rule in rules:
+        try:
+            parse_rule(rule)
+        except ValueError as error:
+            raise InputError(f"quality.drop: {error}", "see docs/fusion.md") from None
 
 
 def _label_organs(
@@ -175,20 +187,26 @@ def _teach_and_distil(
     problems: Problems,
     *,
     truth: Path | None = None,
-    review: Path | None = None,
 ) -> None:
     """From cohort.csv to the student; with `truth`, both fusions are measured against it."""
-    cohort = out / "cohort.csv"
+    cohort, quality, data = out / "cohort.csv", settings.quality, settings.data
     console.heading("Training the tumour teacher")
     with problems.of_cases():
         train_teacher(cohort, out / "teacher", settings, device, "may")
     console.heading("Tumour pseudo-labels")
     with problems.of_cases():
-        pseudo_tumor(cohort, out / TEACHER, out / "tumor", device)
+        judged = Judged(
+            probability=quality.probability,
+            quality=quality.figures or bool(quality.drop),
+            against=data.against if data else None,
+            previous=data.previous if data else (),
+        )
+        pseudo_tumor(cohort, out / TEACHER, out / "tumor", device, judged)
     organs = _label_organs(out, settings, device, problems)
     console.heading("Fusing labels")
     with problems.of_cases():
-        extras = Fused(review=review)
+        review = data.review if data else None
+        extras = Fused(quality.provenance, quality.ignore_mm, quality.drop, review)
         fuse_labels(cohort, out / "tumor", out / "fused", settings.fusion, extras, organs=organs)
     if truth is not None:
         other: Literal["paper", "simple"] = "simple" if settings.fusion == "paper" else "paper"

@@ -174,7 +174,7 @@ def _drop(
         if case.has_tumor_label or case.case not in figures:
             continue  # nothing of a person is dropped
         labelled = case.label is not None
-        mine = [rule for rule in wanted if rule.concerns(case.group, is_labelled=labelled)]
+        mine = [r for r in wanted if r.concerns(case.case, case.group, is_labelled=labelled)]
         parts = components.get(case.case, {})
         if found := select(case.case, mine, figures[case.case], parts):
             dropped[case.case] = found
