@@ -186,7 +186,7 @@ def _decided(
     cases: Sequence[Case], review: Path | None, known: Collection[str]
 ) -> dict[str, list[Dropped]]:
     """The cases that a person took out, as dropped whole; `known` are all of the cohort."""
-    unused = read_unused(review)
+    unused = read_unused(review, console.warn)
     mine = {case.case: unused[case.case] for case in cases if case.case in unused}
     if strangers := tell_strangers(unused, known):
         console.warn(strangers)

@@ -113,7 +113,7 @@ def group_data(
 
 def _reviewed(files: list[Files], review: Path | None) -> list[Files]:
     """Without the cases that a person took out."""
-    unused = read_unused(review)
+    unused = read_unused(review, console.warn)
     mine = {one.case: unused[one.case] for one in files if one.case in unused}
     if strangers := tell_strangers(unused, {one.case for one in files}):
         console.warn(strangers)
