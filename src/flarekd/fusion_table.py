@@ -1,7 +1,7 @@
 """The tables about pseudo-labels and fusion: a row a case, a component, or what was left out.
 
-``quality.csv`` and ``components.csv`` lie beside tumour pseudo-labels, ``fusion.csv`` and
-``dropped.csv`` beside fused labels.
+``quality.csv`` and ``components.csv`` lie beside tumour pseudo-labels, the former beside organ
+pseudo-labels too; ``fusion.csv`` and ``dropped.csv`` beside fused labels.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from flarekd.cohort import Case
 from flarekd.errors import InputError
 from flarekd.fusion_checks import Facts, flags
 from flarekd.labels import LABELS, NAMES, ORGANS
-from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, Dropped
+from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, DISTANCES, Dropped
 
 QUALITY, COMPONENTS = "quality.csv", "components.csv"
 FUSION, DROPPED = "fusion.csv", "dropped.csv"
 
 QUALITY_COLUMNS = ("case", "group", *CASE_FIGURES)
+ORGAN_QUALITY_COLUMNS = ("case", "group", "organs", "mean_hu", *DISTANCES)
 COMPONENT_COLUMNS = ("case", "component", "voxels", *COMPONENT_FIGURES, "organ")
 DROPPED_COLUMNS = ("case", "component", "volume_ml", "rule", "value")
 FUSION_COLUMNS = (

@@ -171,7 +171,8 @@ def _label_organs(
         train_organs(cohort, out / "organ-teacher", settings, device, "may")
     console.heading("Organ pseudo-labels")
     with problems.of_cases():
-        pseudo_organs(cohort, out / ORGAN_TEACHER, out / "organs", Options(device))
+        figures = settings.quality.figures
+        pseudo_organs(cohort, out / ORGAN_TEACHER, out / "organs", Options(device), quality=figures)
     return out / "organs"
 
 

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+DISTANCES = ("spacing_distance", "extent_distance", "intensity_distance", "distance")
+"""How far a case is from what a network was trained on."""
+
 CASE_FIGURES = (
     "tumor_ml", "components", "largest_ml", "confidence", "entropy", "agreement", "off_organ",
-    "uncertainty", "spacing_distance", "extent_distance", "intensity_distance", "distance",
+    "uncertainty", *DISTANCES,
 )  # fmt: skip
 """Figures of a whole pseudo-label, as ``quality.csv`` names them."""
 
