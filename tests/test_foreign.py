@@ -18,6 +18,7 @@ RIGHT, LEFT = 2, 13
         ("inferior_vena_cava", 6),
         ("gall bladder", 9),
         ("oesophagus", 10),
+        ("arota", 5),
         ("cancer", 14),
         ("Tumour", 14),
         ("background", 0),

@@ -32,6 +32,7 @@ ALIASES: dict[str, int] = {
     **{label.name: label.id for label in LABELS},
     **{label.short.lower(): label.id for label in LABELS},
     **dict.fromkeys(("kidney_right",), 2),
+    "arota": 5,  # as AMOS spells it
     **dict.fromkeys(("inferior_vena_cava", "vena_cava", "postcava"), 6),
     **dict.fromkeys(("right_adrenal_gland", "adrenal_gland_right"), 7),
     **dict.fromkeys(("left_adrenal_gland", "adrenal_gland_left"), 8),
@@ -67,11 +68,13 @@ class IdMap:
         name: Of the data set.
         ids: Pairs of their id and ours (0..14, `BOTH`, or `IGNORE` where nothing was annotated).
         ignores_rest: Whether ids that are not named are background; else they are refused.
+        others: Names that are none of our classes', of ids that are background.
     """
 
     name: str
     ids: tuple[tuple[int, int], ...]
     ignores_rest: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def annotated(self) -> frozenset[int]:

@@ -71,7 +71,10 @@ class Dataset:
     @property
     def name(self) -> str:
         """What to call it."""
-        return self.ids.name if self.ids else self.pattern
+        if self.ids:
+            return self.ids.name
+        layout = self.labels or self.images
+        return layout.text if layout and self.pattern == "*" else self.pattern
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,13 @@ class Rules:
     Attributes:
         groups: Table 1 and the user's own; a user's replaces one of the same number.
         datasets: In the order of the file.
+        owners: Cases that were found where a data set says that its scans lie: their ids to its
+            place in `datasets`.
     """
 
     groups: Mapping[int, frozenset[int]]
     datasets: tuple[Dataset, ...] = ()
+    owners: Mapping[str, int] = field(default_factory=dict)
 
     def refuse_idle(self, cases: Collection[str]) -> None:
         """Refuse a pattern that fits no case: its label files would be read as flarekd's own ids.
@@ -102,8 +108,11 @@ class Rules:
             )
 
     def dataset_of(self, case: str) -> Dataset | None:
-        """The first data set whose pattern fits a case."""
-        return next((one for one in self.datasets if fnmatchcase(case, one.pattern)), None)
+        """The data set that found a case, or the first without a place whose pattern fits it."""
+        if case in self.owners:
+            return self.datasets[self.owners[case]]
+        flat = (one for one in self.datasets if one.images is None)
+        return next((one for one in flat if fnmatchcase(case, one.pattern)), None)
 
 
 TABLE_1 = Rules(GROUPS)
@@ -223,12 +232,15 @@ def ids_of_json(path: Path, *, ignores_rest: bool = False) -> IdMap:
         message = f"{path.name} has no 'labels': {error}"
         raise ValueError(message) from error
     names: dict[int, str] = {}
+    others: list[str] = []
     for key, value in labels.items():
         label, name = (key, value) if isinstance(value, str) else (value, key)
-        if not (ignores_rest and is_foreign(name)):
+        if ignores_rest and is_foreign(name):
+            others.append(name)
+        else:
             names[_one_id(label, name)] = name
     name = str(content.get("name", path.resolve().parent.name))
-    return id_map(name, names, ignores_rest=ignores_rest)
+    return replace(id_map(name, names, ignores_rest=ignores_rest), others=tuple(others))
 
 
 def is_foreign(name: str) -> bool:

@@ -106,6 +106,14 @@ def test_kits23_as_it_is_published(data):
     assert (cases["case_00001"].label, cases["case_00001"].annotated) == (None, frozenset())
 
 
+def test_label_files_whose_scan_has_not_come_yet_are_told(data, capsys):
+    kits(data)
+    kits(data, "case_00001")
+    (data / "case_00001" / "imaging.nii.gz").unlink()
+    assert list(group(data, KITS)) == ["case_00000"]
+    assert "1 label file without a scan, the first 'case_00001'" in capsys.readouterr().err
+
+
 def test_totalsegmentator_as_it_is_published(data, capsys):
     total(data)
     total(data, "s0002")
@@ -121,7 +129,7 @@ def test_totalsegmentator_as_it_is_published(data, capsys):
     assert cyst == IDS["left_kidney"]
     assert np.count_nonzero(merged) == 14 * 6
     told = capsys.readouterr().err
-    assert "masks of 5 other names are background, brain, colon, rib_left_1" in told
+    assert "5 other names, taken as background: brain, colon, rib_left_1, urinary_bladder" in told
     assert grouping(data)["cases"][0]["sources"]["label"]["ids"] == "masks"
 
 
@@ -212,10 +220,32 @@ def test_data_sets_in_folders_of_their_own_and_scans_side_by_side_are_one_cohort
     }
 
 
-def test_a_case_that_two_data_sets_find_is_refused(data):
-    kits(data)
-    with pytest.raises(InputError, match="'case_00000' is found twice, or by two data sets"):
-        group(data, KITS + KITS.replace("datasets:\n", ""))
+def test_a_case_that_is_found_twice_is_refused(tmp_path):
+    data = tmp_path / "data"
+    for name in ("a", "b"):
+        kits(data / name)
+    one, two = (KITS.replace("{case}/", f"{name}/{{case}}/") for name in ("a", "b"))
+    with pytest.raises(InputError, match=r"'case_00000' is found twice: .*a/case_00000/imag"):
+        group(data, one + two.replace("datasets:\n", ""))
+
+
+def test_what_is_found_in_a_data_sets_folder_is_its_own_whatever_it_is_called(tmp_path):
+    data = tmp_path / "data"
+    text = "datasets:\n"
+    for name, ours in (("first", "spleen"), ("second", "liver")):
+        scan(data / name / f"{name}_1_0000.nii.gz")
+        array = np.zeros(SHAPE, np.uint8)
+        array[RIGHT] = 1
+        labels(data / name / f"{name}_1_label.nii.gz", array)
+        text += f"  - images: '{name}/{{case}}_0000.nii.gz'\n"
+        text += f"    labels: '{name}/{{case}}_label.nii.gz'\n    ids: {{1: {ours}}}\n"
+    scan(data / "ours_0000.nii.gz")
+    cases = group(data, text)
+    assert {name: case.annotated for name, case in cases.items()} == {
+        "first_1": {3},
+        "second_1": {1},
+        "ours": frozenset(),
+    }
 
 
 def test_paths_that_fit_no_file_are_refused(data):

@@ -89,7 +89,7 @@ def test_a_file_of_that_name_that_says_nothing_is_passed_over(raw, content):
     assert raw.group()["a"].annotated == {1}
 
 
-def test_a_dataset_json_that_is_not_understood_is_refused_and_says_how_to_go_on(raw):
+def test_a_dataset_json_that_is_not_understood_is_refused_and_says_how_to_go_on(raw, capsys):
     raw.add("a", [1, 2])
     raw.say(labels={"background": 0, "spleen": 1, "femur": 2})
     with pytest.raises(InputError, match=r"'femur' is none of.*others: background"):
@@ -97,6 +97,7 @@ def test_a_dataset_json_that_is_not_understood_is_refused_and_says_how_to_go_on(
     (case,) = raw.group("datasets: [{ids: dataset.json, others: background}]").values()
     assert case.annotated == {3}
     assert set(np.unique(read_labels(case.label).array)) == {0, 3}
+    assert "1 other name, taken as background: femur" in capsys.readouterr().err  # a slip is seen
 
 
 def test_voxels_that_nobody_annotated_are_left_open(raw):

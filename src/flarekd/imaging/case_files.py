@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,7 +26,8 @@ WRITTEN = {LABEL: "labels", PSEUDO: "organ-pseudo"}
 VERSION = 2
 """Of what is measured of a case: what was measured by another version is measured anew."""
 
-MOST_NAMED = 5
+MOST_NAMED, MOST_TOLD = 5, 200
+"""Names told in an error, and in a note: a note is where a slip among them can be seen."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Found:
     rules: Rules
     told: list[str] = field(default_factory=list)
 
+    def tell(self, sentence: str) -> None:
+        """Add a sentence, where there is one."""
+        if sentence:
+            self.told.append(sentence)
+
 
 def find_cases(folders: Folders, rules: Rules, out: Path) -> Found:
     """Find the files of every case.
@@ -76,7 +82,7 @@ def find_cases(folders: Folders, rules: Rules, out: Path) -> Found:
     found = Found([], rules)
     if folders.labels:
         found.rules, told = noticed(rules, folders.images)
-        found.told += [told] if told else []
+        found.tell(told)
     scans = _scans(folders.images, found)
     more = _flat(folders.unlabeled, found)
     both = sorted(scans.keys() & more.keys())
@@ -108,18 +114,21 @@ def find_cases(folders: Folders, rules: Rules, out: Path) -> Found:
 def _scans(images: Path, found: Found) -> dict[str, Path]:
     """Scans side by side, and those that lie where a data set says."""
     scans = _flat(images, found)
-    for dataset in found.rules.datasets:
+    owners: dict[str, int] = {}
+    for place, dataset in enumerate(found.rules.datasets):
         if dataset.images is None:
             continue
         mine = {case: path for case, path in dataset.images.find(images).items() if is_scan(path)}
         mine = {case: path for case, path in mine.items() if fnmatchcase(case, dataset.pattern)}
         _refuse_empty(mine, dataset, dataset.images, images)
         for case, path in mine.items():
-            if found.rules.dataset_of(case) is not dataset or scans.setdefault(case, path) != path:
+            if owners.setdefault(case, place) != place or scans.setdefault(case, path) != path:
                 raise InputError(
-                    f"case {case!r} is found twice, or by two data sets: {str(path)!r}",
-                    "let each data set in groups.yaml say which cases are its own (cases:)",
+                    f"case {case!r} is found twice: {str(scans[case])!r} and {str(path)!r}",
+                    "rename one of them, or let each data set in groups.yaml say which cases are "
+                    "its own (cases:)",
                 )
+    found.rules = replace(found.rules, owners=owners)
     wrong = of_ids((case, Path(case)) for case in scans)
     if wrong:
         raise InputError(f"{images}: {wrong[0][1].what}", wrong[0][1].mend)
@@ -130,7 +139,7 @@ def _flat(folder: Path | None, found: Found) -> dict[str, Path]:
     if folder is None:
         return {}
     scans, told = first_channels(list_scans(folder), folder)
-    found.told += [told] if told else []
+    found.tell(told)
     return scans
 
 
@@ -149,11 +158,13 @@ def _labels(
     masks: dict[str, dict[str, Path]] = {}
     datasets = []
     for dataset in found.rules.datasets:
+        for ids in (dataset.ids, dataset.organ_pseudo):
+            found.tell(_tell_others(dataset, ids.others if ids else ()))
         if dataset.labels is None:
             datasets.append(dataset)
             continue
         theirs = dataset.labels.find_masks(root)
-        mine = {c: one for c, one in theirs.items() if found.rules.dataset_of(c) is dataset}
+        mine = {c: one for c, one in theirs.items() if _is_of(c, dataset, scans, found.rules)}
         _refuse_empty(mine, dataset, dataset.labels, root)
         drawn |= {case: next(iter(one.values())) for case, one in mine.items()}
         known, others = dataset, ""
@@ -161,10 +172,16 @@ def _labels(
             drawn |= {case: path.parent for case, path in drawn.items() if case in mine}
             masks |= mine
             known, others = _with_masks(dataset, {name for one in mine.values() for name in one})
-        found.told += [others] if others else []
+        found.tell(others)
         datasets.append(known)
     found.rules = replace(found.rules, datasets=tuple(datasets))
     return drawn, masks
+
+
+def _is_of(case: str, dataset: Dataset, scans: Mapping[str, Path], rules: Rules) -> bool:
+    """Whether label files are a data set's: of its cases, or where its scan is not there."""
+    is_stray = dataset.images is not None and case not in scans
+    return rules.dataset_of(case) is dataset or (is_stray and fnmatchcase(case, dataset.pattern))
 
 
 def _has_layout(dataset: Dataset | None) -> bool:
@@ -195,9 +212,15 @@ def _with_masks(dataset: Dataset, names: set[str]) -> tuple[Dataset, str]:
     vouched = dataset.annotated
     if not vouched and not dataset.is_partly:
         vouched = classes_of(masks.values())
-    told = f"data set {dataset.name!r}: masks of {counted(foreign, 'other name')} are background, "
-    told += ", ".join(foreign[:MOST_NAMED]) + (", …" if len(foreign) > MOST_NAMED else "")
-    return replace(dataset, masks=masks, annotated=vouched), told if foreign else ""
+    return replace(dataset, masks=masks, annotated=vouched), _tell_others(dataset, foreign)
+
+
+def _tell_others(dataset: Dataset, names: Sequence[str]) -> str:
+    """A sentence about names that are background, among which one may be spelt wrongly."""
+    if not names:
+        return ""
+    told = f"data set {dataset.name!r}: {counted(names, 'other name')}, taken as background: "
+    return told + ", ".join(names[:MOST_TOLD]) + (", …" if len(names) > MOST_TOLD else "")
 
 
 def _source(

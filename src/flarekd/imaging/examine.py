@@ -23,6 +23,9 @@ from flarekd.imaging.volume import Geometry, LabelMap
 from flarekd.labels import IGNORE, NAMES, TUMOR
 from flarekd.masks import Merger
 
+MOST_TOLD = 5
+"""Overlaps of a case that its note tells."""
+
 
 class Mask(NamedTuple):
     """A file that shows one class.
@@ -169,10 +172,17 @@ def _measure_masks(source: Source, masks: Sequence[Mask], scan: Geometry) -> dic
     _write(source.written, array, scan)
     over = {f"{upper} over {lower}": voxels for (upper, lower), voxels in overlaps.items()}
     if over:
-        pairs = [f"{pair} in {counted(voxels, 'voxel')}" for pair, voxels in over.items()]
-        notes.append(f"{source.kind}: masks overlap: {', '.join(pairs)}")
-    facts = {"far_corner_mm": far_mm, "doubt": "; ".join(doubts), "notes": notes}
+        largest = sorted(over.items(), key=lambda one: -one[1])
+        pairs = [f"{pair} in {counted(voxels, 'voxel')}" for pair, voxels in largest]
+        notes.append(f"{source.kind}: masks overlap: {_first(pairs, ', ')}")
+    facts = {"far_corner_mm": far_mm, "doubt": _first(doubts, "; "), "notes": notes}
     return {**facts, "overlaps": over, **_extents(array, scan)}
+
+
+def _first(told: Sequence[str], between: str) -> str:
+    """The first few of many sentences; grouping.json has all that they are about."""
+    more = f"{between}and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+    return between.join(told[:MOST_TOLD]) + more
 
 
 def _off_grid(path: Path, kind: str, scan: Geometry, own: Geometry) -> dict[str, Any]:
