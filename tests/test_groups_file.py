@@ -116,6 +116,14 @@ def test_all_faults_are_told_at_once(tmp_path):
         read(tmp_path, "groups: {8: [a], 9: [b]}\ndatasets: [{ids: c}]")
 
 
+@pytest.mark.parametrize("label", ["[1]", "Infinity", "NaN", "{}", "null", "1e400"])
+def test_an_id_that_is_no_number_is_refused(tmp_path, label):
+    content = f'{{"labels": {{"kidney": {label}}}}}'
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"'kidney' is .*: a region of several ids"):
+        read(tmp_path, "datasets: [{ids: dataset.json}]")
+
+
 def test_a_region_of_several_ids_in_a_dataset_json_is_refused(tmp_path):
     content = json.dumps({"labels": {"kidney": [1, 2, 3]}})
     (tmp_path / "dataset.json").write_text(content, encoding="utf-8")

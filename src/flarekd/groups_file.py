@@ -255,7 +255,7 @@ def is_foreign(name: str) -> bool:
 def _one_id(label: Any, name: str) -> int:
     try:
         return int(label)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         message = f"{name!r} is {label!r}: a region of several ids; write the ids in groups.yaml"
         if isinstance(label, str):
             message = f"{label!r} is no id; names of files go with labels: '…/{{label}}.nii.gz'"

@@ -106,6 +106,14 @@ def test_kits23_as_it_is_published(data):
     assert (cases["case_00001"].label, cases["case_00001"].annotated) == (None, frozenset())
 
 
+def test_labels_lie_below_the_folder_of_scans_where_no_other_is_given(data):
+    kits(data)
+    path = data.parent / "groups.yaml"
+    path.write_text(KITS, encoding="utf-8")
+    (case,) = group_data(Folders(data), data.parent / "out" / "cohort.csv", groups=path)
+    assert case.annotated == {2, 13, 14}
+
+
 def test_label_files_whose_scan_has_not_come_yet_are_told(data, capsys):
     kits(data)
     kits(data, "case_00001")

@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _channels(content: Mapping[str, Any]) -> list[str]:
     """Names of the channels, in their order."""
     named = content.get("channel_names") or content.get("modality")
-    return [str(name) for name in named.values()] if isinstance(named, dict) else []
+    return [str(name) for _, name in sorted(named.items())] if isinstance(named, dict) else []
 
 
 def _is_ours(ids: IdMap) -> bool:
