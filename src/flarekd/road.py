@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from flarekd.decisions import read_unused
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
+from flarekd.modelfile import read_card
 from flarekd.parallel import cpu_count
 from flarekd.segmenting import Options
 from flarekd.selection import parse_rule
@@ -72,6 +73,7 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
     """
     if settings.phantoms is None:
         raise InputError("the configuration has no section 'phantoms'", "begin with base: quick")
+    _refuse_slips(settings)
     cohort = out / "cohort"
     console.heading("Synthetic cohort")
     make_phantoms(cohort, settings.phantoms.cases, preset, settings.seed, cpu_count())
@@ -114,9 +116,7 @@ def run(settings: config.Config, device: str) -> None:
 def _run(settings: config.Config, data: config.Data, device: str) -> None:
     cohort = data.out / "cohort.csv"
     problems = Problems()
-    # slips in them are told now, not after the teacher's hours
-    read_unused(data.review)
-    _check_rules(settings.quality.drop)
+    _refuse_slips(settings)
     console.heading("Grouping partial labels")
     if cohort.exists():
         console.info(f"keeping {cohort}; remove it to group anew")
@@ -144,12 +144,22 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
     problems.tell()
 
 
-def _check_rules(rules: Sequence[str]) -> None:
-    for rule in rules:
+def _refuse_slips(settings: config.Config) -> None:
+    """Tell now what a later stage would stumble over after the teacher's hours."""
+    for rule in settings.quality.drop:
         try:
             parse_rule(rule)
         except ValueError as error:
             raise InputError(f"quality.drop: {error}", "see docs/fusion.md") from None
+    data = settings.data
+    if data is None:
+        return
+    read_unused(data.review)
+    if data.against is not None:
+        read_card(data.against)
+    for folder in data.previous:
+        if not folder.is_dir():
+            raise InputError(f"data.previous: no folder {str(folder)!r}", "check the path")
 
 
 def _label_organs(

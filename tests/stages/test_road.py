@@ -254,21 +254,30 @@ def test_a_review_that_cannot_be_read_is_told_before_anything_is_trained(folders
 
 
 def test_what_is_asked_of_labels_is_passed_on_to_the_verbs(folders):
-    (folders / "round1").mkdir()
     asked = ["quality.drop=[cases plain case distance > -1]", "quality.ignore_mm=0"]
-    asked += ["quality.provenance=true", "quality.probability=true", "data.previous=[round1]"]
-    before = list(asked)
-    with pytest.raises(InputError, match=r"quality\.drop: 'case distance' is no rule"):
-        run(folders, *NO_TEST, "quality.drop=[case distance]")
+    asked += ["quality.provenance=true", "quality.probability=true"]
     out = folders / "run"
-    assert not out.exists() or not list(out.iterdir())
-    run(folders, *NO_TEST, *before)
+    run(folders, *NO_TEST, *asked)
     assert (out / "tumor" / "quality.csv").exists()
     assert "plain" in list_scans(out / "tumor" / "probability")
     assert list(list_scans(out / "fused")) == ["organs", "tumor_a", "tumor_b"]
     assert (out / "fused" / "dropped.csv").read_text(encoding="utf-8").count("plain") == 2
     assert "organs" in list_scans(out / "fused" / "provenance")
     assert (read_labels(out / "fused" / "organs.nii.gz").array == 255).any()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("quality.drop=[case distance]", r"quality\.drop: 'case distance' is no rule"),
+        ("data.against=gone.safetensors", r"'gone\.safetensors' is not a model file"),
+        ("data.previous=[gone]", r"data\.previous: no folder 'gone'"),
+    ],
+)
+def test_slips_are_told_before_anything_is_made(folders, setting, message):
+    with pytest.raises(InputError, match=message):
+        run(folders, *NO_TEST, setting)
+    assert not (folders / "run").exists()
 
 
 def test_organs_are_learned_first_where_there_are_no_organ_pseudo_labels(folders, capsys):
