@@ -133,6 +133,12 @@ def test_traits_are_read_from_a_cohort_and_from_any_table_with_a_column_case(tmp
     assert read_traits(table, ("group", "phase")) == expected
 
 
+def test_a_trait_of_a_table_without_rows_is_there_and_empty(tmp_path):
+    table = tmp_path / "cases.csv"
+    table.write_text("case,group\n", encoding="utf-8")
+    assert read_traits(table, ("group", "phase")) == {"group": {}}
+
+
 def test_a_table_without_the_columns_or_without_case_is_refused(tmp_path):
     table = tmp_path / "cases.csv"
     table.write_text("case,scanner\na,one\n", encoding="utf-8")

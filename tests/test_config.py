@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -112,7 +114,8 @@ def test_all_problems_are_told_at_once():
 def test_data_folders_are_relative_to_the_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "base: quick\ndata:\n  images: scans\n  groups: my.yaml\n  out: /abs/out\n",
+        "base: quick\ndata:\n  images: scans\n  groups: my.yaml\n  out: /abs/out\n"
+        "  previous: [round1, /abs/round2]\nquality: {drop: [case distance > 4]}\n",
         encoding="utf-8",
     )
     data = config.load(path).data
@@ -120,6 +123,8 @@ def test_data_folders_are_relative_to_the_file(tmp_path):
     assert data.images == tmp_path / "scans"
     assert data.groups == tmp_path / "my.yaml"
     assert str(data.out) == "/abs/out"
+    assert data.previous == (tmp_path / "round1", Path("/abs/round2"))
+    assert config.load(path).quality.drop == ("case distance > 4",)  # a rule is no path
 
 
 @pytest.mark.parametrize("text", ["- a\n", "a: [", "base: other\n", "base: [1]\n"])

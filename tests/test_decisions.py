@@ -29,6 +29,27 @@ def test_a_table_without_decisions_is_refused(tmp_path):
         read_decisions(write(tmp_path, "case,group\na,1\n"))
 
 
+def test_a_list_without_a_decision_leaves_out_nothing_and_is_told(tmp_path):
+    for text in ("case,decision,suspicion\n", "case,decision\na,\n"):
+        told = []
+        assert read_unused(write(tmp_path, text), told.append) == {}
+        assert told == [
+            f"{tmp_path / 'review.csv'} decides nothing: no case in it has a decision, "
+            "so all are used"
+        ]
+    told = []
+    read_unused(write(tmp_path, "case,decision\na,keep\n"), told.append)
+    assert told == []
+
+
+def test_two_decisions_on_one_case_are_refused_and_the_same_one_twice_is_not(tmp_path):
+    text = "case,decision\na,keep\nb,drop\na,keep\nb,fix\na,\nc,drop\nc,keep\n"
+    told = r"line 5: b: decision 'fix', above 'drop'; line 8: c: decision 'keep', above 'drop'"
+    with pytest.raises(InputError, match=told):
+        read_decisions(write(tmp_path, text))
+    assert read_decisions(write(tmp_path, "case,decision\na,drop\na,drop\n")) == {"a": "drop"}
+
+
 def test_cases_to_be_mended_are_named():
     told = tell_unused({"a": "drop", "c": "fix", "b": "fix"})
     assert told == "the review leaves out 3 cases; to be mended: b, c"

@@ -84,6 +84,20 @@ def test_simple_fusion_does_not_ask_what_was_annotated(annotated):
     assert asked.labels.dtype == asked.sources.dtype == np.uint8
 
 
+@pytest.mark.paper
+def test_what_was_drawn_in_part_is_kept_and_the_rest_of_it_is_filled():
+    # liver and tumours drawn and not vouched for: Eq. 3 and 4 ask θ_p ≠ 0, and λ only for θ_o
+    partial = np.array([[[1, 1, 0, 14, 14, 0, 0, 2]]], np.uint8)
+    tumor = np.array([[[0, 0, 0, 1, 0, 1, 0, 0]]], bool)
+    organs = np.array([[[1, 3, 1, 0, 1, 0, 2, 1]]], np.uint8)
+    how = rules({2})
+    assert look_up(how.labels, partial, tumor, organs).tolist() == [[[1, 1, 1, 14, 14, 14, 0, 2]]]
+    sources = look_up(how.sources, partial, tumor, organs)
+    assert sources.tolist() == [[[1, 1, 3, 2, 1, 2, 0, 1]]]
+    against = look_up(contradictions({2}), partial, tumor, organs)
+    assert against.tolist() == [[[False, True, False, False, False, False, True, True]]]
+
+
 SHAPE = (2, 3, 4)
 
 

@@ -45,11 +45,20 @@ def test_voxels_are_told_by_class_and_source():
     assert found.human == {"liver": 980}
     assert found.pseudo == {"spleen": 390, "tumor": 30}
     assert found.organ_against_human == 200 + 300
+    assert found.conflicts == {"liver": 200 + 300}
     assert found.tumor_over_human == 20
     assert found.tumor_over_pseudo == 10
+    assert found.under_tumor == {"liver": 20, "spleen": 10}
     assert found.tumor_share == {"liver": 0.02, "spleen": 0.025}
     assert found.volume_ml("liver") == pytest.approx(9.8)
     assert found.swapped == found.cut == found.strange == found.lacking == []
+
+
+def test_a_contradiction_of_two_organs_counts_for_both():
+    partial = box(empty(), 1, (2, 12), (5, 15), (5, 15))
+    organs = box(partial.copy(), 3, (2, 4), (5, 15), (5, 15))
+    found = facts(partial, np.zeros(SHAPE, bool), organs, {1})
+    assert (found.organ_against_human, found.conflicts) == (200, {"liver": 200, "spleen": 200})
 
 
 def test_without_organ_pseudo_label_nothing_contradicts():
@@ -106,6 +115,8 @@ def test_ids_are_compared_with_what_is_annotated():
     found = facts(partial, np.zeros(SHAPE, bool), partial % 14, {1, 2})
     assert found.strange == [9]
     assert found.lacking == [2]
+    assert found.unvouched == 200
+    assert found.human == {"liver": 200, "gallbladder": 200}  # drawn in part is drawn
     assert flags(found) == [
         "gallbladder drawn but not annotated",
         "right_kidney annotated but not drawn",
@@ -121,7 +132,8 @@ def test_a_pseudo_label_that_contradicts_much_of_what_was_drawn_is_flagged():
 
 def liver(ml, *, cut=False):
     names = ["liver"] if cut else []
-    return Facts(1.0, {"liver": ml} if ml else {}, {}, 0, 0, 0, 0, {}, {}, [], names)
+    human = {"liver": ml} if ml else {}
+    return Facts(1.0, human, {}, 0, 0, 0, {}, 0, 0, {}, {}, {}, [], names)
 
 
 def test_volumes_unlike_the_cohorts_are_named():

@@ -76,6 +76,19 @@ def test_a_dataset_json_says_what_ids_are(tmp_path, labels):
         ("datasets: [{ids: gone.json}]", r"datasets\.0: .*gone\.json"),
         ("datasets: [{organ_pseudo: lits}]", r"organ_pseudo: 'lits' names a tumour"),
         ("datasets: [{id: lits}]", r"datasets\.0\.id: Extra inputs are not permitted"),
+        ("datasets: [{images: scans}]", r"datasets\.0: 'scans' must have \{case\} in it"),
+        ("datasets: [{labels: '/a/{case}'}]", r"datasets\.0: .* must be a path below the folder"),
+        ("datasets: [{others: background}]", r"datasets\.0: others: of which names\?"),
+        ("datasets: [{ids: lits, others: liver}]", r"datasets\.0\.others: Input should be 'back"),
+        ("datasets: [{ids: {liver: liver}}]", r"'liver' is no id; names of files go with labels"),
+        (
+            "datasets: [{labels: '{case}/{label}.nii.gz', ids: totalsegmentator}]",
+            r"datasets\.0: ids: 'totalsegmentator' is of numbers, masks go by their names",
+        ),
+        (
+            "datasets: [{labels: '{case}/{label}.nii.gz', ids: {a: livr}}]",
+            r"datasets\.0: 'livr' is none of",
+        ),
         ("groups: [", "cannot read"),
     ],
 )
@@ -85,9 +98,30 @@ def test_what_groups_yaml_cannot_say_is_refused_with_its_place(tmp_path, text, m
     assert caught.value.exit_code == 3
 
 
+def test_what_is_none_of_our_classes_may_be_background(tmp_path):
+    names = {"background": 0, "spleen": 1, "femur": 2, "ignore": 3}
+    content = json.dumps({"labels": names, "name": "Bones"})
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
+    (bones,) = read(tmp_path, "datasets: [{ids: dataset.json, others: background}]").datasets
+    assert bones.ids.ids == ((0, 0), (1, 3), (3, 255))
+    assert bones.ids.unknown({2: 5, 9: 1}) == {}
+    assert (bones.ids.others, bones.annotated) == (("femur",), {3})
+    (lits,) = read(tmp_path, "datasets: [{ids: lits, others: background}]").datasets
+    assert lits.ids.unknown({9: 1}) == {}
+    assert DATASETS["lits"].unknown({9: 1}) == {9: 1}
+
+
 def test_all_faults_are_told_at_once(tmp_path):
     with pytest.raises(InputError, match=r"groups\.8: .*; groups\.9: .*; datasets\.0: "):
         read(tmp_path, "groups: {8: [a], 9: [b]}\ndatasets: [{ids: c}]")
+
+
+@pytest.mark.parametrize("label", ["[1]", "Infinity", "NaN", "{}", "null", "1e400"])
+def test_an_id_that_is_no_number_is_refused(tmp_path, label):
+    content = f'{{"labels": {{"kidney": {label}}}}}'
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"'kidney' is .*: a region of several ids"):
+        read(tmp_path, "datasets: [{ids: dataset.json}]")
 
 
 def test_a_region_of_several_ids_in_a_dataset_json_is_refused(tmp_path):

@@ -19,10 +19,15 @@ from flarekd.selection import Dropped, parse_rule, select
         ("group 3 case confidence < 0.5", 3, True, True),
         ("group 3 case confidence < 0.5", 2, True, False),
         ("  group  3   case confidence<0.5 ", None, True, False),
+        ("cases kits_* component confidence < 0.5", None, False, True),
+        ("cases lits_* component confidence < 0.5", None, False, False),
+        ("cases Kits_* case confidence < 0.5", None, False, False),
+        ("group 3 cases kits_? case confidence < 0.5", 3, True, True),
+        ("group 3 cases kits_? case confidence < 0.5", 2, True, False),
     ],
 )
 def test_a_rule_is_for_all_cases_or_for_one_set(text, group, is_labelled, expected):
-    assert parse_rule(text).concerns(group, is_labelled=is_labelled) is expected
+    assert parse_rule(text).concerns("kits_7", group, is_labelled=is_labelled) is expected
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def read_cohort(path: Path) -> list[Case]:
     """
     cases: dict[str, Case] = {}
     problems = []
-    for number, cells in _rows(path, REQUIRED):
+    for number, cells in _rows(path, REQUIRED)[1]:
         try:
             case = _parse(cells, path.parent)
             if case.case in cases:
@@ -165,7 +165,7 @@ def read_cohort(path: Path) -> list[Case]:
     return list(cases.values())
 
 
-def read_traits(path: Path, columns: Iterable[str]) -> dict[str, dict[str, str]]:
+def read_traits(path: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
     """Read what some columns say of each case, from any table with a column ``case``.
 
     Args:
@@ -173,26 +173,35 @@ def read_traits(path: Path, columns: Iterable[str]) -> dict[str, dict[str, str]]
         columns: Those to look for.
 
     Returns:
-        For each of them that is there, the entry of each case that has one.
+        For each of them that is there, the entry of each case that has one; a case may stand there
+        several times.
 
     Raises:
-        InputError: If it cannot be read, or none of the columns is there.
+        InputError: If it cannot be read, none of the columns is there, or it says two things of a
+            case.
     """
-    rows = [cells for _, cells in _rows(path, ("case",))]
-    traits = {
-        # a spreadsheet makes 4.0 of a group
-        column: {row["case"]: row[column].removesuffix(".0") for row in rows if row.get(column)}
-        for column in columns
-        if any(column in row for row in rows)
-    }
+    named, rows = _rows(path, ("case",))
+    traits: dict[str, dict[str, str]] = {column: {} for column in columns if column in named}
     if not traits:
         what = f"{str(path)!r} has no column {' or '.join(map(repr, columns))}"
         raise InputError(what, "add one, or leave the file out")
+    torn = []
+    for number, row in rows:
+        for column, known in traits.items():
+            entry = row.get(column, "").removesuffix(".0")  # a spreadsheet makes 4.0 of a group
+            if entry and known.setdefault(row["case"], entry) != entry:
+                before = known[row["case"]]
+                torn.append(f"line {number}: {row['case']}: {column} {entry!r}, above {before!r}")
+    if torn:
+        what = f"{str(path)!r} says two things of one case: {'; '.join(torn)}"
+        raise InputError(what, "keep one of the rows")
     return traits
 
 
-def _rows(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a table by line number: cells by lower-case column, empty rows left out."""
+def _rows(
+    path: Path, required: Iterable[str]
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a table in lower case, and its rows by line number, empty ones left out."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -221,7 +230,7 @@ def _rows(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]
             raise _stray(path, f"a cell goes over several lines up to line {number}")
         if any(cells.values()):
             rows.append((number, cells))
-    return rows
+    return columns, rows
 
 
 def _stray(path: Path, what: str) -> InputError:

@@ -33,6 +33,9 @@ class Data(Section):
         groups: groups.yaml, where there are other groups than Table 1's or other data sets' ids.
         review: review.csv of the page that ``review`` writes; cases ticked drop or fix are not
             fused, and so not learned from.
+        against: Model file of another teacher, whose labels those of this one are compared with
+            (``quality.figures``).
+        previous: Folders of tumour pseudo-labels of earlier rounds, oldest first, likewise.
         out: Where everything goes.
         test_images: Held-out scans to segment at the end.
         test_labels: Complete labels of them, to score against.
@@ -44,9 +47,33 @@ class Data(Section):
     organ_pseudo: Path | None = None
     groups: Path | None = None
     review: Path | None = None
+    against: Path | None = None
+    previous: tuple[Path, ...] = ()
     out: Path
     test_images: Path | None = None
     test_labels: Path | None = None
+
+
+class Quality(Section):
+    """What `run` asks of labels beside making them; nothing where it is left out.
+
+    Attributes:
+        strict: Whether cases that a person should decide on are left out (``group-data --strict``).
+        probability: Whether the tumour probability is written (``pseudo-tumor --probability``).
+        figures: Whether the figures of how far each tumour pseudo-label can be trusted are
+            (``pseudo-tumor --quality``); the teacher then runs twice.
+        drop: Rules by these figures that leave pseudo-labels out (``fuse --drop``); where there is
+            one, the figures are made.
+        ignore_mm: Contradictions over a ball of this radius are left open (``fuse --ignore``).
+        provenance: Whether volumes of sources are written (``fuse --provenance``).
+    """
+
+    strict: bool = False
+    probability: bool = False
+    figures: bool = False
+    drop: tuple[str, ...] = ()
+    ignore_mm: float | None = Field(default=None, ge=0)
+    provenance: bool = False
 
 
 class Config(Section):
@@ -56,6 +83,7 @@ class Config(Section):
     teacher: Teacher
     student: Student
     fusion: Literal["paper", "simple"] = "paper"
+    quality: Quality = Quality()
     protocol: Literal["flare23", "corrected"] = "flare23"
     phantoms: Phantoms | None = None
     data: Data | None = None
@@ -87,10 +115,7 @@ def load(path: Path, settings: Sequence[str] = ()) -> Config:
     tree = _read(path)
     if isinstance(tree.get("data"), dict):
         folder = path.resolve().parent
-        tree["data"] = {
-            key: str(folder / value) if isinstance(value, str) else value
-            for key, value in tree["data"].items()
-        }
+        tree["data"] = {key: _below(folder, value) for key, value in tree["data"].items()}
     for setting in settings:
         _set(tree, setting)
     try:
@@ -119,6 +144,13 @@ def _read(path: Path) -> dict[str, Any]:
     if base not in ("quick", "flare23"):
         raise InputError(f"{path}: base {base!r} is neither 'quick' nor 'flare23'")
     return _merge(_read(builtin(base)), tree)
+
+
+def _below(folder: Path, value: Any) -> Any:
+    """Paths relative to a folder; what is none is left for the model to judge."""
+    if isinstance(value, list):
+        return [_below(folder, one) for one in value]
+    return str(folder / value) if isinstance(value, str) else value
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

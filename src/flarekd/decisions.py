@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,7 +25,8 @@ def read_decisions(path: Path) -> dict[str, Decision]:
         path: The file.
 
     Raises:
-        InputError: If it cannot be read or holds another decision; all such cases are named.
+        InputError: If it cannot be read, holds another decision, or two for one case; all such
+            cases are named.
     """
     if not path.is_file():
         raise InputError(f"no such file: {str(path)!r}", "download it from `flarekd review`'s page")
@@ -44,13 +45,18 @@ def read_decisions(path: Path) -> dict[str, Decision]:
     return decided
 
 
-def read_unused(path: Path | None) -> dict[str, Decision]:
+def read_unused(
+    path: Path | None, warn: Callable[[str], None] = lambda _: None
+) -> dict[str, Decision]:
     """The cases that are not used: those dropped, and those that have yet to be mended.
 
     Args:
         path: As `read_decisions`; None takes out nothing.
+        warn: Told where nothing is decided: the ticks may have been lost on their way.
     """
     decided = {} if path is None else read_decisions(path)
+    if path is not None and not decided:
+        warn(f"{path} decides nothing: no case in it has a decision, so all are used")
     return {case: decision for case, decision in decided.items() if decision != "keep"}
 
 

@@ -6,19 +6,19 @@ Ids are mapped by name. Arithmetic on arrays and nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekd.labels import LABELS, NAMES, TUMOR
+from flarekd.labels import IGNORE, LABELS, NAMES, TUMOR
 
 BACKGROUND = "background"
 KIDNEYS = "kidney"
 """Both kidneys under one id, as KiTS has them: told apart by their side (``relabel``)."""
 
-BOTH = 255
+BOTH = 254
 """Stands for `KIDNEYS` in an `IdMap`."""
 
 _SIDES = {"right": 2, "left": 13}
@@ -32,6 +32,7 @@ ALIASES: dict[str, int] = {
     **{label.name: label.id for label in LABELS},
     **{label.short.lower(): label.id for label in LABELS},
     **dict.fromkeys(("kidney_right",), 2),
+    "arota": 5,  # as AMOS spells it
     **dict.fromkeys(("inferior_vena_cava", "vena_cava", "postcava"), 6),
     **dict.fromkeys(("right_adrenal_gland", "adrenal_gland_right"), 7),
     **dict.fromkeys(("left_adrenal_gland", "adrenal_gland_left"), 8),
@@ -44,6 +45,7 @@ ALIASES: dict[str, int] = {
 
 _IN_LABEL_FILES: dict[str, int] = {
     **dict.fromkeys((BACKGROUND, "bg"), 0),
+    "ignore": IGNORE,  # nnU-Net v2: nobody has looked there
     **dict.fromkeys((KIDNEYS, "kidneys", "cyst", "kidney_cyst"), BOTH),
     "kidney_cyst_right": 2,
     "kidney_cyst_left": 13,
@@ -64,19 +66,20 @@ class IdMap:
 
     Attributes:
         name: Of the data set.
-        ids: Pairs of their id and ours (0..14, or `BOTH`).
+        ids: Pairs of their id and ours (0..14, `BOTH`, or `IGNORE` where nothing was annotated).
         ignores_rest: Whether ids that are not named are background; else they are refused.
+        others: Names that are none of our classes', of ids that are background.
     """
 
     name: str
     ids: tuple[tuple[int, int], ...]
     ignores_rest: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def annotated(self) -> frozenset[int]:
         """The classes that the data set has."""
-        ours = {label for _, label in self.ids} - {0}
-        return frozenset(ours - {BOTH} | (set(_SIDES.values()) if BOTH in ours else set()))
+        return classes_of(label for _, label in self.ids)
 
     def unknown(self, present: Mapping[int, int]) -> dict[int, int]:
         """Of ids and their voxels, those that the map does not name."""
@@ -86,8 +89,16 @@ class IdMap:
         return {label: count for label, count in present.items() if label not in known}
 
 
+def classes_of(ours: Iterable[int]) -> frozenset[int]:
+    """The classes 1..14 among our ids: `BOTH` are two, background and `IGNORE` none."""
+    found = set(ours) - {0, IGNORE}
+    return frozenset(found - {BOTH} | (set(_SIDES.values()) if BOTH in found else set()))
+
+
 def our_id(name: str) -> int:
     """What flarekd calls a class of another data set: an id, 0 for background, or `BOTH`.
+
+    `IGNORE` stands for voxels that nobody has annotated.
 
     >>> our_id("Kidney-Right"), our_id("liver"), our_id("postcava")
     (2, 1, 6)
@@ -106,6 +117,11 @@ def our_id(name: str) -> int:
 
 def id_map(name: str, names: Mapping[int, str], *, ignores_rest: bool = False) -> IdMap:
     """A map from ids and what the data set calls them.
+
+    Args:
+        name: Of the data set.
+        names: Their id to what they call it.
+        ignores_rest: As in `IdMap`.
 
     Raises:
         ValueError: If a name is not understood, or an id lies outside 0..255.
@@ -178,12 +194,17 @@ def relabel(
     for theirs, ours in ids.ids:
         table[theirs] = ours
     mapped = table[labels]
-    doubt = _tell_kidneys_apart(mapped, spacing_x) if BOTH in table else ""
+    doubt = tell_kidneys_apart(mapped, spacing_x) if BOTH in table else ""
     return mapped, doubt
 
 
-def _tell_kidneys_apart(mapped: NDArray[np.uint8], spacing_x: float) -> str:
-    """Give every part of the kidneys its side, in place; says what is not sure."""
+def tell_kidneys_apart(mapped: NDArray[np.uint8], spacing_x: float) -> str:
+    """Give every part of the kidneys its side, in place; says what is not sure.
+
+    Args:
+        mapped: Our ids, uint8 (z, y, x), canonical, `BOTH` where a kidney is; changes.
+        spacing_x: Millimetres along x.
+    """
     from scipy import ndimage
 
     kidneys = mapped == BOTH

@@ -75,6 +75,10 @@ def fuse(
     background. An unlabelled case is an empty `partial` that annotates nothing, for which Eq. 3 and
     4 reduce to Eq. 5 (whose second case is printed "θ_o ≠ 0" for θ_t ≠ 0).
 
+    λ says which classes were drawn wherever they are. One that is drawn and not in it was drawn in
+    part: what there is of it is evidence like any other (Eq. 3 and 4 ask whether θ_p ≠ 0, not for
+    λ), and the rest of it is filled from pseudo-labels.
+
     Args:
         partial: θ_p, uint8 (z, y, x), the labels a human drew, 0 where nothing was drawn.
         tumor: θ_t, bool (z, y, x), the teacher's tumour.

@@ -6,7 +6,7 @@ Most of it follows from the counts of ``fusion.count``, without a second look at
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,8 +56,12 @@ class Facts:
         pseudo: Voxels of each class that come from a pseudo-label.
         ignored: Voxels withheld because sources contradict each other.
         organ_against_human: Voxels in which the organ pseudo-label contradicts the partial label.
+        unvouched: Voxels that were drawn with a class that nobody vouches for, drawn in part.
+        conflicts: Voxels of `organ_against_human` that are of each organ in one of the two; those
+            of two organs count for both.
         tumor_over_human: Voxels in which the tumour pseudo-label went over a drawn organ.
         tumor_over_pseudo: Voxels in which a tumour went over an organ pseudo-label.
+        under_tumor: Voxels of each organ that the tumour pseudo-label went over.
         tumor_share: Share of each organ that tumour takes, where it takes any.
         pieces: Millilitres of an organ's big pieces, largest first, where there are two or more.
         swapped: Pairs that lie on the wrong sides, such as ``right_kidney/left_kidney``.
@@ -70,9 +74,12 @@ class Facts:
     human: dict[str, int]
     pseudo: dict[str, int]
     ignored: int
+    unvouched: int
     organ_against_human: int
+    conflicts: dict[str, int]
     tumor_over_human: int
     tumor_over_pseudo: int
+    under_tumor: dict[str, int]
     tumor_share: dict[str, float]
     pieces: dict[str, list[float]]
     swapped: list[str]
@@ -116,17 +123,23 @@ def examine(
     drawn = counts.sum((1, 2))
     by_teacher = how.sources == TEACHER
     partial, _, organs = np.indices(COMBINATIONS)
+    below = np.where((partial > 0) & (partial != TUMOR), partial, organs)
+    against = contradictions(annotated) & bool(counts[..., 1:].any())  # saying nothing is none
     boxes = ndimage.find_objects(fused, max_label=TUMOR)
     return Facts(
         voxel_ml=voxel_ml,
         human={NAMES[label]: own for label, (own, _) in by_class.items() if own},
         pseudo={NAMES[label]: other for label, (_, other) in by_class.items() if other},
         ignored=int(ignored.sum()),
-        # an organ pseudo-label that says nothing at all is none
-        organ_against_human=_sum(counts, contradictions(annotated)) if counts[..., 1:].any() else 0,
+        unvouched=int(sum(drawn[label] for label in BY_ID if label not in annotated)),
+        organ_against_human=_sum(counts, against),
+        conflicts=_by_organ(
+            lambda organ: _sum(counts, against & ((partial == organ) | (organs == organ)))
+        ),
         tumor_over_human=_sum(kept, by_teacher & (partial > 0)),
         tumor_over_pseudo=_sum(kept, by_teacher & (partial == 0) & (organs > 0)),
-        tumor_share=_tumor_share(kept, how),
+        under_tumor=_by_organ(lambda organ: _sum(kept, by_teacher & (below == organ))),
+        tumor_share=_tumor_share(kept, how, below),
         pieces=big_pieces(fused, boxes, voxel_ml),
         swapped=wrong_sides(fused, boxes),
         cut=[
@@ -256,9 +269,14 @@ def _sum(counts: NDArray[np.int64], chosen: NDArray[np.bool_]) -> int:
     return int(counts[chosen].sum())
 
 
-def _tumor_share(counts: NDArray[np.int64], how: Rules) -> dict[str, float]:
-    partial, _, organs = np.indices(COMBINATIONS)
-    below = np.where((partial > 0) & (partial != TUMOR), partial, organs)
+def _by_organ(voxels: Callable[[int], int]) -> dict[str, int]:
+    """Organs by name with what is counted of each, those with nothing left out."""
+    return {NAMES[organ]: found for organ in ORGANS if (found := voxels(organ))}
+
+
+def _tumor_share(
+    counts: NDArray[np.int64], how: Rules, below: NDArray[np.int64]
+) -> dict[str, float]:
     shares = {}
     for organ in ORGANS:
         taken = _sum(counts, (how.labels == TUMOR) & (below == organ))

@@ -1,7 +1,7 @@
 """The tables about pseudo-labels and fusion: a row a case, a component, or what was left out.
 
-``quality.csv`` and ``components.csv`` lie beside tumour pseudo-labels, ``fusion.csv`` and
-``dropped.csv`` beside fused labels.
+``quality.csv`` and ``components.csv`` lie beside tumour pseudo-labels, the former beside organ
+pseudo-labels too; ``fusion.csv`` and ``dropped.csv`` beside fused labels.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from typing import Any
 from flarekd.cohort import Case
 from flarekd.errors import InputError
 from flarekd.fusion_checks import Facts, flags
-from flarekd.labels import LABELS
-from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, Dropped
+from flarekd.labels import LABELS, NAMES, ORGANS
+from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, DISTANCES, Dropped
 
 QUALITY, COMPONENTS = "quality.csv", "components.csv"
 FUSION, DROPPED = "fusion.csv", "dropped.csv"
 
 QUALITY_COLUMNS = ("case", "group", *CASE_FIGURES)
+ORGAN_QUALITY_COLUMNS = ("case", "group", "organs", "mean_hu", *DISTANCES)
 COMPONENT_COLUMNS = ("case", "component", "voxels", *COMPONENT_FIGURES, "organ")
 DROPPED_COLUMNS = ("case", "component", "volume_ml", "rule", "value")
 FUSION_COLUMNS = (
     "case", "group", "checks", "flags", "dropped", "voxel_ml",
     "organ_against_human_ml", "tumor_over_human_ml", "tumor_over_pseudo_ml", "ignored_ml",
+    "unvouched_ml",
+    *(f"{NAMES[organ]}_{what}_ml" for organ in ORGANS for what in ("conflict", "under_tumor")),
     *(f"{label.name}_{source}{unit}" for label in LABELS
       for source in ("human", "pseudo") for unit in ("", "_ml")),
 )  # fmt: skip
@@ -85,8 +88,14 @@ def fusion_row(
         return row
     found = flags(facts, unlike)
     row |= {"checks": len(found), "flags": "; ".join(found), "voxel_ml": f"{facts.voxel_ml:.6g}"}
-    for name in ("organ_against_human", "tumor_over_human", "tumor_over_pseudo", "ignored"):
+    for name in (
+        "organ_against_human", "tumor_over_human", "tumor_over_pseudo", "ignored", "unvouched",
+    ):  # fmt: skip
         row[f"{name}_ml"] = _ml(getattr(facts, name), facts)
+    for organ in ORGANS:
+        name = NAMES[organ]
+        row[f"{name}_conflict_ml"] = _ml(facts.conflicts.get(name, 0), facts)
+        row[f"{name}_under_tumor_ml"] = _ml(facts.under_tumor.get(name, 0), facts)
     for label in LABELS:
         for source, voxels in (("human", facts.human), ("pseudo", facts.pseudo)):
             count = voxels.get(label.name, 0)

@@ -1,10 +1,10 @@
-"""groups.yaml: a user's own groups, and what the label ids of other data sets are."""
+"""groups.yaml: a user's own groups, and what the files and label ids of other data sets are."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from flarekd import plain_yaml
 from flarekd.errors import InputError
 from flarekd.foreign import BOTH, DATASETS, IdMap, id_map, our_id
 from flarekd.labels import BY_ID, GROUPS, TUMOR
+from flarekd.layout import Layout
 from flarekd.protocol import Section
 
 PARTLY = ("flare",)
@@ -27,8 +28,11 @@ class _Dataset(Section):
     """An entry of ``datasets``; ``present`` is vouched for where it is, and nothing else."""
 
     cases: str = "*"
-    ids: str | dict[int, str] | None = None
-    organ_pseudo: str | dict[int, str] | None = None
+    images: str | None = None
+    labels: str | None = None
+    ids: str | dict[int | str, str] | None = None
+    organ_pseudo: str | dict[int | str, str] | None = None
+    others: Literal["background"] | None = None
     annotated: list[str | int] | Literal["present"] | None = None
 
 
@@ -47,17 +51,30 @@ class Dataset:
         organ_pseudo: The same of their organ pseudo-labels.
         annotated: The classes that their label files vouch for, whether present or not; empty
             where each file vouches for what it holds.
+        images: Where their scans lie, None where they lie side by side.
+        labels: Where their label files lie, None likewise; perhaps one mask a class.
+        masks: What masks are called, theirs to ours, where not as their names say.
+        ignores_rest: Whether what has another name than our classes is background.
+        is_partly: Whether each file vouches for what it holds, and for nothing else.
     """
 
     pattern: str
     ids: IdMap | None = None
     organ_pseudo: IdMap | None = None
     annotated: frozenset[int] = frozenset()
+    images: Layout | None = None
+    labels: Layout | None = None
+    masks: Mapping[str, int] = field(default_factory=dict)
+    ignores_rest: bool = False
+    is_partly: bool = False
 
     @property
     def name(self) -> str:
         """What to call it."""
-        return self.ids.name if self.ids else self.pattern
+        if self.ids:
+            return self.ids.name
+        layout = self.labels or self.images
+        return layout.text if layout and self.pattern == "*" else self.pattern
 
 
 @dataclass(frozen=True)
@@ -67,10 +84,13 @@ class Rules:
     Attributes:
         groups: Table 1 and the user's own; a user's replaces one of the same number.
         datasets: In the order of the file.
+        owners: Cases that were found where a data set says that its scans lie: their ids to its
+            place in `datasets`.
     """
 
     groups: Mapping[int, frozenset[int]]
     datasets: tuple[Dataset, ...] = ()
+    owners: Mapping[str, int] = field(default_factory=dict)
 
     def refuse_idle(self, cases: Collection[str]) -> None:
         """Refuse a pattern that fits no case: its label files would be read as flarekd's own ids.
@@ -88,8 +108,11 @@ class Rules:
             )
 
     def dataset_of(self, case: str) -> Dataset | None:
-        """The first data set whose pattern fits a case."""
-        return next((one for one in self.datasets if fnmatchcase(case, one.pattern)), None)
+        """The data set that found a case, or the first without a place whose pattern fits it."""
+        if case in self.owners:
+            return self.datasets[self.owners[case]]
+        flat = (one for one in self.datasets if one.images is None)
+        return next((one for one in flat if fnmatchcase(case, one.pattern)), None)
 
 
 TABLE_1 = Rules(GROUPS)
@@ -142,35 +165,66 @@ def _group(number: int, members: list[str | int]) -> frozenset[int]:
 
 
 def _dataset(entry: _Dataset, folder: Path) -> Dataset:
-    ids = _ids(entry.ids, folder)
-    pseudo = _ids(entry.organ_pseudo, folder)
+    images, labels = (Layout(text) if text else None for text in (entry.images, entry.labels))
+    ignores_rest = entry.others is not None
+    pseudo = _ids(entry.organ_pseudo, folder, ignores_rest=ignores_rest)
     if pseudo and TUMOR in pseudo.annotated:
         message = f"organ_pseudo: {pseudo.name!r} names a tumour, organ pseudo-labels have none"
         raise ValueError(message)
-    annotated = ids.annotated if ids and ids.name not in PARTLY else frozenset()
-    if isinstance(entry.annotated, str):
-        annotated = frozenset()
-    elif entry.annotated is not None:
-        annotated = _classes(entry.annotated)
-    return Dataset(entry.cases, ids, pseudo, annotated)
+    ids, masks = None, {}
+    if labels and labels.has_masks:
+        masks = _masks(entry.ids)
+    else:
+        ids = _ids(entry.ids, folder, ignores_rest=ignores_rest)
+    if ignores_rest and not (ids or pseudo or (labels and labels.has_masks)):
+        message = "others: of which names? say what the ids are"
+        raise ValueError(message)
+    is_partly = entry.annotated == "present" or (ids is not None and ids.name in PARTLY)
+    annotated = ids.annotated if ids and not is_partly else frozenset()
+    if isinstance(entry.annotated, list):
+        annotated, is_partly = _classes(entry.annotated), False
+    return Dataset(
+        entry.cases, ids, pseudo, annotated, images, labels, masks, ignores_rest, is_partly
+    )
 
 
-def _ids(given: str | dict[int, str] | None, folder: Path) -> IdMap | None:
+def _ids(
+    given: str | dict[int | str, str] | None, folder: Path, *, ignores_rest: bool
+) -> IdMap | None:
     """A data set by its name, a dataset.json beside groups.yaml, or ids and their names."""
     if given is None:
         return None
     if isinstance(given, dict):
-        return id_map("own", given)
+        # names that a person wrote are never passed over: one may be a slip
+        own = {_one_id(label, name): name for label, name in given.items()}
+        return id_map("own", own, ignores_rest=ignores_rest)
     if given.endswith(".json"):
-        return _dataset_json(folder / given)
+        return ids_of_json(folder / given, ignores_rest=ignores_rest)
     if given not in DATASETS:
         message = f"no data set {given!r}; there are {', '.join(DATASETS)}, and *.json files"
         raise ValueError(message)
-    return DATASETS[given]
+    known = DATASETS[given]
+    return replace(known, ignores_rest=known.ignores_rest or ignores_rest)
 
 
-def _dataset_json(path: Path) -> IdMap:
-    """The labels of a dataset.json, id → name (Decathlon, nnU-Net v1) or name → id (v2)."""
+def _masks(given: str | dict[int | str, str] | None) -> dict[str, int]:
+    """What masks of other names are."""
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"ids: {given!r} is of numbers, masks go by their names: leave it out")
+    return {str(theirs): our_id(name) for theirs, name in (given or {}).items()}
+
+
+def ids_of_json(path: Path, *, ignores_rest: bool = False) -> IdMap:
+    """The labels of a dataset.json, id → name (Decathlon, nnU-Net v1) or name → id (v2).
+
+    Args:
+        path: The file.
+        ignores_rest: Whether names that are not understood are background; else they are refused.
+
+    Raises:
+        ValueError: If it has no labels, or a name or an id is not understood.
+        OSError: If it cannot be read.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         labels = dict(content["labels"])
@@ -178,17 +232,33 @@ def _dataset_json(path: Path) -> IdMap:
         message = f"{path.name} has no 'labels': {error}"
         raise ValueError(message) from error
     names: dict[int, str] = {}
+    others: list[str] = []
     for key, value in labels.items():
         label, name = (key, value) if isinstance(value, str) else (value, key)
-        names[_one_id(label, name)] = name
-    return id_map(str(content.get("name", path.parent.name)), names)
+        if ignores_rest and is_foreign(name):
+            others.append(name)
+        else:
+            names[_one_id(label, name)] = name
+    name = str(content.get("name", path.resolve().parent.name))
+    return replace(id_map(name, names, ignores_rest=ignores_rest), others=tuple(others))
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name is none of our classes'."""
+    try:
+        our_id(name)
+    except ValueError:
+        return True
+    return False
 
 
 def _one_id(label: Any, name: str) -> int:
     try:
         return int(label)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         message = f"{name!r} is {label!r}: a region of several ids; write the ids in groups.yaml"
+        if isinstance(label, str):
+            message = f"{label!r} is no id; names of files go with labels: '…/{{label}}.nii.gz'"
         raise ValueError(message) from None
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 BACKGROUND = 0
 TUMOR = 14
 IGNORE = 255
-"""In fused labels that were asked for it: nobody knows what this voxel is, so nothing is learned of
-it. No class, and never written by a model."""
+"""Nobody knows what this voxel is, so nothing is learned of it: in fused labels that were asked for
+it, and where a data set's label files have an ``ignore``. No class; no model writes it."""
 
 
 @dataclass(frozen=True)

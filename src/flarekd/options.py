@@ -164,6 +164,9 @@ Probability = Annotated[
 Quality = Annotated[
     bool, typer.Option("--quality", help="Figures of each pseudo-label; runs the teacher twice.")
 ]
+OrganQuality = Annotated[
+    bool, typer.Option("--quality", help="How far each case is from those of the training.")
+]
 Against = Annotated[
     Path | None,
     typer.Option(help="Another teacher, for the agreement; a flipped scan where left out."),

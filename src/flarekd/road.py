@@ -16,9 +16,11 @@ from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import list_scans
 from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
+from flarekd.modelfile import read_card
 from flarekd.parallel import cpu_count
 from flarekd.report.run_charts import BENCH_FOLDER
 from flarekd.segmenting import Options
+from flarekd.selection import parse_rule
 from flarekd.stages.bench import bench
 from flarekd.stages.evaluate import Extras, evaluate
 from flarekd.stages.fuse import Extras as Fused
@@ -28,6 +30,7 @@ from flarekd.stages.group_data import Folders, group_data
 from flarekd.stages.infer import infer
 from flarekd.stages.phantom import TABLE_FILE, make_phantoms
 from flarekd.stages.pseudo_organs import pseudo_organs
+from flarekd.stages.pseudo_tumor import Extras as Judged
 from flarekd.stages.pseudo_tumor import pseudo_tumor
 from flarekd.stages.train_organs import train_organs
 from flarekd.stages.train_student import train_student
@@ -75,6 +78,7 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
     """
     if settings.phantoms is None:
         raise InputError("the configuration has no section 'phantoms'", "begin with base: quick")
+    _refuse_slips(settings)
     cohort = out / "cohort"
     console.heading("Synthetic cohort")
     make_phantoms(cohort, settings.phantoms.cases, preset, settings.seed, cpu_count())
@@ -126,15 +130,15 @@ def run(settings: config.Config, device: str) -> None:
 def _run(settings: config.Config, data: config.Data, device: str) -> None:
     cohort = data.out / "cohort.csv"
     problems = Problems()
-    read_unused(data.review)  # a slip in it is told now, not after the teacher's hours
+    _refuse_slips(settings)
     console.heading("Grouping partial labels")
     if cohort.exists():
         console.info(f"keeping {cohort}; remove it to group anew")
     else:
         with problems.of_cases():
             folders = Folders(data.images, data.labels, data.unlabeled, data.organ_pseudo)
-            group_data(folders, cohort, groups=data.groups)
-    _teach_and_distil(data.out, settings, device, problems, review=data.review)
+            group_data(folders, cohort, groups=data.groups, strict=settings.quality.strict)
+    _teach_and_distil(data.out, settings, device, problems)
     if data.test_images is not None:
         console.heading("Segmenting test scans")
         predictions = data.out / "predictions"
@@ -152,6 +156,24 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
                     extras=Extras(data.test_images, training=_trainings(data.out)),
                 )
     problems.tell()
+
+
+def _refuse_slips(settings: config.Config) -> None:
+    """Tell now what a later stage would stumble over after the teacher's hours."""
+    for rule in settings.quality.drop:
+        try:
+            parse_rule(rule)
+        except ValueError as error:
+            raise InputError(f"quality.drop: {error}", "see docs/fusion.md") from None
+    data = settings.data
+    if data is None:
+        return
+    read_unused(data.review)
+    if data.against is not None:
+        read_card(data.against)
+    for folder in data.previous:
+        if not folder.is_dir():
+            raise InputError(f"data.previous: no folder {str(folder)!r}", "check the path")
 
 
 def _label_organs(
@@ -173,7 +195,8 @@ def _label_organs(
         train_organs(cohort, out / "organ-teacher", settings, device, "may")
     console.heading("Organ pseudo-labels")
     with problems.of_cases():
-        pseudo_organs(cohort, out / ORGAN_TEACHER, out / "organs", Options(device))
+        figures = settings.quality.figures
+        pseudo_organs(cohort, out / ORGAN_TEACHER, out / "organs", Options(device), quality=figures)
     return out / "organs"
 
 
@@ -189,20 +212,26 @@ def _teach_and_distil(
     problems: Problems,
     *,
     truth: Path | None = None,
-    review: Path | None = None,
 ) -> None:
     """From cohort.csv to the student; with `truth`, both fusions are measured against it."""
-    cohort = out / "cohort.csv"
+    cohort, quality, data = out / "cohort.csv", settings.quality, settings.data
     console.heading("Training the tumour teacher")
     with problems.of_cases():
         train_teacher(cohort, out / "teacher", settings, device, "may")
     console.heading("Tumour pseudo-labels")
     with problems.of_cases():
-        pseudo_tumor(cohort, out / TEACHER, out / "tumor", device)
+        judged = Judged(
+            probability=quality.probability,
+            quality=quality.figures or bool(quality.drop),
+            against=data.against if data else None,
+            previous=data.previous if data else (),
+        )
+        pseudo_tumor(cohort, out / TEACHER, out / "tumor", device, judged)
     organs = _label_organs(out, settings, device, problems)
     console.heading("Fusing labels")
     with problems.of_cases():
-        extras = Fused(review=review)
+        review = data.review if data else None
+        extras = Fused(quality.provenance, quality.ignore_mm, quality.drop, review)
         fuse_labels(cohort, out / "tumor", out / "fused", settings.fusion, extras, organs=organs)
     if truth is not None:
         other: Literal["paper", "simple"] = "simple" if settings.fusion == "paper" else "paper"

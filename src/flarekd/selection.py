@@ -1,8 +1,9 @@
 """Which pseudo-labels are left out of fusion: rules in a few words, and what they hit.
 
-A rule reads ``component confidence < 0.7``, ``unlabelled case agreement < 0.5`` or ``group 3
-component volume_ml < 1``: for which cases it is (all where left out), whether it drops components
-of the tumour or the whole case, and below or above which number of which figure.
+A rule reads ``component confidence < 0.7``, ``unlabelled case agreement < 0.5``, ``group 3
+component volume_ml < 1`` or ``cases kits_* component confidence < 0.9``: for which cases it is (all
+where left out), whether it drops components of the tumour or the whole case, and below or above
+which number of which figure.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
+
+DISTANCES = ("spacing_distance", "extent_distance", "intensity_distance", "distance")
+"""How far a case is from what a network was trained on."""
 
 CASE_FIGURES = (
     "tumor_ml", "components", "largest_ml", "confidence", "entropy", "agreement", "off_organ",
-    "uncertainty", "spacing_distance", "extent_distance", "intensity_distance", "distance",
+    "uncertainty", *DISTANCES,
 )  # fmt: skip
 """Figures of a whole pseudo-label, as ``quality.csv`` names them."""
 
@@ -26,10 +31,10 @@ COMPONENT_FIGURES = (
 """Figures of one component, as ``components.csv`` names them."""
 
 _RULE = re.compile(
-    r"(?:(?P<unlabelled>unlabelled)\s+|group\s+(?P<group>\d+)\s+)?"
+    r"(?:(?P<unlabelled>unlabelled)\s+|group\s+(?P<group>\d+)\s+)?(?:cases\s+(?P<cases>\S+)\s+)?"
     r"(?P<subject>case|component)\s+(?P<figure>\w+)\s*(?P<sign>[<>])\s*(?P<limit>[-+.\deE]+)"
 )
-_FORM = "a rule reads: [unlabelled | group N] case|component FIGURE <|> NUMBER"
+_FORM = "a rule reads: [unlabelled | group N] [cases PATTERN] case|component FIGURE <|> NUMBER"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Rule:
     Attributes:
         text: As it was given, spaces made single.
         group: A group of Table 1, ``unlabelled``, or None for all cases.
+        cases: Of case ids, as a shell matches names: those of a data set, as in groups.yaml.
         subject: What is dropped.
         figure: Its figure.
         sign: ``<`` drops what is below the limit.
@@ -47,13 +53,16 @@ class Rule:
 
     text: str
     group: int | Literal["unlabelled"] | None
+    cases: str
     subject: Literal["case", "component"]
     figure: str
     sign: Literal["<", ">"]
     limit: float
 
-    def concerns(self, group: int | None, *, is_labelled: bool) -> bool:
-        """Whether it is for a case of this group."""
+    def concerns(self, case: str, group: int | None, *, is_labelled: bool) -> bool:
+        """Whether it is for a case of this id and group."""
+        if not fnmatchcase(case, self.cases):
+            return False
         if self.group == "unlabelled":
             return not is_labelled
         return self.group is None or self.group == group
@@ -92,7 +101,7 @@ def parse_rule(text: str) -> Rule:
         ValueError: If it is none, or names a figure that there is not.
 
     >>> parse_rule("group 3 component confidence<0.7")
-    Rule(text='group 3 component confidence<0.7', group=3, subject='component',
+    Rule(text='group 3 component confidence<0.7', group=3, cases='*', subject='component',
          figure='confidence', sign='<', limit=0.7)
     """
     words = " ".join(text.split())
@@ -112,7 +121,8 @@ def parse_rule(text: str) -> Rule:
     if match["group"]:
         group = int(match["group"])
     subject: Literal["case", "component"] = "case" if match["subject"] == "case" else "component"
-    return Rule(words, group, subject, match["figure"], "<" if match["sign"] == "<" else ">", limit)
+    sign: Literal["<", ">"] = "<" if match["sign"] == "<" else ">"
+    return Rule(words, group, match["cases"] or "*", subject, match["figure"], sign, limit)
 
 
 def select(

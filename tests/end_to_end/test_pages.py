@@ -21,6 +21,7 @@ from tests.stages.test_import_nnunet import save_v2, student_v2
 from tests.training.test_ranks import forked, unused_port
 from torch.distributed.run import get_args_parser
 
+from flarekd.cohort import read_cohort
 from flarekd.imaging.files import list_scans, read_labels, write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 
@@ -111,6 +112,8 @@ def write_settings(page, folder, name):
     """The YAML files of a page, for a trial as it says itself."""
     for block in blocks(page, "yaml"):
         target = name if block.startswith("base: flare23") else "groups.yaml"
+        if named := re.match("# (.*yaml)\n", block):
+            target = named[1]
         (folder / target).write_text(re.sub("^base: flare23", "base: quick", block))
 
 
@@ -130,6 +133,20 @@ def test_the_page_for_flare_data(demo, tmp_path):
     assert (tmp_path / "review" / "review.html").exists()
 
 
+def as_published(data):
+    """A case of KiTS23 and one of TotalSegmentator, by the tree on the page."""
+    kits, total = data / "kits23" / "dataset" / "case_00000", data / "totalsegmentator" / "s0001"
+    for place, path in enumerate((kits / "imaging.nii.gz", total / "ct.nii.gz")):
+        small_scan(path, place)
+    drawn = np.zeros((12, 24, 28), np.uint8)
+    drawn[4:6, 4:8, 2:5] = 1
+    geometry = Geometry((28, 24, 12), (0.75, 1.25, 3.0))
+    write_labels(kits / "segmentation.nii.gz", LabelMap(drawn, geometry))
+    for row, name in enumerate(("liver", "spleen", "brain", "rib_left_1")):
+        mask = LabelMap(np.roll(drawn, 4 * row, 2), geometry)
+        write_labels(total / "segmentations" / f"{name}.nii.gz", mask)
+
+
 def test_the_page_for_ones_own_data(demo, tmp_path):
     # two cases as KiTS has them, two with ids of their own: what the page's groups.yaml says
     cohort = demo[0] / "cohort"
@@ -143,8 +160,14 @@ def test_the_page_for_ones_own_data(demo, tmp_path):
         theirs[list(ids[kind])] = list(ids[kind].values())
         drawn = LabelMap(theirs[truth.array], truth.geometry)
         write_labels(tmp_path / "labels" / f"{kind}_{case}.nii.gz", drawn)
+    as_published(tmp_path / "data")
     write_settings("docs/start/own-data.md", tmp_path, "mine.yaml")
     follow("docs/start/own-data.md", tmp_path)
+    public = {case.case: case for case in read_cohort(tmp_path / "public" / "cohort.csv")}
+    assert {name: len(case.annotated) for name, case in public.items()} == {
+        "case_00000": 3,
+        "s0001": 2,
+    }
     assert len(list_scans(tmp_path / "segmentations")) == 4
     assert (tmp_path / "run" / "organs").is_dir()
     assert (tmp_path / "review" / "review.html").exists()

@@ -406,7 +406,7 @@ LABELS = [
     Bad(
         "label id 255",
         "doubtful",
-        "255 is what `fuse --ignore` leaves open",
+        "255 is what `fuse --ignore`, or a data set's ignore label, leaves open",
         nifti("labels/a.nii.gz", edited(organs, (MIDDLE, 255))),
         kind="labels",
         reads="fine",

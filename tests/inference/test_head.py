@@ -13,7 +13,13 @@ from flarekd.modelfile import ModelCard, save_model
 from flarekd.student.budget import Budget
 from flarekd.student.network import StudentUNet
 from flarekd.student.segment import Student, WindowSettings
-from flarekd.student.windows import predict_logits, skip_rules
+from flarekd.student.windows import (
+    PaperRules,
+    SkipRules,
+    predict_logits,
+    skip_rules,
+    stream_logits,
+)
 
 CPU = torch.device("cpu")
 CHANNELS = (4, 4, 8, 8)
@@ -97,6 +103,24 @@ def test_labels_are_those_of_the_whole_network(tmp_path, volume, windows, bias):
         # rounding decides between near ties alone
         assert (found.labels.array != expected).mean() < 1e-4
         assert found.windows_run == full.windows_run
+
+
+class Apart(torch.nn.Module):
+    """Features: none, a constant, the intensity. The largest says nothing of the class."""
+
+    def forward(self, windows):
+        return torch.cat([torch.zeros_like(windows), 9 + 0 * windows, windows], 1)
+
+
+@pytest.mark.parametrize("rules", [SkipRules(air=-1.0), PaperRules(air=-1.0)])
+def test_windows_are_skipped_by_what_the_head_says(rules):
+    volume = torch.zeros(16, 64, 64)
+    volume[5:7, 30:34, 30:34] = 1
+    head = Head(torch.tensor([[0.0, 0, 0], [0, 0, 1]]), torch.tensor([[0.5], [0.0]]))
+    stream = stream_logits(Apart().eval(), volume, PATCH, skip=rules, head=head)
+    assert len(list(stream.planes)) == 16
+    whole = predict_logits(lambda w: torch.cat([0.5 + 0 * w, w], 1), volume, PATCH, skip=rules)
+    assert 0 < stream.windows_run == whole.windows_run < stream.windows_total
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])

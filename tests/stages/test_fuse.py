@@ -517,3 +517,26 @@ def test_what_fusion_says_of_sources_can_be_read_again(folder):
     assert set(found["case_a"].pseudo_ml) == {"aorta", "tumor"}
     assert found["case_b"].human_ml == {}
     assert found["case_b"].conflict is None
+
+
+def test_what_nobody_annotated_stays_open_whatever_pseudo_labels_say(folder):
+    folder.add("case_a", labels=[255, 255, 0, 0, 255, 0, 0, 2])
+    folder.fuse(provenance=True)
+    assert folder.row("case_a") == [255, 255, 14, 5, 255, 0, 0, 2]
+    sources = read_labels(folder.path / "fused" / "provenance" / "case_a.nii.gz").array
+    assert sources[ROW].ravel().tolist() == [4, 4, 2, 3, 4, 0, 0, 1]
+    (row,) = folder.table()
+    assert (row["ignored_ml"], row["organ_against_human_ml"]) == ("0.0084", "0.0056")
+    assert row["tumor_over_human_ml"] == "0.0000"
+
+
+def test_fusion_csv_has_conflicts_of_each_organ_and_what_was_drawn_in_part(folder):
+    folder.add("case_a", annotated=(2, 3, 4))  # the liver was drawn in part
+    folder.fuse()
+    (row,) = folder.table()
+    # 1 against 3, and 2 against 6; the liver's other voxels and the fifth are under a tumour
+    assert (row["liver_conflict_ml"], row["spleen_conflict_ml"]) == ("0.0028", "0.0028")
+    assert (row["right_kidney_conflict_ml"], row["ivc_conflict_ml"]) == ("0.0028", "0.0028")
+    assert row["organ_against_human_ml"] == "0.0056"
+    assert (row["liver_under_tumor_ml"], row["aorta_under_tumor_ml"]) == ("0.0028", "0.0028")
+    assert row["unvouched_ml"] == "0.0056"

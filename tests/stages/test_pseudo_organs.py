@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -27,8 +29,17 @@ GEOMETRY = Geometry(
 STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 ALL = set(range(1, 14))
 
+pytestmark = pytest.mark.usefixtures("one_processor")
 
-def model(path, names=NAMES[:14], seed=0):
+
+FINGERPRINT = {
+    "spacing_mm": {"p5": (2.0, 1.1, 0.7), "median": (3.0, 1.25, 0.75), "p95": (5.0, 1.4, 0.8)},
+    "extent_mm": {"p5": (30, 25, 18), "median": (36, 30, 21), "p95": (45, 35, 25)},
+    "intensity": {"mean": 60.0, "sd": 20.0},
+}
+
+
+def model(path, names=NAMES[:14], seed=0, fingerprint=FINGERPRINT):
     """A network with random weights: its labels are nonsense, and depend on every voxel."""
     torch.manual_seed(seed)
     arguments = {"classes": len(names), "channels": (4, 4, 8, 8), "strides": STRIDES}
@@ -41,6 +52,7 @@ def model(path, names=NAMES[:14], seed=0):
         patch=(8, 16, 16),
         intensity=(-200.0, 300.0, 50.0, 100.0),
         inference={"step": 0.5, "windows": "full"},
+        fingerprint=fingerprint,
     )
     save_model(path, StudentUNet(**arguments).state_dict(), card)
     return path
@@ -70,8 +82,12 @@ class Cohort:
         path.write_text(format_cohort(self.cases, self.path))
         return path
 
-    def run(self):
-        pseudo_organs(self.table, self.model, self.out, Options("cpu", "torch"))
+    def run(self, **more):
+        pseudo_organs(self.table, self.model, self.out, Options("cpu", "torch"), **more)
+
+    def figures(self):
+        text = (self.out / "quality.csv").read_text(encoding="utf-8")
+        return {row["case"]: row for row in csv.DictReader(io.StringIO(text))}
 
     def report(self):
         return json.loads((self.out / "report.json").read_text(encoding="utf-8"))
@@ -173,3 +189,59 @@ def test_fusion_fills_the_organs_that_a_person_did_not_annotate(cohort):
     fused = read_labels(cohort.path / "fused" / "some.nii.gz").array
     np.testing.assert_array_equal(fused, np.where(organs == 1, 0, organs))
     assert fused.any()
+
+
+def test_figures_say_how_far_a_case_is_from_those_of_the_training(cohort):
+    cohort.add("plain")
+    cohort.add("far", {1})
+    far = Geometry((28, 24, 12), (0.75, 1.25, 12.0))
+    write_volume(cohort.cases[1].image, Volume(np.zeros(far.shape_zyx, np.int16), far))
+    cohort.run(quality=True)
+    rows = cohort.figures()
+    assert list(rows) == ["plain", "far"]
+    labels = read_labels(cohort.out / "plain.nii.gz").array
+    scan = read_volume(cohort.cases[0].image).array
+    mean = scan[labels > 0].mean()
+    assert float(rows["plain"]["mean_hu"]) == pytest.approx(mean, abs=1e-3)
+    assert int(rows["plain"]["organs"]) == len(np.unique(labels)) - 1
+    assert float(rows["plain"]["intensity_distance"]) == pytest.approx(
+        abs(mean - 60) / 20, abs=1e-3
+    )
+    expected = np.log(12 / 3) / (np.log(5 / 2) / 3.29)
+    assert float(rows["far"]["spacing_distance"]) == pytest.approx(expected, abs=1e-3)
+    assert float(rows["far"]["distance"]) >= float(rows["far"]["spacing_distance"])
+
+
+def test_figures_are_measured_once_and_never_outlive_their_labels(cohort):
+    cohort.add("a")
+    cohort.add("b")
+    cohort.run(quality=True)
+    before = (cohort.out / "quality.jsonl").read_bytes(), cohort.figures(), cohort.written()
+    cohort.run(quality=True)
+    assert before == (
+        (cohort.out / "quality.jsonl").read_bytes(),
+        cohort.figures(),
+        cohort.written(),
+    )
+    cohort.model = model(cohort.path / "other.safetensors", seed=1)
+    cohort.run()
+    assert not (cohort.out / "quality.csv").exists()
+    cohort.run(quality=True)
+    assert cohort.figures()["a"]["mean_hu"] != before[1]["a"]["mean_hu"]
+
+
+def test_a_case_that_fails_has_no_figures_and_the_others_have(cohort):
+    cohort.add("a")
+    cohort.add("gone")
+    cohort.cases[1].image.unlink()
+    with pytest.raises(CasesFailedError, match="1 of 2 scans failed: gone"):
+        cohort.run(quality=True)
+    assert list(cohort.figures()) == ["a"]
+
+
+def test_a_model_that_does_not_know_its_cohort_gives_no_distances(cohort, capsys):
+    cohort.model = model(cohort.path / "unknown.safetensors", fingerprint={})
+    cohort.add("a")
+    cohort.run(quality=True)
+    assert cohort.figures()["a"]["distance"] == ""
+    assert "does not say what it was trained on" in capsys.readouterr().err

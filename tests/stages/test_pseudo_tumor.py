@@ -329,6 +329,15 @@ def test_figures_are_those_of_the_label_its_probability_and_a_flipped_scan(cohor
     assert rows["organs"]["off_organ"] == rows["organs"]["components"]  # its label is empty
 
 
+def test_voxels_that_nobody_annotated_are_no_organ_to_the_figures(cohort):
+    cohort.add("organs", {1})
+    open_everywhere = np.full(GEOMETRY.shape_zyx, 255, np.uint8)
+    write_labels(cohort.cases[0].label, LabelMap(open_everywhere, GEOMETRY))
+    cohort.run(quality=True)
+    (row,) = cohort.table("quality.csv")
+    assert row["off_organ"] == row["components"] != "0"
+
+
 def test_another_teacher_may_be_agreed_with(cohort, other):
     cohort.add("plain")
     cohort.run(quality=True, against=other)

@@ -253,6 +253,33 @@ def test_a_review_that_cannot_be_read_is_told_before_anything_is_trained(folders
     assert not (folders / "run" / "teacher").exists()
 
 
+def test_what_is_asked_of_labels_is_passed_on_to_the_verbs(folders):
+    asked = ["quality.drop=[cases plain case distance > -1]", "quality.ignore_mm=0"]
+    asked += ["quality.provenance=true", "quality.probability=true"]
+    out = folders / "run"
+    run(folders, *NO_TEST, *asked)
+    assert (out / "tumor" / "quality.csv").exists()
+    assert "plain" in list_scans(out / "tumor" / "probability")
+    assert list(list_scans(out / "fused")) == ["organs", "tumor_a", "tumor_b"]
+    assert (out / "fused" / "dropped.csv").read_text(encoding="utf-8").count("plain") == 2
+    assert "organs" in list_scans(out / "fused" / "provenance")
+    assert (read_labels(out / "fused" / "organs.nii.gz").array == 255).any()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("quality.drop=[case distance]", r"quality\.drop: 'case distance' is no rule"),
+        ("data.against=gone.safetensors", r"'gone\.safetensors' is not a model file"),
+        ("data.previous=[gone]", r"data\.previous: no folder 'gone'"),
+    ],
+)
+def test_slips_are_told_before_anything_is_made(folders, setting, message):
+    with pytest.raises(InputError, match=message):
+        run(folders, *NO_TEST, setting)
+    assert not (folders / "run").exists()
+
+
 def test_organs_are_learned_first_where_there_are_no_organ_pseudo_labels(folders, capsys):
     own = ("data.organ_pseudo=null", *NO_TEST)
     run(folders, "seed=1", *own)

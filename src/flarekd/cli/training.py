@@ -78,12 +78,13 @@ def pseudo_organs(
     out: Out,
     device: Device = "auto",
     runtime: options.Runtime = RuntimeName.auto,
+    quality: options.OrganQuality = False,
 ) -> None:
     """Label organs where no person drew all of them."""
     from flarekd.segmenting import Options
     from flarekd.stages.pseudo_organs import pseudo_organs as stage
 
-    stage(cohort, model, out, Options(device, runtime.value))
+    stage(cohort, model, out, Options(device, runtime.value), quality=quality)
 
 
 def fuse(

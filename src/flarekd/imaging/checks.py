@@ -96,8 +96,9 @@ def of_labels(labels: NDArray[np.uint8]) -> list[Finding]:
     if not found:
         return [Finding("doubtful", "nothing is labelled", "treated as a scan without labels")]
     if IGNORE in found:
-        what = f"{IGNORE} is what `fuse --ignore` leaves open"
-        return [Finding("doubtful", what, "train on it; a partial label may not hold it")]
+        what = f"{IGNORE} is what `fuse --ignore`, or a data set's ignore label, leaves open"
+        mend = "right in fused labels; in label files say so in groups.yaml"
+        return [Finding("doubtful", what, mend)]
     return []
 
 

@@ -70,6 +70,10 @@ def fuse_one(job: Job) -> Facts:
     tumor = _array(job.tumor, base) != 0
     if job.dropped:
         _take_out(tumor, job)
+    # what nobody has annotated stays open: no source is asked there
+    unknown = partial == IGNORE
+    if unknown.any():
+        partial, tumor, organs = (one * ~unknown for one in (partial, tumor, organs))
     how = rules(case.annotated, job.strategy)
     try:
         counts = count(partial, tumor, organs)
@@ -82,7 +86,8 @@ def fuse_one(job: Job) -> Facts:
     ignored = np.zeros_like(counts)
     if job.ignore_mm is not None and case.label and case.organ_pseudo:
         against = look_up(contradictions(case.annotated), partial, tumor, organs)
-        unknown = thick(against, geometry.spacing_zyx, job.ignore_mm)
+        unknown |= thick(against, geometry.spacing_zyx, job.ignore_mm)
+    if unknown.any():
         ignored = count(partial[unknown][None], tumor[unknown][None], organs[unknown][None])
         fused[unknown] = IGNORE
         if sources is not None:

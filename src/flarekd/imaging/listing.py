@@ -78,10 +78,11 @@ def entries(folder: Path) -> list[Path]:
     except OSError as error:
         mend = "may you read it? check its permissions"
         raise InputError(f"{folder}: cannot be read: {error.strerror}", mend) from error
-    return [path for path in inside if _is_scan(path)]
+    return [path for path in inside if is_scan(path)]
 
 
-def _is_scan(path: Path) -> bool:
+def is_scan(path: Path) -> bool:
+    """Whether a file's name ends as a scan's does, or a folder holds DICOM files."""
     if not path.is_dir():
         return bool(suffix_of(path))
     try:
@@ -91,23 +92,30 @@ def _is_scan(path: Path) -> bool:
 
 
 def of_names(paths: Iterable[Path]) -> list[tuple[Path, Finding]]:
-    """Names that cannot be case ids, and those that mean the same case as one before.
+    """Names that cannot be case ids, and those that mean the same case as one before."""
+    return of_ids((case_id(path), path) for path in paths)
+
+
+def of_ids(named: Iterable[tuple[str, Path]]) -> list[tuple[Path, Finding]]:
+    """Case ids that cannot be, and those that mean the same case as one before.
 
     Upper and lower case, and the ways to write an accent, do not tell two cases apart: on many
     disks one's results would replace the other's.
+
+    Args:
+        named: Each with the file or folder that it is the name of.
     """
     found = []
-    seen: dict[str, Path] = {}
-    for path in paths:
-        case = case_id(path)
+    seen: dict[str, tuple[str, Path]] = {}
+    for case, path in named:
         why = why_no_case_id(case)
         if why:
             found.append((path, Finding("refused", f"name {path.name!r} {why}", "rename it")))
             continue
-        other = seen.setdefault(unicodedata.normalize("NFC", case).casefold(), path)
+        same, other = seen.setdefault(unicodedata.normalize("NFC", case).casefold(), (case, path))
         if other is not path:
             what = f"{other.name} and {path.name} are both case {case!r}"
-            if case_id(other) != case:
+            if same != case:
                 what = f"{other.name} and {path.name} are one name on many disks"
             found.append((path, Finding("refused", what, "keep one of the two, or rename it")))
     return found

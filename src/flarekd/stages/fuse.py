@@ -25,14 +25,14 @@ from flarekd.parallel import map_cases
 from flarekd.selection import Dropped, Rule, parse_rule, select
 from flarekd.workers import plan_workers
 
-BYTES_A_VOXEL, BYTES_A_VOXEL_MORE = 7, 10
+BYTES_A_VOXEL, BYTES_A_VOXEL_MORE = 8, 11
 """What fusing a case takes; more with its sources written, or contradictions left open."""
 
 PROVENANCE = "provenance"
 """Folder of the volumes that say which source each voxel came from, below the fused labels."""
 
-_FACTS = 1
-"""Raised when a case's facts change their meaning: all are fused anew."""
+_FACTS = 2
+"""Raised when a case's facts, or the labels, change their meaning: all are fused anew."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _drop(
         if case.has_tumor_label or case.case not in figures:
             continue  # nothing of a person is dropped
         labelled = case.label is not None
-        mine = [rule for rule in wanted if rule.concerns(case.group, is_labelled=labelled)]
+        mine = [r for r in wanted if r.concerns(case.case, case.group, is_labelled=labelled)]
         parts = components.get(case.case, {})
         if found := select(case.case, mine, figures[case.case], parts):
             dropped[case.case] = found
@@ -186,7 +186,7 @@ def _decided(
     cases: Sequence[Case], review: Path | None, known: Collection[str]
 ) -> dict[str, list[Dropped]]:
     """The cases that a person took out, as dropped whole; `known` are all of the cohort."""
-    unused = read_unused(review)
+    unused = read_unused(review, console.warn)
     mine = {case.case: unused[case.case] for case in cases if case.case in unused}
     if strangers := tell_strangers(unused, known):
         console.warn(strangers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from flarekd.cohort import Case, format_cohort
 from flarekd.decisions import read_unused, tell_strangers, tell_unused
 from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.evidence import PSEUDO, Evidence, weigh
-from flarekd.groups_file import TABLE_1, Dataset, Rules, read_rules
+from flarekd.groups_file import TABLE_1, Rules, read_rules
 from flarekd.hand_edits import edited, hand_edits, tell_edits
 from flarekd.imaging.atomic import write_text
-from flarekd.imaging.examine import Files, Source, examine, extents
-from flarekd.imaging.files import list_scans
-from flarekd.ledger import Ledger, stamp
+from flarekd.imaging.case_files import LABEL, Folders, find_cases
+from flarekd.imaging.examine import Files, examine, extents
+from flarekd.ledger import Ledger
 from flarekd.lock import alone
 from flarekd.norms import Facts, learn
 from flarekd.parallel import map_cases
@@ -27,33 +27,14 @@ from flarekd.report.grouping_json import Report
 from flarekd.vouching import Vouching
 from flarekd.workers import plan_workers
 
-BYTES_A_VOXEL = 4
-"""What measuring a label map takes: as stored, turned, and in our ids."""
+__all__ = ["Folders", "group_data"]
 
-VERSION = 1
-"""Of what is measured of a case: what was measured by another version is measured anew."""
+BYTES_A_VOXEL, BYTES_A_VOXEL_OF_MASKS = 4, 6
+"""What measuring a label map takes: as stored, turned, and in our ids; more where it is made of
+masks."""
 
 MOST_TOLD = 20
 """Notes told on the screen; all of them stand in cohort.csv."""
-
-LABEL = "label"
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where the files are.
-
-    Attributes:
-        images: Scans; those with a file in `labels` are partially labelled, others unlabelled.
-        labels: Partial label maps.
-        unlabeled: Further scans without labels.
-        organ_pseudo: Organ pseudo-labels.
-    """
-
-    images: Path
-    labels: Path | None = None
-    unlabeled: Path | None = None
-    organ_pseudo: Path | None = None
 
 
 @alone(console.warn, lambda out: out.parent)
@@ -89,7 +70,11 @@ def group_data(
     """
     rules = read_rules(groups) if groups else TABLE_1
     edits = hand_edits(out, out.with_name("grouping.json"))
-    files = _reviewed(_find(folders, rules, out), review)
+    found_files = find_cases(folders, rules, out)
+    rules = found_files.rules
+    for told in found_files.told:
+        console.warn(told)
+    files = _reviewed(found_files.files, review)
     measured, refused = _measure(files, out.with_suffix(".facts.jsonl"), scheduler)
     used = [one for one in files if one.case in measured]
     norms = learn(_facts(one, json.loads(measured[one.case]), rules) for one in used)
@@ -126,56 +111,9 @@ def group_data(
     return [case for case, _ in kept]
 
 
-def _find(folders: Folders, rules: Rules, out: Path) -> list[Files]:
-    scans = list_scans(folders.images)
-    drawn = list_scans(folders.labels) if folders.labels else {}
-    more = list_scans(folders.unlabeled) if folders.unlabeled else {}
-    pseudo = list_scans(folders.organ_pseudo) if folders.organ_pseudo else {}
-    both = sorted(scans.keys() & more.keys())
-    if both:
-        raise InputError(
-            f"case {both[0]!r} is in {str(folders.images)!r} and in {str(folders.unlabeled)!r}",
-            "rename one of them",
-        )
-    everything = scans | more
-    if not everything:
-        raise InputError(
-            f"no scan in {str(folders.images)!r}", "give a folder of .nii.gz, .mha or .nrrd files"
-        )
-    rules.refuse_idle(everything.keys())
-    for name, found in ((LABEL, drawn), (PSEUDO, pseudo)):
-        strays = sorted(found.keys() - everything.keys())
-        if strays and name == LABEL and len(strays) == len(found):
-            raise InputError(
-                f"no label file has the name of a scan: there are {strays[0]!r} and the scan "
-                f"{min(everything)!r}",
-                "name label files as their scans are named, without _0000",
-            )
-        if strays:
-            count = counted(strays, f"{name} file")
-            console.warn(f"{count} without a scan, the first {strays[0]!r}")
-    written = {kind: out.with_name(f"{out.stem}-{name}") for kind, name in _WRITTEN.items()}
-    files = []
-    for case, image in everything.items():
-        dataset = rules.dataset_of(case) or Dataset("*")
-        sources = []
-        for kind, path, ids in (
-            (LABEL, drawn.get(case) if case in scans else None, dataset.ids),
-            (PSEUDO, pseudo.get(case), dataset.organ_pseudo),
-        ):
-            if path is not None:
-                target = written[kind] / f"{case}.nii.gz" if ids else None
-                sources.append(Source(kind, path, ids, target))
-        paths = (
-            part for one in sources for part in (one.kind, one.path, one.ids and asdict(one.ids))
-        )
-        files.append(Files(case, image, tuple(sources), stamp(VERSION, image, *paths)))
-    return files
-
-
 def _reviewed(files: list[Files], review: Path | None) -> list[Files]:
     """Without the cases that a person took out."""
-    unused = read_unused(review)
+    unused = read_unused(review, console.warn)
     mine = {one.case: unused[one.case] for one in files if one.case in unused}
     if strangers := tell_strangers(unused, {one.case for one in files}):
         console.warn(strangers)
@@ -184,10 +122,6 @@ def _reviewed(files: list[Files], review: Path | None) -> list[Files]:
     if len(mine) == len(files):
         raise InputError(f"{str(review)!r} leaves out every case", "tick some to keep")
     return [one for one in files if one.case not in mine]
-
-
-_WRITTEN = {LABEL: "labels", PSEUDO: "organ-pseudo"}
-"""Where label files in flarekd's ids go: beside cohort.csv, ``cohort-labels`` and so on."""
 
 
 def _measure(
@@ -203,7 +137,9 @@ def _measure(
     measured: dict[str, str] = {}
     refused: dict[str, dict[str, Any]] = {}
     done = len(files) - len(todo)
-    jobs = plan_workers((one.image for one in todo), BYTES_A_VOXEL, console.info)
+    has_masks = any(source.masks is not None for one in todo for source in one.sources)
+    takes = BYTES_A_VOXEL_OF_MASKS if has_masks else BYTES_A_VOXEL
+    jobs = plan_workers((one.image for one in todo), takes, console.info)
     with console.progress("Grouping") as advance:
         for outcome in map_cases(examine, todo, jobs, scheduler):
             one = outcome.item
@@ -263,8 +199,7 @@ def _record(
         "is_ambiguous": is_ambiguous,
         "height_mm": found["height_mm"],
         "sources": {
-            one.kind: {"file": one.path.name, "ids": one.ids.name if one.ids else "flarekd"}
-            | dict(found[one.kind])
+            one.kind: {"file": one.path.name, "ids": one.meaning} | dict(found[one.kind])
             for one in files.sources
         },
     }

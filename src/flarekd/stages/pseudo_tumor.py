@@ -22,6 +22,7 @@ from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
+from flarekd.labels import IGNORE
 from flarekd.ledger import Ledger, stamp
 from flarekd.lock import alone
 from flarekd.quality import Evidence, judge, round_uncertainty
@@ -250,6 +251,7 @@ def _organs(case: Case, volume: Volume) -> NDArray[np.uint8] | None:
         return None
     nothing = np.zeros(volume.array.shape, np.uint8)
     partial = _on_grid(case.label, volume) if case.label else nothing
+    partial = np.where(partial == IGNORE, np.uint8(0), partial)  # nobody has looked there
     organs = _on_grid(case.organ_pseudo, volume) if case.organ_pseudo else nothing
     return fuse(partial, nothing.astype(bool), organs, case.annotated)
 
