@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from flarekd.cohort import read_traits
-from flarekd.errors import InputError, counted
+from flarekd.errors import InputError, counted, listed
 
 Decision = Literal["keep", "drop", "fix"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 COLUMN = "decision"
-MOST_NAMED = 5
 
 
 def read_decisions(path: Path) -> dict[str, Decision]:
@@ -72,10 +71,9 @@ def tell_strangers(unused: Mapping[str, Decision], known: Collection[str]) -> st
     strangers = sorted(unused.keys() - known)
     if not strangers:
         return ""
-    named = ", ".join(repr(case) for case in strangers[:MOST_NAMED])
-    more = f" and {len(strangers) - MOST_NAMED} more" if len(strangers) > MOST_NAMED else ""
+    named = listed([repr(case) for case in strangers])
     return (
-        f"the review leaves out {counted(strangers, 'case')} not to be found here: {named}{more}"
+        f"the review leaves out {counted(strangers, 'case')} not to be found here: {named}"
         " · right if they were left out before; else write their ids as cohort.csv has them"
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -98,6 +98,17 @@ def counted(things: int | Sized, name: str) -> str:
     """
     number = things if isinstance(things, int) else len(things)
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def listed(names: Sequence[str], most: int = 5, between: str = ", ") -> str:
+    """The first of many names, and how many more there are.
+
+    Examples:
+        >>> listed(["a", "b"]), listed(["a", "b", "c", "d"], most=2)
+        ('a, b', 'a, b and 2 more')
+    """
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return between.join(names[:most]) + rest
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from flarekd import plain_yaml
-from flarekd.errors import InputError
+from flarekd.errors import InputError, listed
 from flarekd.foreign import BOTH, DATASETS, IdMap, id_map, our_id
 from flarekd.labels import BY_ID, GROUPS, TUMOR
 from flarekd.layout import Layout
@@ -103,7 +103,7 @@ class Rules:
         if idle:
             raise InputError(
                 f"groups.yaml: no case for {', '.join(map(repr, idle))}, which stand under cases:; "
-                f"there are {', '.join(sorted(cases)[:3])}, …",
+                f"there are {listed(sorted(cases), most=3)}",
                 "write a pattern of case ids; the first that fits a case holds",
             )
 

@@ -230,7 +230,7 @@ def test_an_image_that_does_not_fit_costs_the_background_not_the_score(folders, 
 def test_predictions_without_reference_are_said_and_passed_over(folders, capsys):
     (folders / "ref" / "case_a.nii.gz").unlink()
     assert run(folders)["cases"] == 2
-    assert "1 predictions have no reference and are not scored: case_a" in capsys.readouterr().err
+    assert "1 prediction without a reference, not scored: case_a" in capsys.readouterr().err
 
 
 def test_tumours_are_told_one_by_one_and_those_of_a_missing_prediction_are_missed(folders, capsys):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from flarekd.errors import InputError, counted
+from flarekd.errors import InputError, counted, listed
 from flarekd.evidence import PSEUDO
 from flarekd.foreign import classes_of, our_id
 from flarekd.groups_file import Dataset, Rules, is_foreign
@@ -26,7 +26,7 @@ WRITTEN = {LABEL: "labels", PSEUDO: "organ-pseudo"}
 VERSION = 2
 """Of what is measured of a case: what was measured by another version is measured anew."""
 
-MOST_NAMED, MOST_TOLD = 5, 200
+MOST_TOLD = 200
 """Names told in an error, and in a note: a note is where a slip among them can be seen."""
 
 
@@ -193,17 +193,16 @@ def _with_masks(dataset: Dataset, names: set[str]) -> tuple[Dataset, str]:
     known = {name: dataset.masks.get(name, None) for name in sorted(names)}
     foreign = [name for name, ours in known.items() if ours is None and is_foreign(name)]
     if foreign and not dataset.ignores_rest:
-        more = f" and {len(foreign) - MOST_NAMED} more" if len(foreign) > MOST_NAMED else ""
         raise InputError(
             f"groups.yaml: masks of data set {dataset.name!r} are none of our classes: "
-            f"{', '.join(foreign[:MOST_NAMED])}{more}",
+            f"{listed(foreign)}",
             "write `others: background`, or under ids: what each is",
         )
     lost = sorted(dataset.masks.keys() - names)
     if lost:
         raise InputError(
             f"groups.yaml: data set {dataset.name!r} has no mask {lost[0]!r}; there are "
-            f"{', '.join(sorted(names)[:MOST_NAMED])}, …",
+            f"{listed(sorted(names))}",
             "masks are called as their files are, without the ending",
         )
     masks = {
@@ -220,7 +219,7 @@ def _tell_others(dataset: Dataset, names: Sequence[str]) -> str:
     if not names:
         return ""
     told = f"data set {dataset.name!r}: {counted(names, 'other name')}, taken as background: "
-    return told + ", ".join(names[:MOST_TOLD]) + (", …" if len(names) > MOST_TOLD else "")
+    return told + listed(names, MOST_TOLD)
 
 
 def _source(

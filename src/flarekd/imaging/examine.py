@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekd.errors import counted
+from flarekd.errors import counted, listed
 from flarekd.extents import Extent, count_ids, measure_extents
 from flarekd.foreign import IdMap, relabel
 from flarekd.imaging import checks
@@ -22,9 +22,6 @@ from flarekd.imaging.files import read_geometry, read_grid, read_labels, write_l
 from flarekd.imaging.volume import Geometry, LabelMap
 from flarekd.labels import IGNORE, NAMES, TUMOR
 from flarekd.masks import Merger
-
-MOST_TOLD = 5
-"""Overlaps of a case that its note tells."""
 
 
 class Mask(NamedTuple):
@@ -174,15 +171,9 @@ def _measure_masks(source: Source, masks: Sequence[Mask], scan: Geometry) -> dic
     if over:
         largest = sorted(over.items(), key=lambda one: -one[1])
         pairs = [f"{pair} in {counted(voxels, 'voxel')}" for pair, voxels in largest]
-        notes.append(f"{source.kind}: masks overlap: {_first(pairs, ', ')}")
-    facts = {"far_corner_mm": far_mm, "doubt": _first(doubts, "; "), "notes": notes}
+        notes.append(f"{source.kind}: masks overlap: {listed(pairs)}")
+    facts = {"far_corner_mm": far_mm, "doubt": listed(doubts, between="; "), "notes": notes}
     return {**facts, "overlaps": over, **_extents(array, scan)}
-
-
-def _first(told: Sequence[str], between: str) -> str:
-    """The first few of many sentences; grouping.json has all that they are about."""
-    more = f"{between}and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
-    return between.join(told[:MOST_TOLD]) + more
 
 
 def _off_grid(path: Path, kind: str, scan: Geometry, own: Geometry) -> dict[str, Any]:

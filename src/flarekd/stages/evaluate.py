@@ -9,7 +9,7 @@ from typing import Any
 
 from flarekd import console
 from flarekd.cohort import read_traits
-from flarekd.errors import CasesFailedError, InputError
+from flarekd.errors import CasesFailedError, InputError, counted, listed
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import list_scans
 from flarekd.lock import alone
@@ -192,12 +192,12 @@ def _pairs(predictions: Path, references: Path) -> tuple[dict[str, Path], dict[s
         what = f"{references}: no label map to score against"
         raise InputError(what, "give the folder of the reference labels with --references")
     if not drawn.keys() & predicted.keys():
-        what = f"no case of {references} ({', '.join(list(drawn)[:3])}…) is in {predictions}"
+        what = f"no case of {references} ({listed(list(drawn), most=3)}) is in {predictions}"
         raise InputError(what, "give predictions named as their references, <case>.nii.gz")
     extra = sorted(predicted.keys() - drawn.keys())
     if extra:
-        named = ", ".join(extra[:5]) + ("…" if len(extra) > 5 else "")
-        console.warn(f"{len(extra)} predictions have no reference and are not scored: {named}")
+        what = f"{counted(extra, 'prediction')} without a reference, not scored"
+        console.warn(f"{what}: {listed(extra)}")
     return drawn, predicted
 
 

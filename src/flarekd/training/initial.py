@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from flarekd.errors import InputError
+from flarekd.errors import InputError, listed
 from flarekd.modelfile import ModelCard, file_hash, read_card, read_weights
 
 
@@ -80,6 +80,5 @@ def start_from(initial: Initial, network: nn.Module) -> list[str]:
     return told
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)} ({', '.join(names[:most])}{rest})"
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names)} ({listed(names, most=8)})"
