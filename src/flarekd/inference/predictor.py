@@ -19,7 +19,7 @@ from flarekd.imaging.resampling import resample, target_shape
 from flarekd.imaging.volume import Geometry, Shape, Volume
 from flarekd.inference import exported
 from flarekd.inference.accumulate import Network
-from flarekd.inference.graph import divisors, kept, places, to_onnx
+from flarekd.inference.graph import divisors, kept, to_onnx, user_cache
 from flarekd.inference.head import Features, Head
 from flarekd.inference.runtimes import ALL, Runtime, choose, start
 from flarekd.modelfile import ModelCard, Orientation, read_card, read_weights
@@ -163,7 +163,7 @@ def load(
             # kept, which spares building the network
             made = partial(_restore, path, card, build, head is not None)
             what = f"{sha256} {'whole' if head is None else 'headless'}"
-            graph = kept(path, what, lambda: to_onnx(made()), places(path))
+            graph = kept(path, what, lambda: to_onnx(made()), user_cache())
         elif path.suffix != exported.OPENVINO:  # which lies in two files
             graph = path.read_bytes()
         network = start(chosen, graph, window_size(card))
