@@ -376,7 +376,7 @@ from flarekd.inference.runtimes import start
 
 signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
 window = torch.zeros(1, 1, 32, 48)
-first, second = (start("openvino", open(sys.argv[1], "rb").read(), (32, 48)) for _ in range(2))
+first, second = (start("openvino", open(sys.argv[1], "rb").read(), (32, 48), 2) for _ in range(2))
 first(window), second(window)
 del first
 second(window)

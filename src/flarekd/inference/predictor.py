@@ -166,7 +166,8 @@ def load(
             graph = kept(path, what, lambda: to_onnx(made()), user_cache())
         elif path.suffix != exported.OPENVINO:  # which lies in two files
             graph = path.read_bytes()
-        network = start(chosen, graph, window_size(card))
+        outputs = len(card.labels) if head is None else head.weight.shape[1]
+        network = start(chosen, graph, window_size(card), outputs)
     return Predictor(network, card, device, sha256, chosen, head)
 
 
