@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from flarekd import plain_yaml
+from flarekd import plain_json, plain_yaml
 from flarekd.errors import InputError
 from flarekd.foreign import BOTH, DATASETS, IdMap, id_map, our_id
 from flarekd.labels import BY_ID, GROUPS, TUMOR
@@ -172,9 +171,9 @@ def _ids(given: str | dict[int, str] | None, folder: Path) -> IdMap | None:
 def _dataset_json(path: Path) -> IdMap:
     """The labels of a dataset.json, id → name (Decathlon, nnU-Net v1) or name → id (v2)."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = plain_json.read(path, plain_json.MOST_OF_OTHERS)
         labels = dict(content["labels"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         message = f"{path.name} has no 'labels': {error}"
         raise ValueError(message) from error
     names: dict[int, str] = {}
@@ -187,7 +186,7 @@ def _dataset_json(path: Path) -> IdMap:
 def _one_id(label: Any, name: str) -> int:
     try:
         return int(label)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         message = f"{name!r} is {label!r}: a region of several ids; write the ids in groups.yaml"
         raise ValueError(message) from None
 
