@@ -414,3 +414,18 @@ def test_a_loop_in_a_file_of_openvino_is_refused(tmp_path, exported):
     openvino.save_model(openvino.Model([out], [outer]), path)
     with pytest.raises(InputError, match=r"no network of flarekd has TensorIterator"):
         load(path, "student", StudentUNet, CPU, "openvino")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(b"Concat", "no network of flarekd has"), (b"logits", "cannot run the graph")],
+)
+def test_names_in_a_graph_that_are_no_text_are_refused_quietly(
+    exported, tmp_path, capfd, text, said
+):
+    path = tmp_path / "network.onnx"
+    content = exported[1][".onnx"].read_bytes()
+    path.write_bytes(content.replace(text, b"\xff\xfe" + text[2:]))
+    with pytest.raises(InputError, match=said):
+        load(path, "student", StudentUNet, CPU, "onnx").network(torch.zeros(1, 1, 8, 24, 32))
+    assert capfd.readouterr() == ("", "")

@@ -101,11 +101,10 @@ def _onnx_card(path: Path) -> str | None:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise _not_exported(path, error) from error
-    odd = {
-        node.op_type for node in model.graph.node if node.op_type not in OPERATORS or node.domain
-    }
+    nodes = model.graph.node
+    odd = {node.op_type for node in nodes if node.op_type not in OPERATORS or node.domain}
     if odd or model.functions:
-        named = ", ".join(sorted(odd)[:5]) or "functions of its own"
+        named = ", ".join(sorted(map(str, odd))[:5]) or "functions of its own"
         raise _not_exported(path, f"no network of flarekd has {named}")
     tensors = _tensors(model.graph)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
@@ -140,7 +139,7 @@ def _openvino_card(path: Path) -> str | None:
     try:
         model: Any = openvino_core().read_model(path)
     except RuntimeError as error:
-        raise _not_exported(path, str(error).splitlines()[0]) from error
+        raise _not_exported(path, " ".join(str(error).split())[:300]) from error
     odd = {operation.get_type_name() for operation in model.get_ops()} & ENDLESS
     if odd:
         raise _not_exported(path, f"no network of flarekd has {', '.join(sorted(odd))}")

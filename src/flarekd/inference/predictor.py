@@ -212,7 +212,7 @@ def _restore(
 
 
 def _unfit(path: Path, error: Exception) -> InputError:
-    first = str(error).splitlines()[0]
+    first = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(
         f"the weights of {str(path)!r} do not fit its card: {first}", "the file is damaged"
     )

@@ -210,7 +210,12 @@ def _onnx(graph: bytes | Path) -> Run:
     # threads that wait by spinning would slow what comes between two windows
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        graph,
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,  # it would say so on the screen, and try the same again
+    )
 
     def run(window: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = session.run(None, {INPUT: window})[0]

@@ -12,6 +12,7 @@ import io
 import math
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -174,9 +175,11 @@ class _Unpickler(pickle.Unpickler):
     def checked_load(self) -> Any:
         """Load after a look: a few bytes could claim all memory, or all time."""
         start = self._file.tell()
-        check_pickle(self._file)
-        self._file.seek(start)
-        value = self.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's, of a text that it takes nevertheless
+            check_pickle(self._file)
+            self._file.seek(start)
+            value = self.load()
         check_values(value)
         return value
 
