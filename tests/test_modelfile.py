@@ -89,7 +89,7 @@ def test_a_card_this_version_does_not_know_is_refused(tmp_path, change, key):
         ({"labels": ["background", " "]}, "is no name of a label"),
         ({"labels": ["background", "a" * 101]}, "is no name of a label"),
         ({"labels": ["tumor", "tumor"]}, "two labels are called 'tumor'"),
-        ({"spacing": [1e-320, 1, 1]}, "spacing.0"),
+        ({"spacing": [1e-320, 1, 1]}, "spacing.0: 1e-320 mm is not 0, nor 0.05 to 50"),
         ({"spacing": [0.04, 1, 1]}, "spacing.0"),
         ({"spacing": [1, 999, 1]}, "spacing.1"),
         ({"role": "teacher"}, "a teacher sees slices"),

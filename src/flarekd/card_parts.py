@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flarekd.protocol import (
+    COARSEST,
+    FINEST,
     MOST_CHANNELS,
     MOST_STAGES,
     Probe,
@@ -130,6 +132,18 @@ def why_unusable(error: ValidationError, part: str = "") -> str:
     return f"{where}: {said}" if where else said
 
 
+def check_spacing(millimetres: float) -> float:
+    """The spacing, where it is one: 0 leaves a case its own.
+
+    Raises:
+        ValueError: If a scan on such a grid would fill memory, or be no scan any more.
+    """
+    if millimetres != 0 and not FINEST <= millimetres <= COARSEST:
+        message = f"{millimetres} mm is not 0, nor {FINEST} to {COARSEST}"
+        raise ValueError(message)
+    return millimetres
+
+
 def check_names(names: Sequence[str], ids: Sequence[int]) -> None:
     """Make sure that a network's outputs have names and ids that label maps can have.
 
@@ -148,7 +162,8 @@ def check_names(names: Sequence[str], ids: Sequence[int]) -> None:
         raise ValueError(message)
     for name in names:
         if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
-            message = f"{name[:LONGEST_NAME]!r} is no name of a label: 1 to {LONGEST_NAME} letters"
+            message = f"{name[:LONGEST_NAME]!r} is no name of a label, 1 to {LONGEST_NAME} letters "
+            message += "that can be shown"
             raise ValueError(message)
         if names.count(name) > 1:
             message = f"two labels are called {name!r}"

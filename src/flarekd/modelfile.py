@@ -12,16 +12,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flarekd.card_parts import NETWORKS, Known, Looking, check, check_names, why_unusable
+from flarekd.card_parts import (
+    NETWORKS,
+    Known,
+    Looking,
+    check,
+    check_names,
+    check_spacing,
+    why_unusable,
+)
 from flarekd.errors import InputError
 from flarekd.imaging.atomic import replacing
 from flarekd.imaging.intensity import IntensityStatistics
-from flarekd.protocol import Spacing, check_patch_size
+from flarekd.protocol import check_patch_size
 
 FORMAT: Literal[1] = 1
 KEY = "flarekd"
@@ -36,7 +44,7 @@ LONGEST_CARD = 1 << 20
 """Letters of JSON."""
 
 Id = Annotated[int, Field(ge=0, le=255)]
-Millimetres = Annotated[float, Field(ge=0, le=0)] | Spacing
+Millimetres = Annotated[float, AfterValidator(check_spacing)]
 Voxels = Annotated[int, Field(ge=1)]
 
 

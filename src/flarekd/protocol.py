@@ -14,7 +14,8 @@ Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Zyx = tuple[Positive, Positive, Positive]
-Spacing = Annotated[float, Field(ge=0.05, le=50)]
+FINEST, COARSEST = 0.05, 50
+Spacing = Annotated[float, Field(ge=FINEST, le=COARSEST)]
 """Millimetres. A scan on a finer grid would fill memory, on a coarser one no organ is left."""
 
 MOST_STAGES, MOST_CHANNELS = 12, 4096

@@ -429,3 +429,17 @@ def test_names_in_a_graph_that_are_no_text_are_refused_quietly(
     with pytest.raises(InputError, match=said):
         load(path, "student", StudentUNet, CPU, "onnx").network(torch.zeros(1, 1, 8, 24, 32))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_whose_logits_would_fill_memory_is_refused(exported, tmp_path):
+    def large(network):
+        entry = next(entry for entry in network.metadata_props if entry.key == "flarekd")
+        many = {"labels": [f"c{i}" for i in range(40)], "label_ids": list(range(40))}
+        many |= {"network": {"classes": 40}, "patch": [256, 256, 256]}
+        entry.value = json.dumps(json.loads(entry.value) | many)
+
+    path = doctored(exported, tmp_path, large)
+    with pytest.raises(
+        InputError, match=r"a window of \(256, 256, 256\) gives 671,088,640 numbers"
+    ):
+        load(path, "student", StudentUNet, CPU, "onnx")

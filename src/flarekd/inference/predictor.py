@@ -167,6 +167,8 @@ def load(
         elif path.suffix != exported.OPENVINO:  # which lies in two files
             graph = path.read_bytes()
         outputs = len(card.labels) if head is None else head.weight.shape[1]
+        if (taken := outputs * prod(window_size(card))) > MOST_AT_ONCE:
+            raise InputError(f"{str(path)!r}: a window of {card.patch} gives {taken:,} numbers")
         network = start(chosen, graph, window_size(card), outputs)
     return Predictor(network, card, device, sha256, chosen, head)
 
