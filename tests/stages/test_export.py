@@ -371,6 +371,12 @@ def other_shape(network):
     weights.dims[:2] = [weights.dims[1], weights.dims[0]]
 
 
+def other_scale(network):
+    for one in network.graph.initializer:
+        if len(one.dims) == 1:
+            one.dims.append(1)
+
+
 def whole_numbers(network):
     network.graph.node[-1].output[0] = "before"
     to = onnx.TensorProto.INT64
@@ -390,13 +396,16 @@ def fewer_classes(network):
     [
         *product(("openvino", "onnx"), (other_shape, whole_numbers, fewer_classes)),
         # these OpenVINO runs for what they are
-        *product(("onnx",), (other_groups, other_opset, other_input)),
+        *product(("onnx",), (other_groups, other_opset, other_input, other_scale)),
     ],
 )
-def test_a_graph_that_a_runtime_cannot_run_is_refused(exported, tmp_path, runtime, change):
+def test_a_graph_that_a_runtime_cannot_run_is_refused_quietly(
+    exported, tmp_path, capfd, runtime, change
+):
     path = doctored(exported, tmp_path, change)
     with pytest.raises(InputError, match=f"{runtime} cannot run the graph: .* · export the model"):
         load(path, "student", StudentUNet, CPU, runtime).network(torch.zeros(1, 1, 8, 24, 32))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_loop_in_a_file_of_openvino_is_refused(tmp_path, exported):
@@ -439,7 +448,5 @@ def test_a_graph_whose_logits_would_fill_memory_is_refused(exported, tmp_path):
         entry.value = json.dumps(json.loads(entry.value) | many)
 
     path = doctored(exported, tmp_path, large)
-    with pytest.raises(
-        InputError, match=r"a window of \(256, 256, 256\) gives 671,088,640 numbers"
-    ):
+    with pytest.raises(InputError, match=r"a window of .* gives 671,088,640 numbers"):
         load(path, "student", StudentUNet, CPU, "onnx")

@@ -209,7 +209,7 @@ def _onnx(graph: bytes | Path) -> Run:
     options.intra_op_num_threads = torch.get_num_threads()
     # threads that wait by spinning would slow what comes between two windows
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong it raises too
     session = onnxruntime.InferenceSession(
         graph,
         options,
