@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import random
 import re
@@ -10,12 +11,13 @@ import struct
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import fuzz_models as models
 from flarekd import config
 from flarekd.cohort import read_cohort, read_traits
 from flarekd.groups_file import read_rules
@@ -43,6 +45,12 @@ WORDS: tuple[bytes, ...] = tuple(
         "/dev/stdin", "a/b", "%d", "LIST", "LOCAL", "raw", "gzip", "bzip2", "hex", "ascii", "float",
         "block", "é", "\u2028", "9" * 400, "x" * 5000,
     )
+)  # fmt: skip
+
+VALUES: tuple[Any, ...] = (
+    None, True, False, -1, 0, 1, 2, 3, 16, 255, 4097, 10**9, -(10**20), 0.5, -0.5, 1e-9, 1e-320,
+    1e308, math.nan, math.inf, -math.inf, "", "0", "1", "abc", "full", "é\x1b[2J\u202e", "x" * 300,
+    [], {}, [1], [[]], ["a", {}], {"a": 1}, [2] * 500, [[1, 2, 2]] * 20, [0.05, 0.05, 0.05], "LPS",
 )  # fmt: skip
 
 TOKEN = re.compile(rb"[A-Za-z_]+|[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?|[^\sA-Za-z0-9]")
@@ -85,7 +93,38 @@ def mutate(sample: Sample, rng: random.Random, *, is_text: bool) -> bytes:
     return packed
 
 
+def _change_values(text: str, rng: random.Random) -> str:
+    """Another value, one fewer or one more in JSON, or in JSON that stands in it as text."""
+    whole = [json.loads(text)]
+    places: list[tuple[Any, Any]] = [(whole, 0)]
+    for holder, key in places:  # which grows
+        value = holder[key]
+        if isinstance(value, dict | list):
+            keys = list(value) if isinstance(value, dict) else range(len(value))
+            places += [(value, one) for one in keys]
+    holder, key = rng.choice(places)
+    value, other = holder[key], rng.choice(VALUES)
+    if isinstance(value, str) and value.startswith("{"):
+        holder[key] = _change_values(value, rng)
+    elif isinstance(value, list) and rng.random() < 0.3:
+        value.append(other)
+    elif rng.random() < 0.1 and len(holder) > 1:
+        del holder[key]
+    else:
+        holder[key] = value * other if _are_numbers(value, other) else other
+    return json.dumps(whole[0])
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(type(value) in {int, float} for value in values)
+
+
 def _change(content: bytes, rng: random.Random, *, is_text: bool) -> bytes:
+    if is_text and content.startswith(b"{") and rng.random() < 0.7:
+        try:
+            return _change_values(content.decode(), rng).encode()
+        except (ValueError, RecursionError):
+            pass  # an earlier change left no JSON
     if is_text and rng.random() < 0.6 and (tokens := list(TOKEN.finditer(content))):
         token = rng.choice(tokens)
         return content[: token.start()] + rng.choice(WORDS) + content[token.end() :]
@@ -192,44 +231,10 @@ def _groups(_folder: Path) -> list[Sample]:
     return [Sample(text)]
 
 
-def _model(folder: Path) -> list[Sample]:
-    from flarekd.modelfile import ModelCard, save_model
-    from flarekd.student.network import StudentUNet
-
-    path = folder / "sound.safetensors"
-    facts: dict[str, Any] = {"channels": (2, 2), "strides": ((1, 2, 2),)}
-    network = StudentUNet(2, **facts)
-    card = ModelCard(
-        role="student",
-        network={"classes": 2, **facts},
-        labels=("background", "tumor"),
-        label_ids=(0, 14),
-        spacing=(4.0, 1.2, 1.2),
-        patch=(8, 16, 16),
-        intensity=(-972.0, 294.0, 79.43, 142.0),
-    )
-    save_model(path, network.state_dict(), card)
-    content = path.read_bytes()
-    end = 8 + int.from_bytes(content[:8], "little")
-
-    def pack(head: bytes, body: bytes) -> bytes:
-        return len(head).to_bytes(8, "little") + head + body
-
-    return [Sample(content[8:end], content[end:], pack)]
-
-
-def _read_model(path: Path) -> object:
-    # imported here: torch takes seconds, and the other readers do without
-    import torch
-
-    from flarekd.inference import predictor
-    from flarekd.modelfile import read_card, read_weights
-    from flarekd.student.network import StudentUNet
-
-    torch.set_num_threads(1)
-    read_card(path)
-    read_weights(path)
-    return predictor.load(path, "student", StudentUNet, torch.device("cpu"), "torch")
+def _of(
+    make: Callable[[Path], list[tuple[bytes, bytes]]], pack: Pack = lambda head, body: head + body
+) -> Callable[[Path], list[Sample]]:
+    return lambda folder: [Sample(head, body, pack) for head, body in make(folder)]
 
 
 def _traits(path: Path) -> object:
@@ -245,7 +250,18 @@ READERS = {
     "cohort": Reader(".csv", (read_cohort, _traits), _cohort, is_text=True),
     "config": Reader(".yaml", (config.load,), _config, is_text=True),
     "groups": Reader(".yaml", (read_rules,), _groups, is_text=True),
-    "model": Reader(".safetensors", (_read_model,), _model, is_text=True),
+    "model": Reader(
+        ".safetensors", (models.read_model,), _of(models.model, models.with_length), is_text=True
+    ),
+    "card": Reader(".card", (models.read_card,), _of(models.card), is_text=True),
+    "onnx": Reader(".onnx", (partial(models.read_graph, runtime="onnx"),), _of(models.graph)),
+    "openvino": Reader(
+        ".onnx", (partial(models.read_graph, runtime="openvino"),), _of(models.graph)
+    ),
+    "plans": Reader(".json", (models.read_plans_json,), _of(models.plans_json), is_text=True),
+    "pickle": Reader(".pkl", (models.read_plans_pickle,), _of(models.plans_pickle)),
+    "weights": Reader(".pth", (models.read_checkpoint,), _of(models.checkpoint)),
+    "dataset": Reader(".json", (models.read_dataset_json,), _of(models.dataset_json), is_text=True),
 }
 
 

@@ -55,7 +55,7 @@ def full_size(windows: int) -> None:
     graph = to_onnx(StudentUNet(15).eval())
     graphs = {"float32": graph, "int8": quantise(graph, [torch.randn(1, 1, *patch)])}
     ways = {
-        f"{name}, {runtime}": start(runtime, content, patch)
+        f"{name}, {runtime}": start(runtime, content, patch, 15)
         for name, content in graphs.items()
         for runtime in ("openvino", "onnx")
     }

@@ -129,3 +129,24 @@ def test_a_region_of_several_ids_in_a_dataset_json_is_refused(tmp_path):
     (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"'kidney' is \[1, 2, 3\]: a region of several ids"):
         read(tmp_path, "datasets: [{ids: dataset.json}]")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"labels": ' * 100_000,
+        '{"labels": {"a": %s}}' % ("9" * 5000),
+        '{"labels": {"kidney": 1e999}}',
+        '{"labels": {"kidney": NaN}}',
+        '{"labels": [1]}',
+        "[]",
+        '{"labels": {"kidney": null}}',
+        '{"labels": {"1": "\\ud800"}}',
+        "\udcff",
+    ],
+)
+def test_a_dataset_json_that_makes_no_sense_is_refused(tmp_path, content):
+    text = content.encode("utf-8", "surrogateescape")
+    (tmp_path / "dataset.json").write_bytes(text)
+    with pytest.raises(InputError, match=r"datasets\.0: "):
+        read(tmp_path, "datasets: [{ids: dataset.json}]")

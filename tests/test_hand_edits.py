@@ -69,3 +69,12 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "cohort.csv").write_text("case\n", encoding="utf-8")
     with pytest.raises(InputError):
         hand_edits(tmp_path / "cohort.csv", tmp_path / "grouping.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"cases": [[1]]}', '{"cases": [{"case": []}]}', '{"cases": 3}', "[1]"]
+)
+def test_evidence_that_cannot_be_read_is_no_evidence(written, tmp_path, text):
+    written(case("a", [1]))
+    (tmp_path / "grouping.json").write_text(text, encoding="utf-8")
+    assert hand_edits(tmp_path / "cohort.csv", tmp_path / "grouping.json") == {}

@@ -83,3 +83,9 @@ def test_nothing_is_written_through_a_link_nor_read_as_a_traceback(tmp_path):
     with pytest.raises(OSError, match="symbolic link"):
         ledger.add("a", "key")
     assert target.read_bytes() == b"\xff\xfe precious"
+
+
+def test_a_line_of_endless_brackets_costs_that_line_alone(tmp_path):
+    path = tmp_path / "done.jsonl"
+    path.write_text("[" * 100_000 + '\n{"case": "a", "key": "k"}\n', encoding="utf-8")
+    assert set(Ledger(path).records) == {"a"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from flarekd import plain_yaml
+from flarekd import plain_json, plain_yaml
 from flarekd.errors import InputError, listed
 from flarekd.foreign import BOTH, DATASETS, IdMap, id_map, our_id
 from flarekd.labels import BY_ID, GROUPS, TUMOR
@@ -226,9 +225,9 @@ def ids_of_json(path: Path, *, ignores_rest: bool = False) -> IdMap:
         OSError: If it cannot be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = plain_json.read(path, plain_json.MOST_OF_OTHERS)
         labels = dict(content["labels"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         message = f"{path.name} has no 'labels': {error}"
         raise ValueError(message) from error
     names: dict[int, str] = {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flarekd import plain_json
 from flarekd.cohort import Case, read_cohort
 from flarekd.errors import counted
 
@@ -64,7 +64,7 @@ def tell_edits(edits: Mapping[str, Mapping[str, Any]]) -> str:
 def _written(grouping: Path) -> dict[str, frozenset[int]]:
     """What ``annotated`` was when grouping.json was written; nothing where it cannot be read."""
     try:
-        cases = json.loads(grouping.read_text(encoding="utf-8"))["cases"]
+        cases = plain_json.read(grouping)["cases"]
         return {one["case"]: frozenset(one.get("annotated", ())) for one in cases}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -191,6 +192,16 @@ def he_init(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, a=LEAKY_SLOPE)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def stage_sizes(encoder: nn.ModuleList, window: Sequence[int]) -> list[tuple[int, int]]:
+    """Channels and voxels of what each stage of an encoder makes of a window, full size first."""
+    voxels, sizes = math.prod(window), []
+    for stage in encoder:
+        first: Any = stage[0][0]  # type: ignore[index]  # a stage is made by `conv_stage`
+        voxels //= math.prod(first.stride)
+        sizes.append((first.out_channels, voxels))
+    return sizes
 
 
 def heads_out(heads: nn.ModuleList, features: list[Tensor], training: bool) -> list[Tensor]:

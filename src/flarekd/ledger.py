@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from flarekd import plain_json
 from flarekd.errors import writing
 
 
@@ -53,7 +54,7 @@ class Ledger:
         if path.exists():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
-                    record = json.loads(line)
+                    record = plain_json.parse(line)
                     self.records[record["case"]] = record
                 except (ValueError, KeyError, TypeError):
                     continue

@@ -6,21 +6,30 @@ Nothing is unpickled.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flarekd.card_parts import (
+    NETWORKS,
+    Known,
+    Looking,
+    check,
+    check_names,
+    check_spacing,
+    why_unusable,
+)
 from flarekd.errors import InputError
 from flarekd.imaging.atomic import replacing
 from flarekd.imaging.intensity import IntensityStatistics
+from flarekd.protocol import check_patch_size
 
 FORMAT: Literal[1] = 1
 KEY = "flarekd"
@@ -31,15 +40,12 @@ Everything in flarekd is ``LPS`` (as ITK means it); imported networks may have b
 other arrays.
 """
 
-LONGEST_CARD, LONGEST_NETWORK = 1 << 20, 1024
-"""Letters of JSON. A file may come from a stranger, and a network is built as its card says."""
-
-LARGEST_NETWORK = 16_384
-"""Sum of the numbers a network is built from: channels, strides, convolutions of a stage."""
+LONGEST_CARD = 1 << 20
+"""Letters of JSON."""
 
 Id = Annotated[int, Field(ge=0, le=255)]
-Millimetres = Annotated[float, Field(ge=0, lt=1000, allow_inf_nan=False)]
-Voxels = Annotated[int, Field(ge=1, le=4096)]
+Millimetres = Annotated[float, AfterValidator(check_spacing)]
+Voxels = Annotated[int, Field(ge=1)]
 
 
 class ModelCard(BaseModel):
@@ -57,7 +63,7 @@ class ModelCard(BaseModel):
         intensity: Clip limits, mean and standard deviation in HU.
         clip_first: Intensities are clipped before resampling, as nnU-Net v2 does, not after it.
         fingerprint: What the cohort was like that it was trained on; empty where not known.
-        inference: Settings of its windows.
+        inference: Settings of its windows; `looking` has them with their defaults.
         training: Summary of how it came about.
         trained_on: SHA-256 of the names and contents of what it was trained on.
     """
@@ -81,12 +87,17 @@ class ModelCard(BaseModel):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> ModelCard:
-        if len(self.labels) != len(self.label_ids):
-            message = f"{len(self.labels)} labels but {len(self.label_ids)} label_ids"
+        check_names(self.labels, self.label_ids)
+        check(NETWORKS[self.role], self.network, "network")
+        check(Looking, self.inference, "inference")
+        check(Known, self.fingerprint, "fingerprint")
+        if self.network["classes"] != len(self.labels):
+            message = f"{len(self.labels)} labels, but {self.network['classes']} network.classes"
             raise ValueError(message)
-        length, total = len(json.dumps(self.network)), _sum(self.network)
-        if length > LONGEST_NETWORK or not total <= LARGEST_NETWORK:
-            message = f"no network is built from {length:,} letters, its numbers {total:,}"
+        check_patch_size(self.patch)
+        if self.role == "teacher" and (self.spacing[0], self.patch[0]) != (0, 1):
+            message = f"a teacher sees slices: spacing {self.spacing} and patch {self.patch} must "
+            message += "be 0 and 1 along z"
             raise ValueError(message)
         IntensityStatistics(*self.intensity)
         return self
@@ -95,6 +106,11 @@ class ModelCard(BaseModel):
     def statistics(self) -> IntensityStatistics:
         """The intensity statistics as the object that normalises."""
         return IntensityStatistics(*self.intensity)
+
+    @property
+    def looking(self) -> Looking:
+        """The settings of its windows, what it does not say by default."""
+        return Looking(**self.inference)
 
 
 def save_model(path: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
@@ -155,10 +171,8 @@ def parse_card(text: str | None, path: Path) -> ModelCard:
     try:
         return ModelCard.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "card"
         raise InputError(
-            f"the card of {str(path)!r} is unusable: {key}: {first['msg']}",
+            f"the card of {str(path)!r} is unusable: {why_unusable(error)}",
             "it may come from another version of flarekd",
         ) from error
 
@@ -170,16 +184,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{str(path)!r} is not a model file: {error}") from error
-
-
-def _sum(value: Any) -> float:
-    """The sum of the numbers in JSON values, without their signs."""
-    if isinstance(value, dict):
-        return sum(map(_sum, value.values()))
-    if isinstance(value, list | tuple):
-        return sum(map(_sum, value))
-    # cut off: an integer may be larger than any float
-    return min(abs(value), 1e9) if isinstance(value, int | float) else 0
 
 
 def file_hash(path: Path) -> str:

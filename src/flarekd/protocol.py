@@ -14,6 +14,24 @@ Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Zyx = tuple[Positive, Positive, Positive]
+FINEST, COARSEST = 0.05, 50
+Spacing = Annotated[float, Field(ge=FINEST, le=COARSEST)]
+"""Millimetres. A scan on a finer grid would fill memory, on a coarser one no organ is left."""
+
+MOST_STAGES, MOST_CHANNELS = 12, 4096
+Channels = Annotated[
+    tuple[Annotated[int, Field(gt=0, le=MOST_CHANNELS)], ...], Field(max_length=MOST_STAGES)
+]
+Stride = Annotated[int, Field(gt=0, le=64)]
+Step = Annotated[float, Field(ge=0.05, le=1)]
+"""Distance of windows as a share of the patch: at 0.05 each voxel is seen 8,000 times."""
+
+Windows = Literal["full", "efficient", "body", "paper"]
+Probe = Literal["top-left", "center"]
+Threshold = Annotated[float, Field(gt=0, lt=1)]
+LONGEST_PATCH, LARGEST_PATCH = 4096, 1 << 24
+"""Voxels of an axis, and of a patch: 256×256×256."""
+
 Precision = Literal["fp16", "bf16", "fp32"]
 FOLDS = 5
 
@@ -160,6 +178,7 @@ class Training(Section):
             raise ValueError(f"window {self.window} is empty")
         if self.volumes_every and self.fold == "all":
             raise ValueError("volumes_every needs held-out cases: set fold to 0, 1, 2, 3 or 4")
+        check_patch_size(self.patch)
         return self
 
 
@@ -177,13 +196,13 @@ class Teacher(Training):
             all.
     """
 
-    spacing: tuple[float, float]
-    channels: tuple[Positive, ...]
+    spacing: tuple[Spacing, Spacing]
+    channels: Channels
     attention: Literal["published", "equations", "none"] = "published"
-    probe: Literal["top-left", "center"] = "top-left"
+    probe: Probe = "top-left"
     min_foreground: Positive = 1
-    threshold: float = Field(0.5, gt=0, lt=1)
-    min_ml: float = Field(0.0, ge=0)
+    threshold: Threshold = 0.5
+    min_ml: float = Field(0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _fits_network(self) -> Teacher:
@@ -206,11 +225,11 @@ class Student(Training):
             lays them over the body only, ``paper`` skips by the rules of method.md §6.4.
     """
 
-    spacing: tuple[float, float, float]
-    channels: tuple[Positive, ...]
-    strides: tuple[Zyx, ...]
-    step: float = Field(0.5, gt=0, le=1)
-    windows: Literal["full", "efficient", "body", "paper"] = "full"
+    spacing: tuple[Spacing, Spacing, Spacing]
+    channels: Channels
+    strides: tuple[tuple[Stride, Stride, Stride], ...]
+    step: Step = 0.5
+    windows: Windows = "full"
 
     @model_validator(mode="after")
     def _fits_network(self) -> Student:
@@ -220,6 +239,19 @@ class Student(Training):
         _check_patch(self.patch, [math.prod(axis) for axis in zip(*self.strides, strict=True)])
         _check_heads(self.deep_supervision, len(self.strides))
         return self
+
+
+def check_patch_size(patch: Sequence[int]) -> None:
+    """Make sure that a patch (z, y, x) is one that a machine can hold.
+
+    Raises:
+        ValueError: If it is larger.
+    """
+    if max(patch) > LONGEST_PATCH or math.prod(patch) > LARGEST_PATCH:
+        raise ValueError(
+            f"patch {tuple(patch)} has more than {LARGEST_PATCH:,} voxels, or {LONGEST_PATCH:,} "
+            "along an axis"
+        )
 
 
 def _check_patch(patch: Sequence[int], divisor: Sequence[int]) -> None:

@@ -108,7 +108,7 @@ def test_scans_are_clipped_before_or_after_resampling_as_the_card_says(tmp_path)
     for clip_first, hu in zip((False, True), mixed, strict=True):
         card = ModelCard(
             role="student",
-            network={},
+            network={"classes": len(NAMES)},
             labels=NAMES,
             label_ids=tuple(range(len(NAMES))),
             spacing=(1.0, 1.0, 0.5),
@@ -214,10 +214,9 @@ def test_a_model_of_the_other_role_is_refused(tmp_path, is_a, needed):
 @pytest.mark.parametrize(
     "network",
     [
-        {"classes": 5, "channels": (4, 4, 8, 8), "strides": STRIDES},
         {"classes": 3, "channels": (4, 4, 8), "strides": STRIDES[1:]},
         {"classes": 3, "channels": (4, 4, 8), "strides": STRIDES},
-        {"classes": 3, "channels": (4, 4, 8, 8), "stridez": STRIDES},
+        {"classes": 3, "channels": (4, 4, 8, 8), "strides": STRIDES, "convs": (2, 2)},
     ],
 )
 def test_weights_that_do_not_fit_their_card_are_refused(tmp_path, network):
@@ -246,3 +245,68 @@ def test_a_card_that_asks_for_more_weights_than_its_file_holds_builds_nothing(tm
     save_model(path, read_weights(path), card.model_copy(update={"network": network}))
     with pytest.raises(InputError, match=r"do not fit its card: it asks for [\d,]+ weights"):
         load(path, "student")
+
+
+def refused_student(tmp_path, **changes):
+    """What is said of a student whose card says something else."""
+    path = model(tmp_path, "student")
+    card = read_card(path)
+    save_model(path, read_weights(path), card.model_copy(update=changes))
+    with pytest.raises(InputError) as caught:
+        load(path, "student")
+    return str(caught.value)
+
+
+def test_a_patch_that_the_network_cannot_take_is_refused(tmp_path):
+    said = refused_student(tmp_path, patch=(8, 15, 16))
+    assert "do not fit its card: patch (8, 15, 16) is no multiple of (4, 8, 8)" in said
+    assert "or no larger" in refused_student(tmp_path, patch=(4, 8, 8))
+
+
+def test_a_window_that_takes_gigabytes_is_refused(tmp_path):
+    network = {"classes": 3, "channels": (40, 1), "strides": ((1, 1, 1),), "convs": (1, 1)}
+    network |= {"kernels": ((1, 1, 1),) * 2, "decoder_kernels": ((1, 1, 1),)}
+    torch.manual_seed(0)
+    path = tmp_path / "wide.safetensors"
+    wide = card("student", network=network, patch=(256, 256, 256))
+    save_model(path, StudentUNet(**network).state_dict(), wide)
+    with pytest.raises(InputError, match="takes 1,342,177,280 numbers at once"):
+        load(path, "student")
+
+
+def test_attention_over_more_pixels_than_memory_holds_is_refused(tmp_path):
+    network = {"classes": 2, "channels": (2, 2, 2, 2), "attention": "published"}
+    path = tmp_path / "teacher.safetensors"
+    many = card("teacher", labels=("background", "tumor"), label_ids=(0, 14), network=network,
+                patch=(1, 1024, 1024))  # fmt: skip
+    save_model(path, TeacherUNet(**network).state_dict(), many)
+    with pytest.raises(InputError, match="takes 17,179,869,184 numbers at once"):
+        load(path, "teacher")
+
+
+def test_what_a_window_becomes_on_the_way_is_counted(tmp_path):
+    sizes = []
+
+    class Seen(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            given = func(*args, **(kwargs or {}))
+            sizes.extend(t.numel() for t in torch.utils._pytree.tree_leaves(given) if t is not None)
+            return given
+
+    for network, window in (
+        (StudentUNet(3, (4, 8, 16), ((1, 2, 2), (2, 2, 2))), (8, 16, 24)),
+        (TeacherUNet(2, (4, 8, 8, 8)), (64, 96)),  # attention takes most
+        (TeacherUNet(2, (4, 8, 8, 8, 8, 8), "none"), (64, 96)),
+    ):
+        sizes.clear()
+        with torch.no_grad(), Seen():
+            network.eval()(torch.zeros(1, 1, *window))
+        assert network.most_numbers(window) == max(sizes)
+
+
+def test_a_scan_that_the_models_spacing_would_blow_up_is_refused():
+    fine = card("student", spacing=(0.05, 0.05, 0.05))
+    ready = Predictor(nn.Identity(), fine, torch.device("cpu"), "")
+    with pytest.raises(InputError, match=r"this scan has 80,000,000,000 voxels.* coarser"):
+        ready.grid(Geometry((400, 400, 500), (0.5, 0.5, 0.5)))
+    assert ready.grid(Geometry((4, 4, 5), (0.5, 0.5, 0.5))) == (50, 40, 40)

@@ -27,6 +27,16 @@ from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import predict_slices
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def home(tmp_path_factory):
+    """A home of its own: graphs that are made go on record there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 BUILD = {"student": StudentUNet, "teacher": TeacherUNet}
 NETWORK = {
@@ -254,26 +264,76 @@ def test_a_damaged_graph_is_made_anew(tmp_path):
     assert made.read_bytes() == whole
 
 
-def test_a_graph_goes_to_the_next_place_where_the_first_takes_none(tmp_path):
+def test_a_graph_beside_the_model_that_this_user_did_not_make_is_not_taken(tmp_path, monkeypatch):
     path = model(tmp_path, "student")
+    image = windows(path)
+    expected = load(path, "student", StudentUNet, CPU, "onnx").network(image)
+    (made,) = graphs(tmp_path)
+    # another network under the very name that a graph of this model has
+    key = made.name.rpartition("-")[0]
+    torch.manual_seed(7)
+    forged = to_onnx(StudentUNet(**NETWORK["student"]).eval())
+    made.unlink()
+    (tmp_path / f"{key}-{graph._digest(forged)}.onnx").write_bytes(forged)
+    assert torch.equal(load(path, "student", StudentUNet, CPU, "onnx").network(image), expected)
+    # nor the right one, to a user who has not made it
+    monkeypatch.setenv("HOME", str(tmp_path / "another home"))
+    calls = []
+    monkeypatch.setattr(predictor, "to_onnx", lambda network: calls.append(1) or to_onnx(network))
+    for _ in range(2):
+        found = load(path, "student", StudentUNet, CPU, "onnx").network(image)
+        assert torch.equal(found, expected)
+    assert calls == [1]  # by the second time it has
+
+
+def test_a_graph_is_of_the_model_it_was_recorded_for(tmp_path):
+    path, cache = tmp_path / "model.safetensors", tmp_path / "cache"
+    assert kept(path, "hash", lambda: b"graph", cache) == b"graph"
+    assert kept(path, "other hash", lambda: b"another", cache) == b"another"
+    (other,) = graphs(tmp_path)
+    # recorded of the first, under the name of the second
+    other.with_name(f"{other.name.rpartition('-')[0]}-{graph._digest(b'graph')}.onnx").write_bytes(
+        b"graph"
+    )
+    other.unlink()
+    assert kept(path, "other hash", lambda: b"made anew", cache) == b"made anew"
+
+
+def test_a_graph_goes_to_the_users_cache_where_the_models_folder_takes_none(tmp_path):
     # a file stands where the folder would be: not writable, whoever asks
-    blocked, second = tmp_path / "blocked", tmp_path / "second"
+    blocked, cache = tmp_path / "blocked", tmp_path / "cache"
     blocked.write_text("")
-    places = [blocked / "folder", second]
-    assert kept(path, "hash", lambda: b"graph", places) == b"graph"
-    assert kept(path, "hash", lambda: b"another", places) == b"graph"
-    assert kept(path, "other hash", lambda: b"another", places) == b"another"
+    path = blocked / "folder" / "model.safetensors"
+    assert kept(path, "hash", lambda: b"graph", cache) == b"graph"
+    assert kept(path, "hash", lambda: b"another", cache) == b"graph"
+    assert kept(path, "other hash", lambda: b"another", cache) == b"another"
     # two models of one name may share the user's cache
-    assert len(graphs(second)) == 2
-    assert kept(path, "hash", lambda: b"graph", [blocked / "folder"]) == b"graph"
+    assert len(graphs(cache)) == 2
 
 
-def test_the_places_are_the_models_folder_and_the_users_cache(tmp_path, monkeypatch):
+@pytest.mark.parametrize("cache", [None, Path("blocked/folder")])
+def test_without_a_place_of_the_users_own_nothing_is_kept(tmp_path, cache):
+    (tmp_path / "blocked").write_text("")
+    path = tmp_path / "model.safetensors"
+    for content in (b"one", b"two"):
+        assert kept(path, "hash", lambda c=content: c, cache and tmp_path / cache) == content
+    assert not graphs(tmp_path)
+
+
+def test_old_records_are_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "MOST_RECORDS", 2)
+    for name in "abc":
+        kept(tmp_path / name, name, lambda n=name: n.encode(), tmp_path / "cache")
+    assert len((tmp_path / "cache" / graph.RECORDS).read_text(encoding="ascii").split()) == 2
+    assert kept(tmp_path / "c", "c", lambda: b"new", tmp_path / "cache") == b"c"
+    assert kept(tmp_path / "a", "a", lambda: b"new", tmp_path / "cache") == b"new"
+
+
+def test_the_cache_is_where_the_system_has_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for platform, folder in (("linux", ".cache"), ("darwin", "Library/Caches")):
         monkeypatch.setattr(graph.sys, "platform", platform)
-        wanted = [tmp_path, tmp_path / "home" / folder / "flarekd"]
-        assert graph.places(tmp_path / "model.safetensors") == wanted
+        assert graph.user_cache() == tmp_path / "home" / folder / "flarekd"
 
 
 def test_a_graph_takes_any_size_that_the_network_takes():
@@ -316,7 +376,7 @@ from flarekd.inference.runtimes import start
 
 signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
 window = torch.zeros(1, 1, 32, 48)
-first, second = (start("openvino", open(sys.argv[1], "rb").read(), (32, 48)) for _ in range(2))
+first, second = (start("openvino", open(sys.argv[1], "rb").read(), (32, 48), 2) for _ in range(2))
 first(window), second(window)
 del first
 second(window)

@@ -265,3 +265,54 @@ def test_plans_are_found_where_nnu_net_leaves_them(tmp_path, checkpoint, plans):
         find_plans(tmp_path / checkpoint)
     (tmp_path / plans).touch()
     assert find_plans(tmp_path / checkpoint) == tmp_path / plans
+
+
+@pytest.mark.parametrize("parents", [{"a": "a"}, {"a": "b", "b": "c", "c": "a"}])
+def test_configurations_that_inherit_in_a_ring_are_refused(tmp_path, parents):
+    ring = {name: {"inherits_from": parent} for name, parent in parents.items()}
+    plans = changed(V2, ("configurations", ring))
+    with pytest.raises(InputError, match="configuration 'a' inherits without end"):
+        read_v2(tmp_path, plans, configuration="a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("spacing", ["a", 1, 1]),
+        ("spacing", [[1], 1, 1]),
+        ("spacing", [float("nan"), 1, 1]),
+        ("spacing", {"0": 1, "1": 1, "2": 1}),
+        ("patch_size", [32.5, 128, 192]),
+        ("patch_size", [float("inf"), 128, 192]),
+        ("patch_size", [True, None, 192]),
+        ("patch_size", 3),
+        ("normalization_schemes", 3),
+    ],
+)
+def test_sizes_that_are_none_are_refused(tmp_path, change):
+    plans = changed(V2, ("configurations", "3d_fullres", *change))
+    with pytest.raises(InputError, match="is no plans file for this checkpoint"):
+        read_v2(tmp_path, plans)
+
+
+@pytest.mark.parametrize("value", [10**250 * 10**100, float("nan"), "x" * 10_000, [], None])
+def test_intensities_that_are_none_are_refused(tmp_path, value):
+    channels = {"0": {**PERCENTILES, "std": 142.0, "mean": value}}
+    plans = changed(V2, ("foreground_intensity_properties_per_channel", channels))
+    with pytest.raises(InputError, match=r"plans\.json'") as caught:
+        read_v2(tmp_path, plans)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("labels", [{0: 0, 1: 1}, {"a": float("inf")}, {"a": "b"}, {(1,): 0}, [1]])
+def test_labels_that_are_none_are_refused(tmp_path, labels):
+    with pytest.raises(InputError, match="is no plans file for this checkpoint"):
+        read_v2(tmp_path, V2, labels=labels)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[1]", "3", "\ufeff"])
+def test_plans_nested_without_end_or_of_nothing_are_refused(tmp_path, text):
+    path = tmp_path / "plans.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"plans\.json'"):
+        read_plans(path, content())

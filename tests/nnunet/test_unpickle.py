@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from flarekd.errors import InputError
+from flarekd.nnunet import weigh
 from flarekd.nnunet.unpickle import read_checkpoint, read_pickle
 
 PLANS = {
@@ -257,3 +258,95 @@ def test_a_tensor_that_reaches_beyond_its_numbers_is_refused(tmp_path, view):
     forged = replace(found.content["a"], offset=offset, shape=shape, stride=stride)
     with pytest.raises(InputError, match="reaches beyond its numbers"):
         found.tensor(forged)
+
+
+def doubled(times):
+    """A tuple of the tuple before, twice; each doubles what there is."""
+    return b")" + b"2\x86" * times
+
+
+def growing_lists(count):
+    """Lists that hold the next one twice, which is still empty then."""
+    made = b"]\x940" * count
+    filled = (b"h%c(h%ch%ce0" % (n, n + 1, n + 1) for n in range(count - 1))
+    return made + b"".join(filled) + b"h\x00"
+
+
+def listed(times):
+    value = []
+    for _ in range(times):
+        value = [value, value]
+    return pickle.dumps(value, protocol=4)[2:-1]
+
+
+FLOATS = b"ctorch\nFloatStorage\n"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n((\x8c\x01kctorch\nFloatStorage\nK\x04t"
+BOMBS = {
+    "key": b"}" + doubled(60) + b"Ns",
+    "set": b"\x8f(" + doubled(60) + b"\x90",
+    "tuple": doubled(60),
+    "lists": listed(60),
+    "growing lists": growing_lists(60),
+    "within itself": b"]\x94h\x00a",
+    "deep key": b"}" + b")" + b"\x85" * 300_000 + b"Ns",
+    "deep list": b"]" * 30_000 + b"a" * 29_999,
+    "storage": b"(\x8c\x07storagectorch\nFloatStorage\n"
+    + growing_lists(60)
+    + b"\x8c\x03cpuK\x01tQ",
+    "kind": b"(" + growing_lists(60) + FLOATS + b"\x8c\x01k\x8c\x03cpuK\x01tQ",
+    "encoding": b"c_codecs\nencode\n\x8c\x01a" + growing_lists(60) + b"\x86R",
+    "dtype": b"cnumpy\ndtype\n" + listed(60) + b"\x85R",
+    "changed function": b"c_codecs\nencode\n}\x8c\x01aNsb",
+    "changed tensor": TENSOR + b"K\x00K\x02\x85K\x01\x85tR}\x8c\x05shape]sb",
+    "new dtype": b"cnumpy\ndtype\n)\x81",
+    "size": TENSOR + b"K\x00\x8a\xff" + b"\x7f" * 255 + b"\x85K\x01\x85tR",
+    "mark": b"(2(b(",
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_few_bytes_that_stand_for_all_time_or_memory_are_refused(tmp_path, kind):
+    path = tmp_path / "plans.pkl"
+    path.write_bytes(b"\x80\x04" + BOMBS[kind] + b".")
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        read_pickle(path)
+    assert len(str(caught.value)) < 500
+    told = {
+        "changed tensor": "a tensor is what it was made as",
+        "changed function": "a function is not to be changed",
+        "size": "a size that no tensor has",
+        "storage": "it names something else than the numbers of a tensor",
+        "mark": "it takes what is not there",
+    }
+    assert told.get(kind, "") in str(caught.value)
+
+
+def test_an_array_of_no_numbers_has_no_rows(tmp_path):
+    path = tmp_path / "plans.pkl"
+    data = pickle.dumps(np.zeros((200, 0)), protocol=4)
+    assert b"K\xc8K\x00\x86" in data
+    path.write_bytes(data.replace(b"K\xc8K\x00\x86", b"J\xff\xff\xff\x7fK\x00\x86"))
+    assert read_pickle(path) == []
+
+
+@pytest.mark.parametrize("limit", ["MOST_OPCODES", "MOST_VALUES", "MOST_WORK", "LONGEST_PICKLE"])
+def test_each_limit_holds(tmp_path, monkeypatch, limit):
+    path = tmp_path / "plans.pkl"
+    key = tuple(range(30))
+    path.write_bytes(pickle.dumps([{key: key} for _ in range(30)]))
+    assert len(read_pickle(path)) == 30
+    monkeypatch.setattr(weigh, limit, 150)
+    with pytest.raises(InputError, match=r"it goes on after|more than 150 values"):
+        read_pickle(path)
+
+
+def test_an_entry_that_says_it_is_longer_than_its_file_is_refused(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({"weights": torch.zeros(1000)}, path)
+    content = path.read_bytes()
+    place = content.rindex(b"PK\x01\x02", 0, content.rindex(b"data/0"))  # in the directory
+    size = content.index((4000).to_bytes(4, "little"), place)
+    path.write_bytes(content[: size + 4] + (1 << 31).to_bytes(4, "little") + content[size + 8 :])
+    found = read_checkpoint(path)
+    with pytest.raises(InputError, match="is longer than it can be"):
+        found.tensor(found.content["weights"])

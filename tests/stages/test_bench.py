@@ -91,7 +91,7 @@ def test_what_is_written_is_read_back(tmp_path):
         assert surface == pytest.approx(summary["ram"]["area_mb_s"], rel=1e-3)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"runs": [], "gpu": null}'])
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"runs": [], "gpu": null}'])
 def test_what_is_no_file_of_bench_is_refused(tmp_path, text):
     (tmp_path / "bench.json").write_text(text, encoding="utf-8")
     (tmp_path / "bench.csv").write_text("run,time_s\n", encoding="utf-8")

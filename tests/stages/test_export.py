@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -311,3 +311,142 @@ def test_an_onnx_file_whose_weights_lie_elsewhere_is_refused(exported, tmp_path,
     onnx.save(graph, path)
     with pytest.raises(InputError, match="its weights lie in other files"):
         load(path, "student", StudentUNet, torch.device("cpu"), runtime)
+
+
+def doctored(exported, tmp_path, change):
+    """An exported network after `change` of its graph, in a file of its own."""
+    network = onnx.load(exported[1][".onnx"])
+    change(network)
+    path = tmp_path / "doctored.onnx"
+    onnx.save(network, path)
+    return path
+
+
+def custom(network):
+    network.graph.node[-1].op_type, network.graph.node[-1].domain = "Evil", "stranger"
+    network.opset_import.append(onnx.helper.make_opsetid("stranger", 1))
+
+
+def endless(network):
+    body = onnx.helper.make_graph([], "body", [], [])
+    network.graph.node.append(onnx.helper.make_node("Loop", ["", ""], [], body=body))
+
+
+def function(network):
+    ids = [onnx.helper.make_opsetid("", 17)]
+    network.functions.append(onnx.helper.make_function("own", "F", ["x"], ["y"], [], ids))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [(custom, "Evil"), (endless, "Loop"), (function, "functions of its own")],
+)
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_a_graph_with_operators_of_nobody_is_refused(exported, tmp_path, runtime, change, named):
+    path = doctored(exported, tmp_path, change)
+    with pytest.raises(InputError, match=f"no network of flarekd has {named} · give what"):
+        load(path, "student", StudentUNet, CPU, runtime)
+
+
+def other_groups(network):
+    node = next(node for node in network.graph.node if node.op_type == "Conv")
+    node.attribute.append(onnx.helper.make_attribute("group", 7))
+
+
+def other_opset(network):
+    network.opset_import[0].version = 9999
+
+
+def other_input(network):
+    for node in network.graph.node:
+        node.input[:] = ["picture" if name == "image" else name for name in node.input]
+    network.graph.input[0].name = "picture"
+    network.graph.input.append(
+        onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1])
+    )
+
+
+def other_shape(network):
+    weights = next(one for one in network.graph.initializer if len(one.dims) == 5)
+    weights.dims[:2] = [weights.dims[1], weights.dims[0]]
+
+
+def other_scale(network):
+    for one in network.graph.initializer:
+        if len(one.dims) == 1:
+            one.dims.append(1)
+
+
+def whole_numbers(network):
+    network.graph.node[-1].output[0] = "before"
+    to = onnx.TensorProto.INT64
+    network.graph.node.append(onnx.helper.make_node("Cast", ["before"], ["logits"], to=to))
+    network.graph.output[0].type.tensor_type.elem_type = to
+
+
+def fewer_classes(network):
+    keys = [entry for entry in network.metadata_props if entry.key == "flarekd"]
+    told = json.loads(keys[0].value)
+    told["network"]["classes"], told["labels"] = 14, told["labels"][:14]
+    keys[0].value = json.dumps(told | {"label_ids": told["label_ids"][:14]})
+
+
+@pytest.mark.parametrize(
+    ("runtime", "change"),
+    [
+        *product(("openvino", "onnx"), (other_shape, whole_numbers, fewer_classes)),
+        # these OpenVINO runs for what they are
+        *product(("onnx",), (other_groups, other_opset, other_input, other_scale)),
+    ],
+)
+def test_a_graph_that_a_runtime_cannot_run_is_refused_quietly(
+    exported, tmp_path, capfd, runtime, change
+):
+    path = doctored(exported, tmp_path, change)
+    with pytest.raises(InputError, match=f"{runtime} cannot run the graph: .* · export the model"):
+        load(path, "student", StudentUNet, CPU, runtime).network(torch.zeros(1, 1, 8, 24, 32))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_loop_in_a_file_of_openvino_is_refused(tmp_path, exported):
+    import openvino
+    from openvino import opset13 as ov
+
+    x = ov.parameter([1], np.float32, "image")
+    body = openvino.Model([ov.add(x, x)], [x], "body")
+    loop = ov.tensor_iterator()
+    outer = ov.parameter([1], np.float32)
+    loop.set_body(body)
+    loop.set_merged_input(x, outer.output(0), body.get_results()[0].output(0))
+    out = loop.get_iter_value(body.get_results()[0].output(0), -1)
+    path = tmp_path / "network.xml"
+    openvino.save_model(openvino.Model([out], [outer]), path)
+    with pytest.raises(InputError, match=r"no network of flarekd has TensorIterator"):
+        load(path, "student", StudentUNet, CPU, "openvino")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(b"Concat", "no network of flarekd has"), (b"logits", "cannot run the graph")],
+)
+def test_names_in_a_graph_that_are_no_text_are_refused_quietly(
+    exported, tmp_path, capfd, text, said
+):
+    path = tmp_path / "network.onnx"
+    content = exported[1][".onnx"].read_bytes()
+    path.write_bytes(content.replace(text, b"\xff\xfe" + text[2:]))
+    with pytest.raises(InputError, match=said):
+        load(path, "student", StudentUNet, CPU, "onnx").network(torch.zeros(1, 1, 8, 24, 32))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_whose_logits_would_fill_memory_is_refused(exported, tmp_path):
+    def large(network):
+        entry = next(entry for entry in network.metadata_props if entry.key == "flarekd")
+        many = {"labels": [f"c{i}" for i in range(40)], "label_ids": list(range(40))}
+        many |= {"network": {"classes": 40}, "patch": [256, 256, 256]}
+        entry.value = json.dumps(json.loads(entry.value) | many)
+
+    path = doctored(exported, tmp_path, large)
+    with pytest.raises(InputError, match=r"a window of .* gives 671,088,640 numbers"):
+        load(path, "student", StudentUNet, CPU, "onnx")

@@ -333,3 +333,60 @@ def test_the_command_line_imports(tmp_path):
     assert card.label_ids == (0, 4, 14)
     assert card.orientation == "RAS"
     assert len(read_weights(out)) == len(StudentUNet(**card.network).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels", "said"),
+    [
+        ({"patch_size": [8192, 8192, 8192]}, None, "patch .* has more than 16,777,216 voxels"),
+        ({"patch_size": [-8, 16, 16]}, None, "patch.0"),
+        ({"spacing": [1e-320, 1, 1]}, None, "spacing.0"),
+        ({}, ("background", "liver", "a\x1b[2J"), r"'a\\x1b\[2J' is no name of a label"),
+    ],
+)
+def test_what_no_model_file_may_say_is_refused_and_nothing_is_written(
+    tmp_path, changes, labels, said
+):
+    names = labels or ("background", "liver", "tumor")
+    checkpoint = save_v2(tmp_path / "nnunet", student_v2(), names, **changes)
+    with pytest.raises(InputError, match=f"cannot become a model: {said}"):
+        run(checkpoint, tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_two_labels_of_one_name_are_refused(tmp_path):
+    checkpoint = save_v2(tmp_path / "nnunet", student_v2())
+    with pytest.raises(InputError, match="two labels are called 'cyst'"):
+        run(checkpoint, tmp_path / "a.safetensors", labels="cyst,cyst")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({f"w{i}": torch.zeros(1) for i in range(5001)}, "holds 5,001 weights"),
+        ({"seg_outputs." + "9" * 5000 + ".weight": torch.zeros(1)}, "holds 'seg_outputs.999"),
+        ({("a", "b"): torch.zeros(1)}, "holds tuple among the weights"),
+    ],
+    ids=["many", "long", "tuple"],
+)
+def test_weights_that_no_network_has_are_refused(tmp_path, state, said):
+    path = tmp_path / "model.pth"
+    torch.save({"state_dict": state}, path)
+    with pytest.raises(InputError, match=said):
+        run(path, tmp_path / "a.safetensors")
+
+
+def test_a_network_of_more_layers_than_any_is_refused_before_it_is_built(tmp_path):
+    state = {"encoder.stages.0.0.convs.0.conv.weight": torch.zeros(2, 1, 1, 1, 1)}
+    for i in range(1, 1000):
+        state[f"encoder.stages.0.0.convs.{i}.conv.weight"] = torch.zeros(2, 2, 1, 1, 1)
+    state |= {
+        "encoder.stages.1.0.convs.0.conv.weight": torch.zeros(2, 2, 1, 1, 1),
+        "decoder.transpconvs.0.weight": torch.zeros(2, 2, 2, 2, 2),
+        "decoder.stages.0.convs.0.conv.weight": torch.zeros(2, 4, 1, 1, 1),
+        "decoder.seg_layers.0.weight": torch.zeros(2, 2, 1, 1, 1),
+    }
+    path = tmp_path / "model.pth"
+    torch.save({"network_weights": state}, path)
+    with pytest.raises(InputError, match=r"cannot be built: network\.convs\.0: .* equal to 16"):
+        run(path, tmp_path / "a.safetensors")

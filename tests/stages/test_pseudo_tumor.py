@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from flarekd import __version__
 from flarekd.cohort import Case, format_cohort
+from flarekd.components import without_small
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import read_labels, read_volume, write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
@@ -22,7 +23,7 @@ from flarekd.modelfile import ModelCard, file_hash, save_model
 from flarekd.quality import round_uncertainty
 from flarekd.stages.fuse import Extras as FusionExtras
 from flarekd.stages.fuse import fuse_labels
-from flarekd.stages.pseudo_tumor import Extras, pseudo_tumor, without_small
+from flarekd.stages.pseudo_tumor import Extras, pseudo_tumor
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
 

@@ -148,3 +148,19 @@ def test_a_case_that_a_model_failed_in_has_its_last_rank_by_time_too(tmp_path):
         benched(tmp_path, name, case, (0, 60.0, None))
     rank(models, tmp_path / "out")
     assert ranks_of(tmp_path, "seconds")["one", "b"] == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"runs": [{"status": 0, "gpu": null, "seconds": %s}]}' % ("9" * 400),
+        '{"runs": [{"status": 0, "gpu": [1], "seconds": 1}]}',
+    ],
+)
+def test_a_bench_that_makes_no_sense_is_refused(tmp_path, text):
+    models = [model(tmp_path, name, a=(0.9, 0.2)) for name in ("one", "two")]
+    benched(tmp_path, "one", "a", (0, 20.0, None))
+    (tmp_path / "one" / "bench" / "a" / "bench.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"bench\.json: is no file of bench"):
+        rank(models, tmp_path / "out")

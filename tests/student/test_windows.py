@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.student.pointwise import AIR, PATCH, TISSUE, Threshold, body, expected, labels
 
+from flarekd.errors import InputError
 from flarekd.student.windows import (
     PaperRules,
     SkipRules,
@@ -273,3 +274,10 @@ def test_modes_are_called_as_in_model_files():
     assert skip_rules("paper", -1.0) == PaperRules(air=-1.0)
     with pytest.raises(ValueError, match="must be one of full, efficient, body, paper, not 'fast'"):
         skip_rules("fast", None)
+
+
+@pytest.mark.parametrize("mode", ["full", "efficient", "body", "paper"])
+def test_more_windows_than_anybody_waits_for_are_refused_before_the_first(mode):
+    volume = torch.zeros(300, 300, 300)
+    with pytest.raises(InputError, match=r"takes [\d,]+ windows, more than"):
+        stream_logits(Threshold(), volume, (2, 4, 4), skip=skip_rules(mode, -1.0))

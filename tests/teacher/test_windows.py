@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from flarekd.errors import InputError
 from flarekd.teacher.windows import Probe, label_slices, predict_slices, segment_slices
 
 PATCH = (16, 16)
@@ -211,3 +212,10 @@ def test_four_slices_are_a_batch_unless_told_otherwise():
     segment_slices(network, volume, PATCH, (16, 16))
     list(predict_slices(network, volume, PATCH))
     assert network.batches == [4, 2, 4, 2]
+
+
+def test_more_windows_than_anybody_waits_for_are_refused_before_the_first():
+    network = Threshold()
+    with pytest.raises(InputError, match=r"takes 7,940,100 windows, more than 1,000,000 · give"):
+        list(predict_slices(network, torch.zeros(100, 400, 400), (2, 4)))
+    assert not network.batches

@@ -22,11 +22,11 @@ def student(seed, classes=3, channels=CHANNELS, strides=STRIDES):
 def saved(path, network, role="student", **facts):
     card = ModelCard(
         role=role,
-        network={},
+        network={"classes": 2},
         labels=("background", "tumor"),
         label_ids=(0, 14),
-        spacing=(4.0, 1.2, 1.2),
-        patch=(8, 16, 16),
+        spacing=(4.0 if role == "student" else 0.0, 1.2, 1.2),
+        patch=(8 if role == "student" else 1, 16, 16),
         intensity=(-110.0, 190.0, 40.0, 70.0),
         **facts,
     )

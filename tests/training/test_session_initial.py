@@ -20,7 +20,7 @@ def initial(path, seed, classes=15, strides=STRIDES):
     weights = StudentUNet(classes, (2, 2, 4, 4), strides).state_dict()
     card = ModelCard(
         role="student",
-        network={},
+        network={"classes": 2},
         labels=("background", "liver"),
         label_ids=(0, 1),
         spacing=(4.0, 1.2, 1.2),

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flarekd import plain_json
 from flarekd.errors import InputError
 from flarekd.imaging.atomic import replacing
 from flarekd.imaging.volume import Shape
@@ -143,7 +144,7 @@ def open_packed(path: Path) -> Packed:
     try:
         content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
         length = int.from_bytes(content[-_LENGTH:].tobytes(), "little")
-        text = json.loads(content[max(0, size - _LENGTH - length) : -_LENGTH].tobytes())
+        text = plain_json.parse(content[max(0, size - _LENGTH - length) : -_LENGTH].tobytes())
         body = content[: size - _LENGTH - length]
         lengths = [*text["lengths"], *(packed for _, packed in text["numbers"].values())]
         if sum(lengths) == body.size and {"key", "sha256", "facts"} <= text.keys():

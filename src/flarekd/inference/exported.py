@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,19 @@ from flarekd.modelfile import KEY, ModelCard, file_hash, parse_card
 OPENVINO = ".xml"
 RUNNERS = {".onnx": ("openvino", "onnx"), OPENVINO: ("openvino",)}
 """What can run an exported file, by its suffix."""
+
+OPERATORS = {
+    "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "DequantizeLinear",
+    "Div", "Flatten", "Gather", "Gemm", "Identity", "InstanceNormalization", "LeakyRelu",
+    "MatMul", "MaxPool", "Mod", "Mul", "QuantizeLinear", "ReduceMax", "ReduceMean", "Relu",
+    "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "Softmax", "Squeeze", "Sub", "Transpose",
+    "Unsqueeze",
+}  # fmt: skip
+"""Of ONNX: what our networks are made of, some of them by another version of torch. No loops, which
+might not end, no branches and no functions."""
+
+ENDLESS = {"If", "Loop", "TensorIterator"}
+"""Operations of OpenVINO that are refused likewise; its names of others change by version."""
 
 FACTS = (KEY, "flarekd.divisor", "flarekd.model_sha256", "flarekd.precision")
 """Keys of an exported file's metadata: the card as JSON, what sizes must be divisible by, the
@@ -89,8 +101,12 @@ def _onnx_card(path: Path) -> str | None:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise _not_exported(path, error) from error
-    functions = (node for function in model.functions for node in function.node)
-    tensors = chain(_tensors(model.graph), _tensors_of(functions))
+    nodes = model.graph.node
+    odd = {node.op_type for node in nodes if node.op_type not in OPERATORS or node.domain}
+    if odd or model.functions:
+        named = ", ".join(sorted(map(str, odd))[:5]) or "functions of its own"
+        raise _not_exported(path, f"no network of flarekd has {named}")
+    tensors = _tensors(model.graph)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
         raise _not_exported(
             path, "its weights lie in other files, which may be any of this machine"
@@ -123,7 +139,10 @@ def _openvino_card(path: Path) -> str | None:
     try:
         model: Any = openvino_core().read_model(path)
     except RuntimeError as error:
-        raise _not_exported(path, str(error).splitlines()[0]) from error
+        raise _not_exported(path, " ".join(str(error).split())[:300]) from error
+    odd = {operation.get_type_name() for operation in model.get_ops()} & ENDLESS
+    if odd:
+        raise _not_exported(path, f"no network of flarekd has {', '.join(sorted(odd))}")
     place = ["flarekd", _openvino_key(KEY)]
     return str(model.get_rt_info(place).astype(str)) if model.has_rt_info(place) else None
 

@@ -10,7 +10,8 @@ import hashlib
 import io
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from torch import nn
 
 from flarekd import __version__
 from flarekd.errors import NoRoomError
-from flarekd.imaging.atomic import replacing
+from flarekd.imaging.atomic import replacing, write_text
 
 INPUT, OUTPUT = "image", "logits"
 OPSET = 17
 FORMAT = 2
 """Of the graphs that are kept; a new number makes old ones unused."""
+
+RECORDS, MOST_RECORDS = "graphs.txt", 1000
+"""In the user's cache: the graphs that this user made, a hash a line; the last so many count."""
 
 
 def to_onnx(network: nn.Module) -> bytes:
@@ -67,55 +71,76 @@ def divisors(network: nn.Module) -> tuple[int, ...]:
     return (by, by) if isinstance(by, int) else tuple(by)
 
 
-def kept(model: Path, what: str, make: Callable[[], bytes], places: Sequence[Path]) -> bytes:
-    """The graph of a model file, from one of `places` or made and put into the first that takes it.
+def kept(model: Path, what: str, make: Callable[[], bytes], cache: Path | None) -> bytes:
+    """The graph of a model file: one that this user made before, or a new one.
 
-    The name of a kept graph holds a key (the model's hash, the versions of what made the graph) and
-    the graph's own hash: a graph of another model, of another version, or a damaged one is made
-    anew. Whoever may write there may also write a graph that is not the model's; a place is as
-    trustworthy as the folder of the model, or the user's own.
+    It lies beside the model, or in the user's cache where that folder takes none. A model may come
+    from a stranger, and a graph beside it that is not the model's could do anything: one is taken
+    from there only where the cache has its SHA-256 on record as made by this user of this very
+    model. The name of a kept graph holds a key (the model's hash, the versions of what made it) and
+    its own hash, so that one of another model, of another version, or a damaged one is not read.
 
     Args:
         model: The model file.
         what: All that the graph depends on beside versions: the hash of its content, and more.
         make: Makes the graph.
-        places: Folders, the preferred one first; where none can be written, nothing is kept.
+        cache: The user's own folder (`user_cache`); None keeps nothing and takes nothing.
 
     Returns:
         The graph.
     """
+    if cache is None:
+        return make()
     known = f"{what} {FORMAT} {__version__} {torch.__version__}"
     key = f"{model.name}.graph-{_digest(known.encode())}-"
-    for place in places:
+    made = set(_records(cache / RECORDS))
+    for place in (model.parent, cache):
         for path in _matching(place, key):
-            if (graph := _whole(path, key)) is not None:
+            graph = _whole(path, key)
+            if graph is not None and (place == cache or _mark(known, graph) in made):
                 return graph
     graph = make()
-    for place in places:
-        try:
-            with replacing(place / f"{key}{_digest(graph)}.onnx") as temporary:
-                temporary.write_bytes(graph)
-        except (OSError, NoRoomError):
-            continue  # read-only or full: the next place, or none, which costs time alone
-        if place == model.parent:
-            _drop_others(place, model, key)
-        break
+    _keep(graph, f"{key}{_digest(graph)}.onnx", _mark(known, graph), model, cache)
+    _drop_others(model, key)
     return graph
 
 
-def places(model: Path) -> list[Path]:
-    """Where the graph of `model` may be kept: beside it, else with the user's other caches."""
-    return [model.parent, *user_cache()]
+def _keep(graph: bytes, name: str, mark: str, model: Path, cache: Path) -> None:
+    """Put a graph beside its model and on record, else into the cache; failing costs time alone."""
+    try:
+        _record(cache / RECORDS, mark)
+        with replacing(model.parent / name) as temporary:
+            temporary.write_bytes(graph)
+    except (OSError, NoRoomError):  # read-only or full
+        with suppress(OSError, NoRoomError), replacing(cache / name) as temporary:
+            temporary.write_bytes(graph)
 
 
-def user_cache() -> list[Path]:
+def _mark(known: str, graph: bytes) -> str:
+    """What stands on record: the whole hash of a graph and of what it was made from."""
+    return hashlib.sha256(hashlib.sha256(known.encode()).digest() + graph).hexdigest()
+
+
+def _records(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return []
+
+
+def _record(path: Path, mark: str) -> None:
+    """Add a mark; of two processes that do so at once one may lose its own, and makes it again."""
+    write_text(path, "\n".join([*_records(path), mark][-MOST_RECORDS:]) + "\n")
+
+
+def user_cache() -> Path | None:
     """The folder for flarekd's caches, where the user has a home."""
     try:
         home = Path.home()
     except RuntimeError:
-        return []
+        return None
     folders = {"darwin": "Library/Caches", "win32": "AppData/Local"}
-    return [home / folders.get(sys.platform, ".cache") / "flarekd"]
+    return home / folders.get(sys.platform, ".cache") / "flarekd"
 
 
 def _digest(content: bytes) -> str:
@@ -138,8 +163,9 @@ def _whole(path: Path, key: str) -> bytes | None:
     return content if path.name == f"{key}{_digest(content)}.onnx" else None
 
 
-def _drop_others(place: Path, model: Path, key: str) -> None:
-    """Delete the graphs of earlier models of this name."""
-    for path in _matching(place, f"{model.name}.graph-"):
+def _drop_others(model: Path, key: str) -> None:
+    """Delete the graphs of earlier models of this name that lie beside it."""
+    for path in _matching(model.parent, f"{model.name}.graph-"):
         if not path.name.startswith(key):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from flarekd.imaging.resampling import resample, target_shape
 from flarekd.imaging.volume import Geometry, Shape, Volume
 from flarekd.inference import exported
 from flarekd.inference.accumulate import Network
-from flarekd.inference.graph import kept, places, to_onnx
+from flarekd.inference.graph import divisors, kept, to_onnx, user_cache
 from flarekd.inference.head import Features, Head
 from flarekd.inference.runtimes import ALL, Runtime, choose, start
 from flarekd.modelfile import ModelCard, Orientation, read_card, read_weights
@@ -26,6 +27,12 @@ from flarekd.modelfile import ModelCard, Orientation, read_card, read_weights
 CANONICAL: Orientation = "LPS"
 _NO_NETWORK = (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What building a network may raise for a card that nobody in his senses wrote."""
+
+MOST_VOXELS = 1 << 30
+"""Of a scan at a network's spacing: 4.3 GB. The longest scans have half as many at 0.7 mm."""
+
+MOST_AT_ONCE = 1 << 29
+"""Numbers of the largest tensor of a window: 2.1 GB. The largest nnU-Nets come near to it."""
 
 AIR_HU = -300.0
 """What is below is air, lung or padding: a window of nothing else holds no organ and no tumour."""
@@ -58,10 +65,21 @@ class Predictor:
         return len(self.card.labels) if self.head is None else self.head.weight.shape[1]
 
     def grid(self, geometry: Geometry) -> Shape:
-        """Shape (z, y, x) of a scan at the network's spacing."""
+        """Shape (z, y, x) of a scan at the network's spacing.
+
+        Raises:
+            InputError: If no machine would hold that.
+        """
         own = geometry.spacing_zyx
         z, y, x = (wanted or have for wanted, have in zip(self.card.spacing, own, strict=True))
-        return target_shape(geometry.shape_zyx, own, (z, y, x))
+        shape = target_shape(geometry.shape_zyx, own, (z, y, x))
+        if prod(shape) > MOST_VOXELS:
+            raise InputError(
+                f"at the model's spacing of {self.card.spacing} mm (z, y, x) this scan has "
+                f"{prod(shape):,} voxels, more than {MOST_VOXELS:,}",
+                "take a model of coarser spacing, or a part of the scan",
+            )
+        return shape
 
     def network_input(self, volume: Volume) -> Tensor:
         """The scan at the network's spacing, clipped and z-scored.
@@ -145,10 +163,13 @@ def load(
             # kept, which spares building the network
             made = partial(_restore, path, card, build, head is not None)
             what = f"{sha256} {'whole' if head is None else 'headless'}"
-            graph = kept(path, what, lambda: to_onnx(made()), places(path))
+            graph = kept(path, what, lambda: to_onnx(made()), user_cache())
         elif path.suffix != exported.OPENVINO:  # which lies in two files
             graph = path.read_bytes()
-        network = start(chosen, graph, window_size(card))
+        outputs = len(card.labels) if head is None else head.weight.shape[1]
+        if (taken := outputs * prod(window_size(card))) > MOST_AT_ONCE:
+            raise InputError(f"{str(path)!r}: a window of {card.patch} gives {taken:,} numbers")
+        network = start(chosen, graph, window_size(card), outputs)
     return Predictor(network, card, device, sha256, chosen, head)
 
 
@@ -179,7 +200,7 @@ def _restore(
 ) -> nn.Module:
     """The network of a model file, in eval mode on the CPU, windows and what it gives along LPS."""
     try:
-        _check_size(path, card, build)
+        _check(path, card, build)
         network = build(**card.network)
         network.load_state_dict(read_weights(path))
     except _NO_NETWORK as error:
@@ -193,16 +214,25 @@ def _restore(
 
 
 def _unfit(path: Path, error: Exception) -> InputError:
-    first = str(error).splitlines()[0]
+    first = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(
         f"the weights of {str(path)!r} do not fit its card: {first}", "the file is damaged"
     )
 
 
-def _check_size(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> None:
-    """Refuse a card that asks for more weights than its file can hold, before they take memory."""
+def _check(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> None:
+    """Refuse a network larger than its file, or than a machine, before it takes memory."""
     with torch.device("meta"):
-        wanted = sum(tensor.numel() for tensor in build(**card.network).state_dict().values())
+        network: Any = build(**card.network)
+    wanted = sum(tensor.numel() for tensor in network.state_dict().values())
     if wanted > path.stat().st_size:
         message = f"it asks for {wanted:,} weights, more than the file holds"
+        raise ValueError(message)
+    window, by = window_size(card), divisors(network)
+    if any(size % step for size, step in zip(window, by, strict=True)) or prod(window) <= prod(by):
+        message = f"patch {card.patch} is no multiple of {by}, or no larger"
+        raise ValueError(message)
+    taken = network.most_numbers(window)
+    if taken > MOST_AT_ONCE:
+        message = f"a window of {card.patch} takes {taken:,} numbers at once"
         raise ValueError(message)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flarekd.errors import UsageError
+from flarekd.errors import InputError, UsageError, is_out_of_memory
 from flarekd.inference.accumulate import Network
 from flarekd.inference.graph import INPUT
 
@@ -98,7 +99,7 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-def start(runtime: str, graph: bytes | Path, window: Sequence[int]) -> Network:
+def start(runtime: str, graph: bytes | Path, window: Sequence[int], outputs: int) -> Network:
     """Make a graph ready to run.
 
     Windows are run one by one, but for small ones: on CPUs a batch takes as long as its windows,
@@ -108,17 +109,56 @@ def start(runtime: str, graph: bytes | Path, window: Sequence[int]) -> Network:
         runtime: ``openvino`` or ``onnx``.
         graph: As `graph.to_onnx` makes it, or a file of it; OpenVINO takes its own ``.xml`` too.
         window: Size of a window, its 2 or 3 axes.
+        outputs: Channels of what it gives.
 
     Returns:
-        Maps float32 (n, 1, *window) to (n, C, *window), on the CPU.
+        Maps float32 (n, 1, *window) to (n, outputs, *window), on the CPU; raises an InputError
+        where the graph gives something else, or fails.
+
+    Raises:
+        InputError: If the runtime refuses the graph.
     """
-    if runtime == "onnx":
-        return _in_parts({1: _onnx(graph)})
-    counts = (1, TOGETHER) if prod(window) <= SMALL else (1,)
-    return _in_parts({count: _openvino(graph, (count, 1, *window)) for count in counts})
+    counts = (1, TOGETHER) if runtime != "onnx" and prod(window) <= SMALL else (1,)
+    with _refusing(runtime):
+        if runtime == "onnx":
+            runs = {1: _onnx(graph)}
+        else:
+            runs = {count: _openvino(graph, (count, 1, *window)) for count in counts}
+    return _in_parts(runtime, runs, (outputs, *window))
 
 
-def _in_parts(runs: Mapping[int, Run]) -> Network:
+@contextmanager
+def _refusing(runtime: str) -> Iterator[None]:
+    """Make what a runtime raises over a graph say that it is the graph.
+
+    Raises:
+        InputError: If the graph cannot be run.
+        MemoryError: If memory is short.
+    """
+    try:
+        yield
+    except _errors(runtime) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        if is_out_of_memory(RuntimeError(str(error))):
+            raise MemoryError(said) from error
+        raise InputError(
+            f"{runtime} cannot run the graph: {said}",
+            "export the model again, use another --runtime, or the model file itself",
+        ) from error
+
+
+def _errors(runtime: str) -> tuple[type[Exception], ...]:
+    """What a runtime raises; ONNX Runtime has classes of its own."""
+    usual = (RuntimeError, ValueError, TypeError, LookupError)
+    if runtime != "onnx":
+        return usual
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [kind for kind in vars(state).values() if isinstance(kind, type)]
+    return (*usual, *(kind for kind in own if issubclass(kind, Exception)))
+
+
+def _in_parts(runtime: str, runs: Mapping[int, Run], shape: tuple[int, ...]) -> Network:
     """Any number of windows, by what runs so many at once: as many as it can, the rest singly."""
 
     def network(windows: Tensor) -> Tensor:
@@ -127,7 +167,12 @@ def _in_parts(runs: Mapping[int, Run]) -> Network:
         done = 0
         while done < len(given):
             count = max(count for count in runs if done + count <= len(given))
-            logits.append(torch.from_numpy(runs[count](given[done : done + count])))
+            with _refusing(runtime):
+                found = runs[count](given[done : done + count])
+                if found.shape != (count, *shape) or found.dtype != np.float32:
+                    message = f"it gives {found.dtype} {found.shape}, not {(count, *shape)}"
+                    raise ValueError(message)
+            logits.append(torch.from_numpy(found))
             done += count
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
@@ -151,8 +196,8 @@ def _openvino(graph: bytes | Path, shape: Sequence[int]) -> Run:
 
     def run(windows: NDArray[np.float32]) -> NDArray[np.float32]:
         # the result is a copy: the request writes its next one over the last
-        logits: NDArray[np.float32] = request.infer([windows], share_inputs=True)[0]
-        return logits
+        logits = request.infer([windows], share_inputs=True)[0]
+        return np.asarray(logits)
 
     return run
 
@@ -164,11 +209,16 @@ def _onnx(graph: bytes | Path) -> Run:
     options.intra_op_num_threads = torch.get_num_threads()
     # threads that wait by spinning would slow what comes between two windows
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what is wrong it raises too
+    session = onnxruntime.InferenceSession(
+        graph,
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,  # it would say so on the screen, and try the same again
+    )
 
     def run(window: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(None, {INPUT: window})[0]
-        return logits
+        logits = session.run(None, {INPUT: window})[0]
+        return np.asarray(logits)  # of a graph of something else: a list, text
 
     return run

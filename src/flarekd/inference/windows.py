@@ -9,6 +9,11 @@ from functools import lru_cache
 import torch
 from torch.nn import functional
 
+from flarekd.errors import InputError
+
+MOST_WINDOWS = 1_000_000
+"""Of a scan. A hundred times as many as any model looks at; days of work."""
+
 PAD_VALUE = 0.0
 """What surrounds an image smaller than the patch: zero after normalisation, as in training."""
 
@@ -90,6 +95,19 @@ def extended_positions(size: int, patch: int, step: float = 0.5) -> tuple[list[i
     while (after or central)[-1] < last:
         after.append(min(last, (after or central)[-1] + stride))
     return before + central + after, list(range(len(before), len(before) + len(central)))
+
+
+def check_count(windows: int) -> None:
+    """Refuse more windows of a scan than anybody waits for.
+
+    Raises:
+        InputError: If there are.
+    """
+    if windows > MOST_WINDOWS:
+        raise InputError(
+            f"the scan takes {windows:,} windows, more than {MOST_WINDOWS:,}",
+            "give a larger --step, or take a model of larger patches or coarser spacing",
+        )
 
 
 def cover(starts: Sequence[int], patch: int) -> list[int]:

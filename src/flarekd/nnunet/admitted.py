@@ -6,8 +6,9 @@ bytes as pointers). What stands here makes numbers, lists, dicts and description
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,24 @@ class StoredTensor:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    def __setstate__(self, _state: Any) -> None:
+        raise ValueError("a tensor is what it was made as")
+
+
+class _Call:
+    """A function that a pickle may call and not change."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *given: Any) -> Any:
+        return self._function(*given)
+
+    def __setstate__(self, _state: Any) -> None:
+        raise ValueError("a function is not to be changed")
+
 
 def _ordered_dict(items: Sequence[tuple[Any, Any]] = ()) -> _Dict:
     return _Dict(items)
@@ -51,24 +70,42 @@ def _tensor(
     storage: tuple[str, torch.dtype, int], offset: int, shape: Any, stride: Any, *_rest: Any
 ) -> StoredTensor:
     key, dtype, numel = storage
-    return StoredTensor(
-        key, dtype, numel, int(offset), tuple(map(int, shape)), tuple(map(int, stride))
-    )
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError("a tensor of no storage")
+    return StoredTensor(key, dtype, numel, _size(offset), _sizes(shape), _sizes(stride))
+
+
+def _sizes(numbers: Any) -> tuple[int, ...]:
+    return tuple(map(_size, numbers))
+
+
+def _size(number: Any) -> int:
+    if type(number) is not int or abs(number) > sys.maxsize:
+        raise ValueError("a size that no tensor has")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; what is no text may take forever to show."""
+    return repr(value[:50]) if isinstance(value, str) else type(value).__name__
 
 
 def _latin1(text: str, encoding: str) -> bytes:
     """How protocol 2 spells bytes."""
     if encoding != "latin1":
-        raise ValueError(f"bytes in {encoding!r}")
+        raise ValueError(f"bytes in {_shown(encoding)}")
     return text.encode("latin1")
+
+
+_NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 
 
 class _Dtype:
     """Stands for numpy.dtype: numbers and truth values, no objects, no records."""
 
-    def __init__(self, name: str, *_flags: bool) -> None:
-        if name not in {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}:
-            raise ValueError(f"an array of {name!r}")
+    def __init__(self, name: Any, *_flags: bool) -> None:
+        if not isinstance(name, str) or name not in _NUMBERS:
+            raise ValueError(f"an array of {_shown(name)}")
         self.name = name
         self.order = "<"
 
@@ -87,6 +124,8 @@ class _Array(list[Any]):
         _version, shape, dtype, is_fortran, data = state
         flat = dtype.read(data)
         axes = tuple(map(int, shape))
+        if not flat.size:
+            axes = (0,)  # of no numbers there could be any number of rows
         self[:] = (flat.reshape(axes[::-1]).T if is_fortran else flat.reshape(axes)).tolist()
 
 
@@ -104,14 +143,14 @@ def _device(name: str, *_index: int) -> str:
 
 
 ADMITTED: dict[str, Any] = {
-    "collections.OrderedDict": _ordered_dict,
-    "_codecs.encode": _latin1,
-    "numpy.dtype": _Dtype,
+    "collections.OrderedDict": _Call(_ordered_dict),
+    "_codecs.encode": _Call(_latin1),
+    "numpy.dtype": _Call(_Dtype),
     "numpy.ndarray": "numpy.ndarray",
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch.device": _device,
-    **{f"numpy.{core}.multiarray._reconstruct": _array for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
+    "torch._utils._rebuild_tensor_v2": _Call(_tensor),
+    "torch.device": _Call(_device),
+    **{f"numpy.{core}.multiarray._reconstruct": _Call(_array) for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": _Call(_scalar) for core in ("core", "_core")},
     **{
         f"torch.{name}Storage": dtype
         for name, dtype in {

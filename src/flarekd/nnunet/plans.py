@@ -7,13 +7,13 @@ not read from the plans but from its weights.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flarekd import plain_json
 from flarekd.errors import InputError
 from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.modelfile import Orientation
@@ -42,6 +42,13 @@ class Plans:
     names: tuple[str, ...] = ()
     orientation: Orientation | None = None
     clip_first: bool = False
+
+
+MOST_SHOWN = 300
+"""Letters of what is wrong: it may quote the file."""
+
+MOST_PARENTS = 16
+"""Configurations that inherit from one another."""
 
 
 def find_plans(checkpoint: Path) -> Path:
@@ -79,10 +86,11 @@ def read_plans(path: Path, content: Mapping[str, Any]) -> Plans:
             return _read_v2(_read_json(path), content)
         return _read_v1(read_pickle(path))
     except _Unfit as error:
-        raise InputError(f"{str(path)!r}: {error}", "it cannot be imported") from error
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        what = f"{str(path)!r}: {str(error)[:MOST_SHOWN]}"
+        raise InputError(what, "it cannot be imported") from error
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise InputError(
-            f"{str(path)!r} is no plans file for this checkpoint: {error!r}",
+            f"{str(path)!r} is no plans file for this checkpoint: {repr(error)[:MOST_SHOWN]}",
             "give the plans that the checkpoint was trained with",
         ) from error
 
@@ -93,7 +101,7 @@ class _Unfit(Exception):  # noqa: N818 (it says what a network is, not that some
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        plans: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        plans: dict[str, Any] = plain_json.read(path, plain_json.MOST_OF_OTHERS)
         return plans
     except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} cannot be read: {error}", "give plans.json") from error
@@ -103,10 +111,7 @@ def _read_v2(plans: dict[str, Any], content: Mapping[str, Any]) -> Plans:
     said = content["init_args"]
     configurations = plans["configurations"]
     name = said["configuration"]
-    settings = dict(configurations[name])
-    while "inherits_from" in settings:
-        parent = configurations[settings.pop("inherits_from")]
-        settings = {**parent, **settings}
+    settings = _inherited(configurations, name)
     if settings.get("previous_stage"):
         raise _Unfit(f"configuration {name!r} is the second stage of a cascade")
     _check_trainer(content["trainer_name"])
@@ -126,6 +131,16 @@ def _read_v2(plans: dict[str, Any], content: Mapping[str, Any]) -> Plans:
         orientation="RAS" if reader == "NibabelIOWithReorient" else None,
         clip_first=True,
     )
+
+
+def _inherited(configurations: Mapping[str, Any], name: Any) -> dict[str, Any]:
+    """A configuration with what it has of its parents."""
+    settings = dict(configurations[name])
+    for _ in range(MOST_PARENTS):
+        if "inherits_from" not in settings:
+            return settings
+        settings = {**configurations[settings.pop("inherits_from")], **settings}
+    raise ValueError(f"configuration {name!r} inherits without end")
 
 
 def _read_v1(saved: dict[str, Any]) -> Plans:
@@ -205,11 +220,12 @@ def _statistics(found: Mapping[str, Any], sd: str) -> IntensityStatistics:
 
 
 def _zyx(numbers: Any, missing: Any, dims: int) -> Any:
-    """The last `dims` of `numbers` as (z, y, x); a 2D network's z is `missing`."""
+    """The last `dims` of `numbers` as (z, y, x) of the type of `missing`, a 2D network's z."""
     if dims not in (2, 3) or len(numbers) < dims:
         raise ValueError(f"{numbers} are not {dims} axes")
-    kind = type(missing) if dims == 2 else type(numbers[0])
-    inner = tuple(kind(number) for number in numbers[-dims:])
+    inner = tuple(type(missing)(number) for number in numbers[-dims:])
+    if any(number != given for number, given in zip(inner, numbers[-dims:], strict=True)):
+        raise ValueError(f"{numbers} are no sizes")
     return inner if dims == 3 else (missing, *inner)
 
 
@@ -218,6 +234,8 @@ def _names(labels: Mapping[str, Any]) -> tuple[str, ...]:
     if any(isinstance(value, list | tuple) for value in labels.values()):
         raise _Unfit("it finds overlapping regions, not labels")
     ids = {int(value): name for name, value in labels.items() if name != "ignore"}
+    if not all(isinstance(name, str) for name in ids.values()):
+        raise ValueError("labels are not called by words")
     if sorted(ids) != list(range(len(ids))):
         raise ValueError(f"labels {sorted(ids)} are not 0, 1, 2 …")
     return tuple(ids[value] for value in range(len(ids)))

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from flarekd.card_parts import NETWORKS, check
 from flarekd.nnunet.names import (
     Names,
     published_names,
@@ -173,6 +174,7 @@ def _published_teacher(found: Mapping[str, Shaped]) -> Converted:
 def _check_fit(found: Mapping[str, Shaped], converted: Converted) -> None:
     """Refuse what does not fill its network exactly."""
     try:
+        check(NETWORKS[converted.role], converted.network, "network")
         wanted = {name: tuple(t.shape) for name, t in converted.build().state_dict().items()}
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         raise refused(f"it cannot be built: {error}") from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flarekd import plain_json
 from flarekd.efficiency import Run, Sample
 from flarekd.errors import InputError
 
@@ -39,7 +39,7 @@ def read_bench(folder: Path) -> Bench:
         InputError: If a file is missing or is none of bench.
     """
     try:
-        facts = json.loads((folder / FACTS_NAME).read_text(encoding="utf-8"))
+        facts = plain_json.read(folder / FACTS_NAME)
         with (folder / CURVE_NAME).open(encoding="utf-8", newline="") as file:
             samples: dict[int, list[Sample]] = {}
             for row in csv.DictReader(file):
@@ -47,7 +47,7 @@ def read_bench(folder: Path) -> Bench:
         runs = tuple(_run(one, samples[number]) for number, one in enumerate(facts["runs"], 1))
         gpu = facts["gpu"]["name"] if facts["gpu"] else None
         return Bench(tuple(facts["command"]), gpu, tuple(facts["runs"]), runs)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         what = f"{folder} holds no files of bench: {error!r}"
         raise InputError(what, "run bench again, or remove the folder") from error
 
@@ -70,7 +70,11 @@ def _run(facts: Mapping[str, Any], samples: list[Sample]) -> Run:
         float(facts["seconds"]),
         int(facts["status"]),
         float(facts["cpu"]["seconds"]),
-        facts["ram"]["process_peak_mb"],
+        _number(facts["ram"]["process_peak_mb"]),
         float(facts["machine"]["before_mb"]),
-        facts["gpu"]["before_mb"] if facts["gpu"] else None,
+        _number(facts["gpu"]["before_mb"]) if facts["gpu"] else None,
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -10,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from flarekd import __version__
+from flarekd import __version__, plain_json
 from flarekd.labels import LABELS
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "torch")
@@ -71,7 +70,7 @@ def _model_facts(predictions: Path | None) -> Facts:
     if predictions is None:
         return []
     try:
-        report = json.loads((predictions / "report.json").read_text(encoding="utf-8"))
+        report = plain_json.read(predictions / "report.json")
         return [(name, str(report[key])) for key, name in _OF_MODEL.items() if report.get(key)]
     except (OSError, ValueError, TypeError, AttributeError):
         return []

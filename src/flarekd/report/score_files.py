@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flarekd import plain_json
 from flarekd.errors import InputError
 from flarekd.imaging.atomic import write_text
 from flarekd.labels import BY_ID, LABELS
@@ -98,7 +98,7 @@ def read_scores(path: Path) -> dict[str, list[ClassScore]]:
 def protocol_of(path: Path) -> str | None:
     """The protocol that the ``scores.json`` beside a ``scores.csv`` names; None without one."""
     try:
-        summary = json.loads(path.with_name(SUMMARY_NAME).read_text(encoding="utf-8"))
+        summary = plain_json.read(path.with_name(SUMMARY_NAME))
         return str(summary["protocol"])
     except (OSError, ValueError, LookupError, TypeError):
         return None

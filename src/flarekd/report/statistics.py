@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flarekd import plain_json
 from flarekd.errors import InputError
 from flarekd.imaging.atomic import write_json, write_text
 from flarekd.volumetry import ClassStatistics, Statistics, Tumor
@@ -76,18 +76,25 @@ def write_tables(folder: Path, cases: Sequence[str]) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        complete = all(
-            key in entry
+        content: dict[str, Any] = plain_json.read(path)
+        cells = [
+            entry[key]
             for part, columns in (("classes", CLASS_COLUMNS), ("tumours", TUMOR_COLUMNS))
             for entry in content[part]
             for key in columns
-        )
+        ]
+        if not all(map(_is_cell, cells)):
+            raise ValueError("it holds what is no number and no word")
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: is no file of statistics", "delete it and run again") from error
-    if not complete:
-        raise InputError(f"{path}: lacks some of the statistics", "delete it and run again")
     return content
+
+
+def _is_cell(value: Any) -> bool:
+    """Whether a value is a number, a word, nothing, or words."""
+    if isinstance(value, list):
+        return all(isinstance(word, str) for word in value)
+    return not isinstance(value, dict)
 
 
 def _write_table(

@@ -77,7 +77,8 @@ def export(model: Path, out: Path, *, form: str | None, int8: bool, calibrate: P
     precision = "int8" if int8 else "float32"
     facts = exported.facts(ready.card, divisors(network), ready.sha256, precision)
     with _written(out, kind, exported.with_facts(graph, facts), facts) as temporary:
-        _check(ready, start(kind, temporary, window_size(ready.card)), realistic, int8)
+        written = start(kind, temporary, window_size(ready.card), len(ready.card.labels))
+        _check(ready, written, realistic, int8)
     console.info(f"{out}: {ready.card.role}, {precision}, {out.stat().st_size / 1e6:.1f} MB")
 
 

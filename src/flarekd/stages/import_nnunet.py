@@ -6,13 +6,16 @@ import math
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from pydantic import ValidationError
+
 from flarekd import console
+from flarekd.card_parts import why_unusable
 from flarekd.errors import InputError, UsageError
 from flarekd.labels import NAMES, TUMOR
 from flarekd.modelfile import ModelCard, Orientation, file_hash, save_model
 from flarekd.nnunet.admitted import StoredTensor
 from flarekd.nnunet.outputs import label_outputs
-from flarekd.nnunet.plans import Plans, find_plans, read_plans
+from flarekd.nnunet.plans import MOST_SHOWN, Plans, find_plans, read_plans
 from flarekd.nnunet.unpickle import read_checkpoint
 from flarekd.nnunet.weights import Converted, convert
 
@@ -21,6 +24,10 @@ INFERENCE: dict[str, dict[str, Any]] = {
     "teacher": {"probe": "top-left", "min_foreground": 1},
 }
 """Windows of imported networks: nnU-Net's half steps, and the paper's first window."""
+
+
+MOST_TENSORS, LONGEST_NAME = 5000, 200
+"""Of weights: nnU-Net's largest have some hundreds, each there two or three times."""
 
 
 def import_nnunet(
@@ -56,29 +63,46 @@ def import_nnunet(
     state = _state(checkpoint, saved.content)
     converted = convert(state)
     facts = read_plans(plans or find_plans(checkpoint), saved.content)
-    names, ids = _outputs(converted, facts, labels)
-    axes = orientation or facts.orientation or "LPS"
-    card = ModelCard(
-        role=converted.role,
-        network=converted.network,
-        labels=names,
-        label_ids=ids,
-        spacing=facts.spacing,
-        orientation=cast("Orientation", axes),
-        patch=_patch(converted, facts),
-        intensity=(
-            facts.intensity.lower,
-            facts.intensity.upper,
-            facts.intensity.mean,
-            facts.intensity.sd,
-        ),
-        clip_first=facts.clip_first,
-        inference=INFERENCE[converted.role],
-        training={"imported": checkpoint.name, "sha256": file_hash(checkpoint)},
-    )
+    card = _card(checkpoint, converted, facts, _outputs(converted, facts, labels), orientation)
     weights = {ours: saved.tensor(state[theirs]) for ours, theirs in converted.names.items()}
     save_model(out, weights, card)
     _tell(out, card, state, converted)
+
+
+def _card(
+    checkpoint: Path,
+    converted: Converted,
+    facts: Plans,
+    outputs: tuple[tuple[str, ...], tuple[int, ...]],
+    orientation: str | None,
+) -> ModelCard:
+    """What the model file says of itself.
+
+    Raises:
+        InputError: If plans say what no model file may.
+    """
+    names, ids = outputs
+    axes = orientation or facts.orientation or "LPS"
+    known = facts.intensity
+    try:
+        return ModelCard(
+            role=converted.role,
+            network=converted.network,
+            labels=names,
+            label_ids=ids,
+            spacing=facts.spacing,
+            orientation=cast("Orientation", axes),
+            patch=_patch(converted, facts),
+            intensity=(known.lower, known.upper, known.mean, known.sd),
+            clip_first=facts.clip_first,
+            inference=INFERENCE[converted.role],
+            training={"imported": checkpoint.name, "sha256": file_hash(checkpoint)},
+        )
+    except ValidationError as error:
+        raise InputError(
+            f"{str(checkpoint)!r} cannot become a model: {why_unusable(error)[:MOST_SHOWN]}",
+            "look at its plans, and at --labels",
+        ) from error
 
 
 def _state(path: Path, content: Any) -> dict[str, StoredTensor]:
@@ -91,10 +115,14 @@ def _state(path: Path, content: Any) -> dict[str, StoredTensor]:
             "'state_dict' (v1)",
             "give checkpoint_final.pth or model_final_checkpoint.model",
         )
+    if len(state) > MOST_TENSORS:
+        raise InputError(f"{str(path)!r} holds {len(state):,} weights, more than any network has")
     stored: dict[str, StoredTensor] = {}
     for name, tensor in state.items():
-        if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
-            raise InputError(f"{str(path)!r} holds {name!r} among the weights, which is no tensor")
+        is_name = isinstance(name, str) and len(name) <= LONGEST_NAME
+        if not is_name or not isinstance(tensor, StoredTensor):
+            shown = repr(name[:LONGEST_NAME]) if isinstance(name, str) else type(name).__name__
+            raise InputError(f"{str(path)!r} holds {shown} among the weights, which is no tensor")
         stored[name.removeprefix("module.").removeprefix("_orig_mod.")] = tensor
     return stored
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flarekd import console
+from flarekd import console, plain_json
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.atomic import write_json, write_text
 from flarekd.imaging.files import write_labels, write_volume
@@ -95,7 +94,7 @@ def _claim(out: Path, settings: dict[str, Any], plans: list[CasePlan]) -> None:
     path = out / SETTINGS_FILE
     if path.exists():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            found = plain_json.read(path)["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a cohort's settings", "use an empty folder") from error
         if found != settings:

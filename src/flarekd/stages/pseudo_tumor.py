@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from flarekd import __version__, console, fusion_table
 from flarekd.cohort import Case, read_cohort
+from flarekd.components import without_small
 from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
 from flarekd.fusion import fuse
 from flarekd.imaging import checks
@@ -22,7 +23,7 @@ from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
-from flarekd.labels import IGNORE
+from flarekd.labels import IGNORE, TUMOR
 from flarekd.ledger import Ledger, stamp
 from flarekd.lock import alone
 from flarekd.quality import Evidence, judge, round_uncertainty
@@ -94,10 +95,8 @@ def pseudo_tumor(
     extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
     chosen = predictor.device_for(model, device_name)
-    teacher = predictor.load(model, "teacher", TeacherUNet, chosen, runtime)
-    second = None
-    if extras.against is not None:
-        second = predictor.load(extras.against, "teacher", TeacherUNet, chosen, runtime)
+    teacher = _load(model, chosen, runtime)
+    second = _load(extras.against, chosen, runtime) if extras.against is not None else None
     ledgers = Ledger(out / "done.jsonl"), Ledger(out / "quality.jsonl")
     work = _Work(teacher, second, out, extras, *ledgers)
     failed: dict[str, str] = {}
@@ -118,6 +117,16 @@ def pseudo_tumor(
         _write_quality(out, whole, work.figures)
     if failed:
         raise CasesFailedError(f"{counted(failed, 'case')} not labelled: {', '.join(failed)}")
+
+
+def _load(model: Path, device: torch.device, runtime: Runtime) -> Predictor:
+    loaded = predictor.load(model, "teacher", TeacherUNet, device, runtime)
+    if loaded.card.label_ids != (0, TUMOR):
+        raise InputError(
+            f"{str(model)!r} labels {', '.join(loaded.card.labels[1:])}, not tumours alone",
+            "train one with `flarekd train-teacher`",
+        )
+    return loaded
 
 
 def _do(work: _Work, case: Case) -> None:
@@ -181,41 +190,20 @@ def _label(
         probability: Filled with it.
         flip: Whether the network sees the scan mirrored left to right.
     """
-    settings = teacher.card.inference
+    settings = teacher.card.looking
     tensor = teacher.network_input(volume)
     groups = predict_slices(
         teacher.network,
         tensor.flip(LEFT_RIGHT) if flip else tensor,
         teacher.card.patch[1:],
-        probe=Probe(settings["probe"], settings["min_foreground"]),
+        probe=Probe(settings.probe, settings.min_foreground),
         batch=SLICES,
     )
     z, y, x = volume.array.shape
-    found = label_slices(groups, (z, y, x), settings.get("threshold", 0.5), probability)
+    found = label_slices(groups, (z, y, x), settings.threshold, probability)
     mask = np.flip(found.labels, LEFT_RIGHT) if flip else found.labels
-    tumors, dropped = without_small(mask, settings.get("min_ml", 0.0) / _voxel_ml(volume))
+    tumors, dropped = without_small(mask, settings.min_ml / _voxel_ml(volume))
     return found, np.asarray(teacher.card.label_ids, np.uint8)[tumors], dropped
-
-
-def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
-    """Leave out the components of a mask that have too few voxels.
-
-    Args:
-        mask: uint8 (z, y, x), 0 or 1; voxels that share a corner are of one component.
-        least_voxels: Smaller components go.
-
-    Returns:
-        A new mask, and how many components were left out.
-    """
-    kept, dropped = np.zeros_like(mask), 0
-    for box in ndimage.find_objects(mask):  # one about all of it, or none
-        components, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
-        sizes = np.bincount(components.ravel(), minlength=count + 1)
-        keeps = sizes >= least_voxels
-        keeps[0] = False
-        kept[box] = keeps[components]
-        dropped = count - int(keeps.sum())
-    return kept, dropped
 
 
 def _voxel_ml(volume: Volume) -> float:

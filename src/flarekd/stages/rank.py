@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekd import console
+from flarekd import console, plain_json
 from flarekd.errors import InputError, UsageError, counted
 from flarekd.imaging.atomic import write_json, write_text
 from flarekd.labels import ORGANS, TUMOR
@@ -127,11 +126,11 @@ def _costs(path: Path) -> dict[str, float]:
     if not path.exists():
         return {}
     try:
-        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        runs = plain_json.read(path)["runs"]
         whole = [run for run in runs if run["status"] == 0]
         seconds = [float(run["seconds"]) for run in whole]
         areas = [float(run["gpu"]["area_over_mb_s"]) for run in whole if run["gpu"] is not None]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise InputError(f"{path}: is no file of bench: {error}", "run bench again") from error
     if not seconds:  # it failed: the last rank in both
         return {"seconds": math.nan, "gpu_area_over_mb_s": math.nan}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from flarekd.layers import conv_stage, he_init, heads_out
+from flarekd.layers import conv_stage, he_init, heads_out, stage_sizes
 
 
 class StudentUNet(nn.Module):
@@ -71,6 +71,11 @@ class StudentUNet(nn.Module):
         self.up, self.decoder = nn.ModuleList(up), nn.ModuleList(decoder)
         self.heads = nn.ModuleList(nn.Conv3d(here, classes, 1, bias=bias) for here in channels[:-1])
         self.apply(he_init)
+
+    def most_numbers(self, window: Sequence[int]) -> int:
+        """Numbers of the largest tensor that a window (z, y, x) becomes on the way."""
+        # up and skip side by side
+        return max(2 * channels * voxels for channels, voxels in stage_sizes(self.encoder, window))
 
     def forward(self, image: Tensor) -> list[Tensor] | Tensor:
         """Logits of a normalised patch.

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,10 +22,9 @@ from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.inference.slabs import Method, labels_from_planes
+from flarekd.protocol import Windows
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import skip_rules, stream_logits
-
-Windows = Literal["full", "efficient", "body", "paper"]
 
 NOT_CT = "does not look like CT in Hounsfield units"
 """Told loudly, but not refused: the test is a guess, and a person may know better."""
@@ -131,14 +129,8 @@ class Student:
         """
         loaded = predictor.load(model, "student", StudentUNet, device, runtime, head_apart=True)
         asked = settings or WindowSettings()
-        own = loaded.card.inference
-        windows: Windows = own.get("windows", "full")
-        return cls(
-            loaded,
-            asked.windows or windows,
-            asked.step or float(own.get("step", 0.5)),
-            asked.method,
-        )
+        own = loaded.card.looking
+        return cls(loaded, asked.windows or own.windows, asked.step or own.step, asked.method)
 
     def prepare(self, volume: Volume) -> Prepared:
         """Bring a scan to the network's spacing and intensities; `volume` is not kept."""

@@ -14,6 +14,7 @@ from flarekd.inference.accumulate import Network, check_network
 from flarekd.inference.head import BACKGROUND_LOGIT, Head
 from flarekd.inference.windows import (
     bounding_box,
+    check_count,
     cover,
     extended_positions,
     pad_to_patch,
@@ -186,6 +187,7 @@ def stream_logits(
                 for part, patch in zip(box, patch_zyx, strict=True)
             ]
         levels = partial(_all_at_once, visits, partial(_visit_efficiently, visits, body))
+    check_count(total)
     visits.begin(grid, total, on_window)
     return Stream(_planes(visits, levels(), crop), visits, total)
 

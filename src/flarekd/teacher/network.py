@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from flarekd.layers import conv_stage, he_init, heads_out
+from flarekd.layers import conv_stage, he_init, heads_out, stage_sizes
 from flarekd.teacher.attention import ChannelAttention, DualGate, LiteralChannelAttention, NonLocal
 
 Attention = Literal["published", "equations", "none"]
@@ -104,6 +104,15 @@ class TeacherUNet(nn.Module):
         for module in self.modules():
             if isinstance(module, NonLocal):
                 module.start_as_identity()
+
+    def most_numbers(self, window: Sequence[int]) -> int:
+        """Numbers of the largest tensor that a window (y, x) becomes on the way."""
+        sizes = stage_sizes(self.encoder, window)
+        most = max(2 * channels * pixels for channels, pixels in sizes)
+        for level, (_, pixels) in zip(self.decoder, sizes, strict=False):
+            if getattr(level, "nonlocal_", None) is not None:
+                most = max(most, pixels * pixels // 4)  # each pixel against all, pooled by 2
+        return most
 
     def forward(self, image: Tensor) -> list[Tensor] | Tensor:
         """Logits of normalised slices.

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from flarekd.inference.accumulate import Accumulator, Network, check_network, forward
 from flarekd.inference.slabs import labels_from_logits
-from flarekd.inference.windows import pad_to_patch, slice_positions
+from flarekd.inference.windows import check_count, pad_to_patch, slice_positions
 
 Start = tuple[int, int]
 """First pixel (y, x) of a window."""
@@ -170,7 +170,8 @@ def predict_slices(
     patch = (patch_yx[0], patch_yx[1])
     for first in range(0, volume.shape[0], batch):
         slices, (rows, columns) = pad_to_patch(volume[first : first + batch], patch)
-        grid, order = _order((slices.shape[1], slices.shape[2]), patch, probe)
+        size = (slices.shape[1], slices.shape[2])
+        grid, order = _order(size, patch, probe, volume.shape[0])
         maps = [Accumulator(slices.shape[1:], patch) for _ in slices]
         found = _run(network, slices, [(i, order[0]) for i in range(len(slices))], maps)
         hits = [i for i, count in found if count >= probe.min_foreground]
@@ -181,9 +182,10 @@ def predict_slices(
         yield SliceGroup(first, probability, len(slices) + len(rest), len(slices) * grid)
 
 
-def _order(size: Start, patch: Start, probe: Probe) -> tuple[int, list[Start]]:
-    """The number of windows in the grid, and all windows, the deciding one first."""
+def _order(size: Start, patch: Start, probe: Probe, slices: int) -> tuple[int, list[Start]]:
+    """The number of windows in the grid of a slice, and all windows, the deciding one first."""
     rows, columns = slice_positions(size[0], patch[0]), slice_positions(size[1], patch[1])
+    check_count(slices * len(rows) * len(columns))
     grid = [(y, x) for y in rows for x in columns]
     if probe.place == "top-left":
         return len(grid), grid

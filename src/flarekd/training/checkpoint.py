@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from flarekd import plain_json
 from flarekd.errors import InputError
 from flarekd.imaging.atomic import replacing
 from flarekd.modelfile import save_tensors
@@ -84,7 +85,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
+            facts: dict[str, Any] = plain_json.parse((file.metadata() or {})[KEY])
             return facts
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from flarekd import plain_json
 
 LOG = "log.jsonl"
 
@@ -13,9 +14,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """The records of a log.jsonl; a line torn by a kill is left out."""
     records = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                records.append(json.loads(line))
+                record = plain_json.parse(line)
             except ValueError:
                 continue
+            if isinstance(record, dict):
+                records.append(record)
     return records
