@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flarekd import plain_json
 from flarekd.errors import InputError, counted
 from flarekd.foreign import IdMap
 from flarekd.groups_file import Dataset, Rules, ids_of_json
@@ -105,8 +105,8 @@ def _is_first(path: Path | None) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     """Its content; nothing where it is no such file: anybody's file may be called so."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError):
+        content = plain_json.read(path, plain_json.MOST_OF_OTHERS)
+    except (ValueError, OSError):
         return {}
     return content if isinstance(content, dict) else {}
 
