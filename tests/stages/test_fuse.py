@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from flarekd.errors import CasesFailedError, InputError, UsageError
 from flarekd.fusion_table import read_sources
 from flarekd.imaging.files import read_labels, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
+from flarekd.ledger import Ledger
 from flarekd.stages.fuse import Extras, fuse_labels
 
 # anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
@@ -263,11 +265,28 @@ def test_a_source_is_never_replaced_by_the_result(folder, source):
     folder.add("case_a")
     before = (folder.path / source / "case_a.nii.gz").read_bytes()
     (folder.path / "cohort.csv").write_text(format_cohort(folder.cases, folder.path))
-    with pytest.raises(CasesFailedError, match=r"case_a: .*would replace"):
+    with pytest.raises(InputError, match=r"no run .*recorded 1 file .*case_a\.nii\.gz"):
         fuse_labels(
             folder.path / "cohort.csv", folder.path / "tumor", folder.path / source, "paper"
         )
     assert (folder.path / source / "case_a.nii.gz").read_bytes() == before
+    assert not list((folder.path / source).glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("place", ["case_b.nii.gz", "provenance/case_b.nii.gz", "fusion.csv"])
+def test_a_persons_files_in_the_folder_of_fused_labels_are_never_replaced(folder, place):
+    folder.add("case_a")
+    folder.add("case_b")
+    drawn = folder.path / "fused" / place
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(b"drawn by hand")
+    with pytest.raises(InputError, match=re.escape(place)):
+        folder.fuse()
+    assert drawn.read_bytes() == b"drawn by hand"
+    assert not (folder.path / "fused" / "case_a.nii.gz").exists()
+    drawn.unlink()
+    folder.fuse()
+    assert folder.row("case_b") == PAPER
 
 
 VOXEL_ML = 0.75 * 1.25 * 3.0 / 1000
@@ -492,16 +511,13 @@ def test_a_source_is_not_removed_with_the_case_that_a_person_dropped(folder):
     folder.add("case_b")
     review = decide(folder, case_a="drop")
     (folder.path / "cohort.csv").write_text(format_cohort(folder.cases, folder.path))
-    extras = Extras(review=review)
-    with pytest.raises(CasesFailedError):
-        fuse_labels(
-            folder.path / "cohort.csv",
-            folder.path / "tumor",
-            folder.path / "labels",
-            "paper",
-            extras,
-        )
-    assert (folder.path / "labels" / "case_a.nii.gz").exists()
+    extras, tumor = Extras(review=review), folder.path / "tumor"
+    ledger = Ledger(tumor / "done.jsonl")  # as pseudo-tumor leaves it
+    for case in folder.cases:
+        ledger.add(case.case, "key")
+    with pytest.raises(CasesFailedError, match=r"case_b: .*would replace"):
+        fuse_labels(folder.path / "cohort.csv", tumor, tumor, "paper", extras)
+    assert (tumor / "case_a.nii.gz").exists()
 
 
 def test_what_fusion_says_of_sources_can_be_read_again(folder):

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from flarekd import __version__, console, fusion_table
 from flarekd.cohort import Case, read_cohort
+from flarekd.components import without_small
 from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
 from flarekd.fusion import fuse
 from flarekd.imaging import checks
@@ -22,7 +22,7 @@ from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
-from flarekd.ledger import Ledger, stamp
+from flarekd.ledger import Ledger, refuse_foreign, stamp
 from flarekd.lock import alone
 from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.teacher.network import TeacherUNet
@@ -30,6 +30,8 @@ from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_sl
 
 SLICES = 8
 """Slices a group: enough to fill a GPU, few enough for any memory."""
+
+LEDGER = "done.jsonl"
 
 PROBABILITY = "probability"
 """Folder of the tumour probabilities, below the pseudo-labels."""
@@ -88,6 +90,8 @@ def pseudo_tumor(
         runtime: What runs the network; `runtimes.choose` takes it.
 
     Raises:
+        InputError: If a model or the cohort cannot be used, or a file that no run wrote would be
+            replaced.
         CasesFailedError: After the rest is written, if some cases failed.
     """
     extras = extras or Extras()
@@ -97,7 +101,10 @@ def pseudo_tumor(
     second = None
     if extras.against is not None:
         second = predictor.load(extras.against, "teacher", TeacherUNet, chosen, runtime)
-    ledgers = Ledger(out / "done.jsonl"), Ledger(out / "quality.jsonl")
+    targets = {case.case: _targets(out, case) for case in cases}
+    refuse_foreign(out / LEDGER, targets, _tables(out))
+    ledgers = Ledger(out / LEDGER), Ledger(out / "quality.jsonl")
+    ledgers[0].claim()
     work = _Work(teacher, second, out, extras, *ledgers)
     failed: dict[str, str] = {}
     with console.progress("Tumour pseudo-labels") as advance:
@@ -119,10 +126,19 @@ def pseudo_tumor(
         raise CasesFailedError(f"{counted(failed, 'case')} not labelled: {', '.join(failed)}")
 
 
+def _targets(out: Path, case: Case) -> list[Path]:
+    """The pseudo-label and the probability of a case."""
+    name = f"{case.case}.nii.gz"
+    return [out / name, out / PROBABILITY / name]
+
+
+def _tables(out: Path) -> list[Path]:
+    return [out / fusion_table.QUALITY, out / fusion_table.COMPONENTS]
+
+
 def _do(work: _Work, case: Case) -> None:
     """Label one case, where that or something beside it is missing or out of date."""
-    target = work.out / f"{case.case}.nii.gz"
-    probability = work.out / PROBABILITY / target.name
+    target, probability = _targets(work.out, case)
     beside = [probability] if work.extras.probability else []
     case.refuse_own([target, probability])
     key = stamp(work.teacher.sha256, work.teacher.runtime, case.image)
@@ -130,8 +146,8 @@ def _do(work: _Work, case: Case) -> None:
     is_judged = not judged or work.figures.is_done(case.case, judged)
     if is_judged and work.labels.is_done(case.case, key, target, *beside):
         return
-    tables = [work.out / fusion_table.QUALITY, work.out / fusion_table.COMPONENTS]
-    for path in (target, probability, *tables):
+    work.labels.begin(case.case)
+    for path in (target, probability, *_tables(work.out)):
         path.unlink(missing_ok=True)  # of another teacher: if this fails, none
     volume = read_volume(case.image)
     for note in (*volume.notes, *checks.of_scan(volume.array)):
@@ -194,27 +210,6 @@ def _label(
     mask = np.flip(found.labels, LEFT_RIGHT) if flip else found.labels
     tumors, dropped = without_small(mask, settings.get("min_ml", 0.0) / _voxel_ml(volume))
     return found, np.asarray(teacher.card.label_ids, np.uint8)[tumors], dropped
-
-
-def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
-    """Leave out the components of a mask that have too few voxels.
-
-    Args:
-        mask: uint8 (z, y, x), 0 or 1; voxels that share a corner are of one component.
-        least_voxels: Smaller components go.
-
-    Returns:
-        A new mask, and how many components were left out.
-    """
-    kept, dropped = np.zeros_like(mask), 0
-    for box in ndimage.find_objects(mask):  # one about all of it, or none
-        components, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
-        sizes = np.bincount(components.ravel(), minlength=count + 1)
-        keeps = sizes >= least_voxels
-        keeps[0] = False
-        kept[box] = keeps[components]
-        dropped = count - int(keeps.sum())
-    return kept, dropped
 
 
 def _voxel_ml(volume: Volume) -> float:
