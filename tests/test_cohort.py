@@ -1,3 +1,4 @@
+import csv
 import re
 from pathlib import Path
 
@@ -124,6 +125,17 @@ def test_any_case_survives(tmp_path_factory, name, annotated, note):
     assert Path(folder / "cohort.csv").read_text(encoding="utf-8").count("\n") == 2
 
 
+def test_no_cell_of_a_cohort_is_a_formula_and_all_are_read_as_they_were(tmp_path):
+    folder = tmp_path / "=cmd|' /C calc'!A0"
+    case = Case("a", folder / "i.nii.gz", note="+1 kidney", label=folder / "@l.nii.gz")
+    path = written(tmp_path, case)
+    assert read_cohort(path) == [case]
+    row = next(csv.DictReader(path.read_text(encoding="utf-8").splitlines()[:2]))
+    assert (row["image"], row["note"]) == ("'=cmd|' /C calc'!A0/i.nii.gz", "'+1 kidney")
+    reader = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    assert not [cell for cells in reader for cell in cells if cell.startswith(tuple("=+-@"))]
+
+
 def test_traits_are_read_from_a_cohort_and_from_any_table_with_a_column_case(tmp_path):
     path = written(tmp_path, full_case(tmp_path), Case("b", tmp_path / "b.nii.gz"))
     assert read_traits(path, ("group", "phase")) == {"group": {"FLARE23_0001": "4"}}
@@ -172,6 +184,10 @@ def test_a_case_refuses_to_have_its_own_files_replaced(tmp_path, own):
         ("a\0b", r"holds '\\x00'"),
         ("a\nb", r"holds '\\n'"),
         ("a\x1b[2J", r"holds '\\x1b'"),
+        ("=1+1", "begins with '=', as a formula or an option does"),
+        ("+cmd", r"begins with '\+', as a formula or an option does"),
+        ("-2+3", "begins with '-', as a formula or an option does"),
+        ("@x", "begins with '@', as a formula or an option does"),
         ("CON", "is the name of a device on Windows"),
         ("nul.1", "is the name of a device on Windows"),
         ("Com1", "is the name of a device on Windows"),
@@ -185,7 +201,7 @@ def test_a_name_that_could_leave_its_folder_or_be_no_file_is_no_case_id(name, wh
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "FLARE23_0001", "a..b", "console", "com10", "x" * 200, "ä b"]
+    "name", ["a", "FLARE23_0001", "a..b", "console", "com10", "x" * 200, "ä b", "a-1+2=3@4"]
 )
 def test_names_that_only_look_like_it_are_case_ids(name):
     assert why_no_case_id(name) is None

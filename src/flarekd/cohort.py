@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flarekd.errors import InputError
 from flarekd.labels import BY_ID, ORGANS, TUMOR
+from flarekd.tables import FORMULA, format_table, plain
 
 COLUMNS = (
     "case",
@@ -100,6 +101,8 @@ def why_no_case_id(name: str) -> str | None:
     odd = re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name)
     if odd:
         return f"holds {odd.group()!r}"
+    if name.startswith(FORMULA):
+        return f"begins with {name[0]!r}, as a formula or an option does"
     if _DEVICE.fullmatch(name):
         return "is the name of a device on Windows"
     try:
@@ -111,25 +114,22 @@ def why_no_case_id(name: str) -> str | None:
 
 def format_cohort(cases: Iterable[Case], folder: Path) -> str:
     """The text of a cohort.csv that lies in `folder`; paths below it are written relative to it."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for case in cases:
-        writer.writerow(
-            {
-                "case": case.case,
-                "split": case.split,
-                "group": "" if case.group is None else case.group,
-                "annotated": " ".join(map(str, sorted(case.annotated))),
-                "image": _shown(case.image, folder),
-                "label": _shown(case.label, folder),
-                "organ_pseudo": _shown(case.organ_pseudo, folder),
-                "size": " ".join(map(str, case.size)),
-                "spacing": " ".join(f"{mm:.6g}" for mm in case.spacing),
-                "note": case.note,
-            }
-        )
-    return text.getvalue()
+    rows = (
+        {
+            "case": case.case,
+            "split": case.split,
+            "group": case.group,
+            "annotated": " ".join(map(str, sorted(case.annotated))),
+            "image": _shown(case.image, folder),
+            "label": _shown(case.label, folder),
+            "organ_pseudo": _shown(case.organ_pseudo, folder),
+            "size": " ".join(map(str, case.size)),
+            "spacing": " ".join(f"{mm:.6g}" for mm in case.spacing),
+            "note": case.note,
+        }
+        for case in cases
+    )
+    return format_table(COLUMNS, rows)
 
 
 def read_cohort(path: Path) -> list[Case]:
@@ -216,7 +216,7 @@ def _rows(path: Path, required: Iterable[str]) -> list[tuple[int, dict[str, str]
         )
     rows = []
     for number, row in table:
-        cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        cells = {k: plain((value or "").strip()) for k, value in row.items() if isinstance(k, str)}
         if any("\n" in cell for cell in cells.values()):
             raise _stray(path, f"a cell goes over several lines up to line {number}")
         if any(cells.values()):

@@ -46,6 +46,7 @@ def scans(folder, *names):
         (["e\u0301.nii.gz", "\u00e9.nii.gz"], "are one name on many disks"),
         (["two\nlines.nii.gz"], r"name 'two\\nlines.nii.gz' holds '\\n'"),
         (["bell\x07.nii"], r"holds '\\x07'"),
+        (["=1+1.nii.gz"], "begins with '=', as a formula or an option does"),
         (["a" * 230 + ".nii.gz"], "is longer than 200 bytes"),
         ([os.fsdecode(b"latin-\xe9.nii")], "is not UTF-8"),
     ],

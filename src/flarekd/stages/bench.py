@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +14,7 @@ from flarekd.errors import UsageError
 from flarekd.gpu_memory import GpuMemory
 from flarekd.imaging.atomic import write_json, write_text
 from flarekd.report.usage import draw_usage, usage_table
+from flarekd.tables import format_table
 from flarekd.watch import watch
 
 
@@ -83,14 +82,12 @@ def _open_gpu(index: int | None) -> GpuMemory | None:
 
 
 def _curve(runs: Sequence[Run]) -> str:
-    text = io.StringIO()
     columns = ["run", *asdict(runs[0].samples[0])]
     if runs[0].samples[0].gpu_mb is None:
         columns.remove("gpu_mb")
-    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
+    rows = []
     for number, run in enumerate(runs, 1):
         for sample in run.samples:
             rounded = {key: round(value, 4) for key, value in asdict(sample).items() if value}
-            table.writerow({**dict.fromkeys(columns, 0), "run": number, **rounded})
-    return text.getvalue()
+            rows.append({**dict.fromkeys(columns, 0), "run": number, **rounded})
+    return format_table(columns, rows)

@@ -23,6 +23,7 @@ from flarekd.ledger import Ledger, refuse_foreign, stamp
 from flarekd.lock import alone
 from flarekd.parallel import map_cases
 from flarekd.selection import Dropped, Rule, parse_rule, select
+from flarekd.tables import format_table
 from flarekd.workers import plan_workers
 
 BYTES_A_VOXEL, BYTES_A_VOXEL_MORE = 7, 10
@@ -264,14 +265,12 @@ def _write_tables(
         name = case.case
         known = dropped.get(name, ())
         rows.append(fusion_table.fusion_row(case, facts.get(name), unlike.get(name, ()), known))
-    update_text(
-        out / fusion_table.FUSION, fusion_table.format_table(fusion_table.FUSION_COLUMNS, rows)
-    )
+    update_text(out / fusion_table.FUSION, format_table(fusion_table.FUSION_COLUMNS, rows))
     listed = [one for case in cases for one in dropped.get(case.case, ())]
     path = out / fusion_table.DROPPED
     if with_rules or path.exists():
         columns = fusion_table.DROPPED_COLUMNS
-        update_text(path, fusion_table.format_table(columns, fusion_table.dropped_rows(listed)))
+        update_text(path, format_table(columns, fusion_table.dropped_rows(listed)))
         whole = sum(one.component is None for one in listed)
         tumors = counted(len(listed) - whole, "tumour")
         console.info(f"dropped {counted(whole, 'case')} and {tumors}: see {path}")

@@ -25,6 +25,7 @@ from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import Ledger, refuse_foreign, stamp
 from flarekd.lock import alone
 from flarekd.quality import Evidence, judge, round_uncertainty
+from flarekd.tables import format_table
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
 
@@ -287,5 +288,5 @@ def _write_quality(out: Path, cases: Sequence[Case], figures: Ledger) -> None:
         (fusion_table.QUALITY, fusion_table.QUALITY_COLUMNS, rows),
         (fusion_table.COMPONENTS, fusion_table.COMPONENT_COLUMNS, parts),
     ):
-        update_text(out / name, fusion_table.format_table(columns, content))
+        update_text(out / name, format_table(columns, content))
     console.info(f"{out / fusion_table.QUALITY}: figures of {len(rows)} pseudo-labels")
