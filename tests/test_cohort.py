@@ -125,6 +125,13 @@ def test_any_case_survives(tmp_path_factory, name, annotated, note):
     assert Path(folder / "cohort.csv").read_text(encoding="utf-8").count("\n") == 2
 
 
+@pytest.mark.parametrize("other", ["Case_\u00e9", "cAse_e\u0301"])
+def test_two_cases_that_are_one_name_on_many_disks_are_refused(tmp_path, other):
+    cases = [Case(name, tmp_path / "i.nii.gz") for name in ("case_\u00e9", other, "b")]
+    with pytest.raises(InputError, match=r"line 3: cases .* are one name on many disks"):
+        read_cohort(written(tmp_path, *cases))
+
+
 def test_no_cell_of_a_cohort_is_a_formula_and_all_are_read_as_they_were(tmp_path):
     folder = tmp_path / "=cmd|' /C calc'!A0"
     case = Case("a", folder / "i.nii.gz", note="+1 kidney", label=folder / "@l.nii.gz")

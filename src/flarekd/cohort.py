@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,15 @@ def why_no_case_id(name: str) -> str | None:
     return f"is longer than {LONGEST_CASE_ID} bytes" if length > LONGEST_CASE_ID else None
 
 
+def on_disk(case: str) -> str:
+    """What two case ids share that are one file name on many disks.
+
+    >>> on_disk("Case1") == on_disk("case1")
+    True
+    """
+    return unicodedata.normalize("NFC", case).casefold()
+
+
 def format_cohort(cases: Iterable[Case], folder: Path) -> str:
     """The text of a cohort.csv that lies in `folder`; paths below it are written relative to it."""
     rows = (
@@ -149,12 +159,16 @@ def read_cohort(path: Path) -> list[Case]:
         InputError: If it cannot be read as a cohort; every faulty row is named at once.
     """
     cases: dict[str, Case] = {}
+    names: dict[str, str] = {}
     problems = []
     for number, cells in _rows(path, REQUIRED):
         try:
             case = _parse(cells, path.parent)
             if case.case in cases:
                 raise ValueError(f"case {case.case!r} stands there twice")
+            other = names.setdefault(on_disk(case.case), case.case)
+            if other != case.case:
+                raise ValueError(f"cases {other!r} and {case.case!r} are one name on many disks")
             cases[case.case] = case
         except ValueError as error:
             problems.append(f"line {number}: {error}")
