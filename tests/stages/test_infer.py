@@ -8,10 +8,12 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
 from tests.imaging.bad_inputs import ORIGIN, SIZE, nifti
+from tests.imaging.dicom_series import write_series
 from tests.training.test_ranks import forked
 
 from flarekd import __version__, segmenting
@@ -473,6 +475,22 @@ def test_dicom_seg_is_refused_for_files_before_anything_is_done(tmp_path, model)
     with pytest.raises(InputError, match="DICOM SEG lies on a DICOM series"):
         infer([tmp_path / "a.nii.gz"], model, tmp_path / "out", how)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_series_that_no_dicom_seg_can_be_made_of_fails_alone_and_has_its_label_map(
+    tmp_path, model
+):
+    folders = [write_series(tmp_path / "scans" / name, content()) for name in "ab"]
+    for path in folders[0].iterdir():
+        data = pydicom.dcmread(path)
+        del data.SOPClassUID
+        data.save_as(path)
+    out = tmp_path / "out"
+    with pytest.raises(CasesFailedError, match="1 of 2 scans failed: a"):
+        infer([tmp_path / "scans"], model, out, replace(CPU, beside=Beside(dicom_seg=True)))
+    assert "lacks SOPClassUID" in report(out)["failed"]["a"]
+    assert len(times(out)) == 2
+    assert [path.name for path in out.glob("*.dcm")] == ["b.seg.dcm"]
 
 
 def test_a_scan_that_is_refused_for_its_size_keeps_no_labels_of_an_earlier_run(
