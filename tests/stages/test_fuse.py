@@ -61,7 +61,7 @@ class Folder:
             folder: None if row is None else write(self.path / folder / f"{name}.nii.gz", row)
             for folder, row in sources.items()
         }
-        image = self.path / "images" / f"{name}_0000.nii.gz"  # fusion looks at labels alone
+        image = write(self.path / "images" / f"{name}_0000.nii.gz", 0)  # its grid alone counts
         vouched = frozenset(annotated) if paths["labels"] else frozenset()
         self.cases.append(
             Case(
@@ -186,10 +186,41 @@ def test_sources_on_different_grids_are_refused_by_name(folder):
     folder.add("case_b")
     other = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 115.0), DIRECTION)
     write(folder.path / "organs" / "case_b.nii.gz", ORGANS, other)
-    message = r"case_b: label sources do not match: case_b\.nii\.gz in organs: .* 3\.00 mm off"
+    message = r"case_b: .*/organs/case_b\.nii\.gz: label and image do not match: .* 3\.00 mm off"
     with pytest.raises(CasesFailedError, match=message):
         folder.fuse()
     assert list(folder.times()) == ["case_a.nii.gz"]
+
+
+def test_sources_that_lie_together_beside_their_scan_are_refused(folder):
+    folder.add("case_a")
+    folder.add("case_b", labels=None)
+    folder.fuse()
+    other = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 115.0), DIRECTION)
+    write(folder.cases[1].image, 0, other)
+    message = r"1 case not fused: case_b: .*label and image do not match: .* 3\.00 mm off"
+    with pytest.raises(CasesFailedError, match=message):
+        folder.fuse()
+    assert list(folder.times()) == ["case_a.nii.gz"]
+    folder.cases[1].image.unlink()
+    with pytest.raises(CasesFailedError, match=r"1 case not fused: case_b: .*case_b_0000\.nii\.gz"):
+        folder.fuse()
+
+
+@pytest.mark.parametrize("row", [[2] * 8, [1, 14, 0, 0, 0, 0, 0, 0], [255] * 8])
+def test_what_is_no_tumour_mask_is_refused_as_a_tumour_pseudo_label(folder, row):
+    folder.add("case_a", tumor=row)
+    folder.add("case_b")
+    message = r"1 case not fused: case_a: .*tumor/case_a\.nii\.gz: .*holds ids \[.*\], and only 14"
+    with pytest.raises(CasesFailedError, match=message):
+        folder.fuse()
+    assert list(folder.times()) == ["case_b.nii.gz"]
+
+
+def test_a_mask_of_ones_is_a_tumour_pseudo_label(folder):
+    folder.add("case_a", tumor=[bool(label) for label in TUMOR])
+    folder.fuse()
+    assert folder.row("case_a") == PAPER
 
 
 def test_a_tumour_in_the_organ_pseudo_label_is_refused_by_name(folder):

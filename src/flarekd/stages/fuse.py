@@ -239,13 +239,15 @@ def _job(
         path = tumor / f"{case.case}.nii.gz"
         if not path.exists():
             raise InputError(f"no tumour pseudo-label {str(path)!r}", "run `flarekd pseudo-tumor`")
-    sources = [source for source in (case.label, path, case.organ_pseudo) if source is not None]
-    target, sources_out = _targets(out, case)
-    beside = sources_out if extras.provenance else None
-    if {target.resolve(), beside and beside.resolve()} & {source.resolve() for source in sources}:
+    labels = [source for source in (case.label, path, case.organ_pseudo) if source is not None]
+    target, sources = _targets(out, case)
+    beside = sources if extras.provenance else None
+    if {target.resolve(), beside and beside.resolve()} & {source.resolve() for source in labels}:
         raise InputError(f"the fused label would replace {str(target)!r}", "choose another --out")
     numbers = [one.component for one in dropped]
-    key = stamp(_FACTS, strategy, sorted(case.annotated), extras.ignore_mm, numbers, *sources)
+    key = stamp(
+        _FACTS, strategy, sorted(case.annotated), extras.ignore_mm, numbers, case.image, *labels
+    )
     mine = sizes.get(case.case, {})
     return Job(case, path, target, beside, strategy, extras.ignore_mm, tuple(dropped), mine, key)
 
