@@ -1,18 +1,17 @@
 import csv
-import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flarekd.case_ids import why_no_case_id
 from flarekd.cohort import (
     COLUMNS,
     Case,
     format_cohort,
     read_cohort,
     read_traits,
-    why_no_case_id,
 )
 from flarekd.errors import InputError
 
@@ -176,42 +175,6 @@ def test_a_case_refuses_to_have_its_own_files_replaced(tmp_path, own):
     (tmp_path / "x").mkdir()
     with pytest.raises(InputError, match=r"would replace .* · choose another --out"):
         case.refuse_own([tmp_path / "other", there])
-
-
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("", "is empty"),
-        ("..", "begins with a dot"),
-        (".hidden", "begins with a dot"),
-        ("../up", "begins with a dot"),
-        ("a/../../up", "holds '/'"),
-        ("/etc/passwd", "holds '/'"),
-        ("a\\b", r"holds '\\\\'"),
-        ("a\0b", r"holds '\\x00'"),
-        ("a\nb", r"holds '\\n'"),
-        ("a\x1b[2J", r"holds '\\x1b'"),
-        ("=1+1", "begins with '=', as a formula or an option does"),
-        ("+cmd", r"begins with '\+', as a formula or an option does"),
-        ("-2+3", "begins with '-', as a formula or an option does"),
-        ("@x", "begins with '@', as a formula or an option does"),
-        ("CON", "is the name of a device on Windows"),
-        ("nul.1", "is the name of a device on Windows"),
-        ("Com1", "is the name of a device on Windows"),
-        ("x" * 201, "is longer than 200 bytes"),
-        ("é" * 101, "is longer than 200 bytes"),
-        ("\ud800", "is not UTF-8"),
-    ],
-)
-def test_a_name_that_could_leave_its_folder_or_be_no_file_is_no_case_id(name, why):
-    assert re.fullmatch(why, why_no_case_id(name))
-
-
-@pytest.mark.parametrize(
-    "name", ["a", "FLARE23_0001", "a..b", "console", "com10", "x" * 200, "ä b", "a-1+2=3@4"]
-)
-def test_names_that_only_look_like_it_are_case_ids(name):
-    assert why_no_case_id(name) is None
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "/abs", "LPT9"])

@@ -6,14 +6,14 @@ import csv
 import io
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flarekd.case_ids import on_disk, why_no_case_id
 from flarekd.errors import InputError
 from flarekd.labels import BY_ID, ORGANS, TUMOR
-from flarekd.tables import FORMULA, format_table, plain
+from flarekd.tables import format_table, plain
 
 COLUMNS = (
     "case",
@@ -81,45 +81,6 @@ class Case:
                 raise InputError(
                     f"the pseudo-label would replace {str(target)!r}", "choose another --out"
                 )
-
-
-LONGEST_CASE_ID = 200
-"""Bytes of UTF-8: file systems take 255, and endings are put after it."""
-
-
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-"""Names that are no files on Windows, whatever ending they are given."""
-
-
-def why_no_case_id(name: str) -> str | None:
-    """Why a name cannot be a case id, and so the stem of files, or None where it can.
-
-    >>> why_no_case_id("a/b")
-    "holds '/'"
-    """
-    if not name or name.startswith("."):
-        return "is empty" if not name else "begins with a dot"
-    odd = re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name)
-    if odd:
-        return f"holds {odd.group()!r}"
-    if name.startswith(FORMULA):
-        return f"begins with {name[0]!r}, as a formula or an option does"
-    if _DEVICE.fullmatch(name):
-        return "is the name of a device on Windows"
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        return "is not UTF-8"
-    return f"is longer than {LONGEST_CASE_ID} bytes" if length > LONGEST_CASE_ID else None
-
-
-def on_disk(case: str) -> str:
-    """What two case ids share that are one file name on many disks.
-
-    >>> on_disk("Case1") == on_disk("case1")
-    True
-    """
-    return unicodedata.normalize("NFC", case).casefold()
 
 
 def format_cohort(cases: Iterable[Case], folder: Path) -> str:

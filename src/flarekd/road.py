@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from flarekd import config, console
+from flarekd.case_files import Folders
 from flarekd.cohort import read_cohort
 from flarekd.decisions import read_unused
 from flarekd.errors import CasesFailedError, InputError
@@ -19,7 +20,7 @@ from flarekd.stages.evaluate import Extras, evaluate
 from flarekd.stages.fuse import Extras as Fused
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.fusion_quality import fusion_quality
-from flarekd.stages.group_data import Folders, group_data
+from flarekd.stages.group_data import group_data
 from flarekd.stages.infer import infer
 from flarekd.stages.phantom import make_phantoms
 from flarekd.stages.pseudo_organs import pseudo_organs

@@ -57,9 +57,10 @@ def group_data(
     scheduler: options.Scheduler = None,
 ) -> None:
     """Find out which classes each case has annotated (Table 1), and say why."""
+    from flarekd.case_files import Folders
     from flarekd.stages import group_data as stage
 
-    folders = stage.Folders(images, labels, unlabeled, organ_pseudo)
+    folders = Folders(images, labels, unlabeled, organ_pseudo)
     stage.group_data(folders, out, groups=groups, strict=strict, review=review, scheduler=scheduler)
 
 

@@ -50,6 +50,11 @@ class Files:
     sources: tuple[Source, ...]
     key: str
 
+    @property
+    def written(self) -> list[Path]:
+        """Its label files that are written in flarekd's ids."""
+        return [one.written for one in self.sources if one.written]
+
     def source(self, kind: str) -> Source | None:
         """Its label file, or its organ pseudo-label."""
         return next((one for one in self.sources if one.kind == kind), None)

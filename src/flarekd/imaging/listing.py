@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from flarekd.cohort import on_disk, why_no_case_id
+from flarekd.case_ids import on_disk, why_no_case_id
 from flarekd.errors import InputError
 from flarekd.imaging.findings import Finding
 from flarekd.imaging.sniff import holds_dicom

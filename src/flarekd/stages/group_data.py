@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from flarekd import console
+from flarekd.case_files import LABEL, Folders, find, reviewed
 from flarekd.cohort import Case, format_cohort
-from flarekd.decisions import read_unused, tell_strangers, tell_unused
 from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.evidence import PSEUDO, Evidence, weigh
-from flarekd.groups_file import TABLE_1, Dataset, Rules, read_rules
+from flarekd.groups_file import TABLE_1, Rules, read_rules
 from flarekd.hand_edits import edited, hand_edits, tell_edits
 from flarekd.imaging.atomic import write_text
-from flarekd.imaging.examine import Files, Source, examine, extents
-from flarekd.imaging.files import list_scans
-from flarekd.ledger import Ledger, stamp
+from flarekd.imaging.examine import Files, examine, extents
+from flarekd.ledger import Ledger, refuse_foreign
 from flarekd.lock import alone
 from flarekd.norms import Facts, learn
 from flarekd.parallel import map_cases
@@ -30,30 +29,10 @@ from flarekd.workers import plan_workers
 BYTES_A_VOXEL = 4
 """What measuring a label map takes: as stored, turned, and in our ids."""
 
-VERSION = 1
-"""Of what is measured of a case: what was measured by another version is measured anew."""
+GROUPING = "grouping.json"
 
 MOST_TOLD = 20
 """Notes told on the screen; all of them stand in cohort.csv."""
-
-LABEL = "label"
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where the files are.
-
-    Attributes:
-        images: Scans; those with a file in `labels` are partially labelled, others unlabelled.
-        labels: Partial label maps.
-        unlabeled: Further scans without labels.
-        organ_pseudo: Organ pseudo-labels.
-    """
-
-    images: Path
-    labels: Path | None = None
-    unlabeled: Path | None = None
-    organ_pseudo: Path | None = None
 
 
 @alone(console.warn, lambda out: out.parent)
@@ -83,14 +62,15 @@ def group_data(
         The cases written.
 
     Raises:
-        InputError: If there is no case, one id stands in both image folders, or `groups` cannot be
-            used.
+        InputError: If there is no case, one id stands in both image folders, `groups` cannot be
+            used, `out` lies among label files, files that no run wrote would be replaced, or no
+            case can be used and there is a table of an earlier run, which is left as it was.
         CasesFailedError: After writing the rest, if some cases cannot be used.
     """
     rules = read_rules(groups) if groups else TABLE_1
-    edits = hand_edits(out, out.with_name("grouping.json"))
-    files = _reviewed(_find(folders, rules, out), review)
-    measured, refused = _measure(files, out.with_suffix(".facts.jsonl"), scheduler)
+    files = reviewed(find(folders, rules, out), review)
+    edits = hand_edits(out, out.with_name(GROUPING))
+    measured, refused = _measure(files, out, scheduler)
     used = [one for one in files if one.case in measured]
     norms = learn(_facts(one, json.loads(measured[one.case]), rules) for one in used)
     report, lacking, vouching, grouped = Report(), Lacking(), Vouching(), []
@@ -115,91 +95,34 @@ def group_data(
         console.warn(tell_edits(kept_edits))
     for doubt in vouching.doubts():
         console.warn(doubt)
+    left_out = _left_out(refused, doubtful if strict else [])
+    if not kept and out.exists():
+        what = f"no case is left, {str(out)!r} is of an earlier run and stays as it was"
+        raise InputError(f"{what}: {left_out}", "mend the files; if they are right, delete it")
     if kept:
         write_text(out, format_cohort((case for case, _ in kept), out.parent))
     # after the table: killed between the two, what was just written would look like a person's edit
-    report.write(out.with_name("grouping.json"), norms, refused, strict=strict)
+    report.write(out.with_name(GROUPING), norms, refused, strict=strict)
     if kept:
         _show(kept, lacking, rules)
         console.info(f"{out}: {counted(kept, 'case')}, {len(doubtful)} for a person to decide")
-    _tell_failures(refused, doubtful if strict else [])
+    if left_out:
+        raise CasesFailedError(left_out, f"{GROUPING} has the evidence")
     return [case for case, _ in kept]
 
 
-def _find(folders: Folders, rules: Rules, out: Path) -> list[Files]:
-    scans = list_scans(folders.images)
-    drawn = list_scans(folders.labels) if folders.labels else {}
-    more = list_scans(folders.unlabeled) if folders.unlabeled else {}
-    pseudo = list_scans(folders.organ_pseudo) if folders.organ_pseudo else {}
-    both = sorted(scans.keys() & more.keys())
-    if both:
-        raise InputError(
-            f"case {both[0]!r} is in {str(folders.images)!r} and in {str(folders.unlabeled)!r}",
-            "rename one of them",
-        )
-    everything = scans | more
-    if not everything:
-        raise InputError(
-            f"no scan in {str(folders.images)!r}", "give a folder of .nii.gz, .mha or .nrrd files"
-        )
-    rules.refuse_idle(everything.keys())
-    for name, found in ((LABEL, drawn), (PSEUDO, pseudo)):
-        strays = sorted(found.keys() - everything.keys())
-        if strays and name == LABEL and len(strays) == len(found):
-            raise InputError(
-                f"no label file has the name of a scan: there are {strays[0]!r} and the scan "
-                f"{min(everything)!r}",
-                "name label files as their scans are named, without _0000",
-            )
-        if strays:
-            count = counted(strays, f"{name} file")
-            console.warn(f"{count} without a scan, the first {strays[0]!r}")
-    written = {kind: out.with_name(f"{out.stem}-{name}") for kind, name in _WRITTEN.items()}
-    files = []
-    for case, image in everything.items():
-        dataset = rules.dataset_of(case) or Dataset("*")
-        sources = []
-        for kind, path, ids in (
-            (LABEL, drawn.get(case) if case in scans else None, dataset.ids),
-            (PSEUDO, pseudo.get(case), dataset.organ_pseudo),
-        ):
-            if path is not None:
-                target = written[kind] / f"{case}.nii.gz" if ids else None
-                sources.append(Source(kind, path, ids, target))
-        paths = (
-            part for one in sources for part in (one.kind, one.path, one.ids and asdict(one.ids))
-        )
-        files.append(Files(case, image, tuple(sources), stamp(VERSION, image, *paths)))
-    return files
-
-
-def _reviewed(files: list[Files], review: Path | None) -> list[Files]:
-    """Without the cases that a person took out."""
-    unused = read_unused(review)
-    mine = {one.case: unused[one.case] for one in files if one.case in unused}
-    if strangers := tell_strangers(unused, {one.case for one in files}):
-        console.warn(strangers)
-    if mine:
-        console.warn(tell_unused(mine))
-    if len(mine) == len(files):
-        raise InputError(f"{str(review)!r} leaves out every case", "tick some to keep")
-    return [one for one in files if one.case not in mine]
-
-
-_WRITTEN = {LABEL: "labels", PSEUDO: "organ-pseudo"}
-"""Where label files in flarekd's ids go: beside cohort.csv, ``cohort-labels`` and so on."""
-
-
 def _measure(
-    files: Sequence[Files], path: Path, scheduler: str | None
+    files: Sequence[Files], out: Path, scheduler: str | None
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """What was measured of each case (JSON), and of those that cannot be used why."""
+    path = out.with_suffix(".facts.jsonl")
+    if not out.with_name(GROUPING).exists():  # which stays where a person deletes what was measured
+        refuse_foreign(path, {one.case: one.written for one in files}, [out])
     ledger = Ledger(path)
-    todo = [
-        one
-        for one in files
-        if not ledger.is_done(one.case, one.key, *(s.written for s in one.sources if s.written))
-    ]
+    todo = [one for one in files if not ledger.is_done(one.case, one.key, *one.written)]
+    for one in todo:
+        if one.written:
+            ledger.begin(one.case)
     measured: dict[str, str] = {}
     refused: dict[str, dict[str, Any]] = {}
     done = len(files) - len(todo)
@@ -270,7 +193,8 @@ def _record(
     }
 
 
-def _tell_failures(refused: Mapping[str, Any], doubtful: Sequence[str]) -> None:
+def _left_out(refused: Mapping[str, Any], doubtful: Sequence[str]) -> str:
+    """A sentence about cases that are left out, empty where none is."""
     told = []
     if refused:
         names = "; ".join(f"{case}: {refused[case]['refused']}" for case in sorted(refused))
@@ -278,8 +202,7 @@ def _tell_failures(refused: Mapping[str, Any], doubtful: Sequence[str]) -> None:
     if doubtful:
         names = ", ".join(doubtful)
         told.append(f"{len(doubtful)} ambiguous cases were left out (--strict): {names}")
-    if told:
-        raise CasesFailedError("; ".join(told), "grouping.json has the evidence")
+    return "; ".join(told)
 
 
 def _show(cases: Sequence[tuple[Case, str]], lacking: Lacking, rules: Rules) -> None:
