@@ -91,7 +91,7 @@ def test_what_no_run_recorded_is_refused_and_what_a_kill_left_is_not(tmp_path):
     for file in drawn.values():
         file.write_bytes(b"drawn by hand")
     shared = [tmp_path / "statistics.csv"]
-    said = r"recorded 5 files .*: .*b.nii.gz, .*c.nii.gz, .*d.nii.gz and 2 more · choose another"
+    said = r"recorded 5 files .*: .*b.nii.gz, .*c.nii.gz, .*d.nii.gz and 2 more · write to another"
     Ledger(path).begin("a")  # killed before it was done
     with pytest.raises(InputError, match=said):
         refuse_foreign(path, {case: [file] for case, file in drawn.items()}, shared)

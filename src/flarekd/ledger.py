@@ -138,5 +138,5 @@ def refuse_foreign(
         raise InputError(
             f"no run of flarekd has recorded {counted(foreign, 'file')} that would be replaced: "
             f"{named}",
-            "choose another --out, or move them away",
+            "write to another folder, or move them away",
         )

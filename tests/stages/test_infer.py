@@ -420,7 +420,7 @@ def test_a_persons_files_in_the_folder_of_label_maps_are_never_replaced(tmp_path
     drawn = tmp_path / "labelsTr" / name
     drawn.parent.mkdir()
     drawn.write_bytes(b"drawn by hand")
-    with pytest.raises(InputError, match=rf"recorded 1 file .*{name} · choose another --out"):
+    with pytest.raises(InputError, match=rf"recorded 1 file .*{name} · write to another"):
         infer([tmp_path / "scans"], model, drawn.parent, CPU)
     assert list(drawn.parent.iterdir()) == [drawn]
     assert drawn.read_bytes() == b"drawn by hand"
