@@ -13,11 +13,14 @@ from flarekd.efficiency import Run
 from flarekd.errors import UsageError
 from flarekd.gpu_memory import GpuMemory
 from flarekd.imaging.atomic import write_json, write_text
+from flarekd.lock import NAME, alone
 from flarekd.report.usage import draw_usage, usage_table
 from flarekd.tables import format_table
 from flarekd.watch import watch
 
 
+# a lock of its own: the command that is measured may take the folder's
+@alone(console.warn, name=lambda _: f"{NAME}-bench")
 def bench(
     command: Sequence[str],
     out: Path,
@@ -39,7 +42,7 @@ def bench(
         The exit status of the last run, as a shell gives it.
 
     Raises:
-        UsageError: If there is no such command, or no such GPU.
+        UsageError: If there is no such command or GPU, or another bench writes to `out`.
     """
     gpu = _open_gpu(gpu_index)
     started = datetime.now(timezone.utc)

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 from flarekd import console
 from flarekd.errors import InputError, UsageError
 from flarekd.labels import NAMES, TUMOR
+from flarekd.lock import alone_on_file
 from flarekd.modelfile import ModelCard, Orientation, file_hash, save_model
 from flarekd.nnunet.admitted import StoredTensor
 from flarekd.nnunet.outputs import label_outputs
@@ -23,6 +24,7 @@ INFERENCE: dict[str, dict[str, Any]] = {
 """Windows of imported networks: nnU-Net's half steps, and the paper's first window."""
 
 
+@alone_on_file(console.warn)
 def import_nnunet(
     checkpoint: Path,
     plans: Path | None,
@@ -44,7 +46,7 @@ def import_nnunet(
             itself turned them to.
 
     Raises:
-        UsageError: If there is no such orientation.
+        UsageError: If there is no such orientation, or another run writes `out`.
         InputError: If a file cannot be read or names what it has no need of, or the network is one
             that flarekd cannot run as nnU-Net does.
     """
