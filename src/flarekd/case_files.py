@@ -15,7 +15,7 @@ from flarekd.imaging.examine import Files, Source
 from flarekd.imaging.files import list_scans
 from flarekd.ledger import stamp
 
-VERSION = 1
+VERSION = 2
 """Of what is measured of a case: what was measured by another version is measured anew."""
 
 LABEL = "label"

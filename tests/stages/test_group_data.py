@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -196,6 +197,28 @@ def test_a_torn_label_is_named_and_where_nothing_is_left_no_cohort_is_written(tm
     with pytest.raises(CasesFailedError, match=r"1 case left out: case_a: .*case_a\.nii\.gz"):
         group(tmp_path)
     assert not (tmp_path / "cohort.csv").exists()
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_a_torn_scan_is_named_though_its_header_is_whole(tmp_path, ending):
+    case(tmp_path, "case_a", {14}, ending)
+    case(tmp_path, "case_b", {14}, ending)
+    path = tmp_path / "images" / f"case_b_0000{ending}"
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(CasesFailedError, match=r"1 case left out: case_b: .*: the file is torn"):
+        group(tmp_path)
+    assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_a"]
+
+
+def test_a_scan_packed_in_parts_or_with_more_than_its_voxels_is_not_torn(tmp_path):
+    for name in ("case_a", "case_b", "case_c"):
+        case(tmp_path, name, {14})
+    parts, longer, plain = (tmp_path / "images" / f"case_{letter}_0000.nii.gz" for letter in "abc")
+    content = gzip.decompress(parts.read_bytes())
+    parts.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]))
+    longer.write_bytes(gzip.compress(content + bytes(16)))
+    plain.write_bytes(content)  # not packed, whatever its name says
+    assert len(group(tmp_path)) == 3
 
 
 def test_the_same_id_in_both_image_folders_is_refused(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 from flarekd.extents import Extent, count_ids, measure_extents
 from flarekd.foreign import IdMap, relabel
 from flarekd.imaging import checks
-from flarekd.imaging.files import read_geometry, read_grid, read_labels, write_labels
+from flarekd.imaging.files import read_geometry, read_grid, read_labels, refuse_torn, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
 from flarekd.labels import NAMES, TUMOR
 
@@ -73,6 +73,7 @@ def examine(files: Files) -> dict[str, Any]:
         InputError: If a file cannot be read, or holds what are no labels.
     """
     geometry, notes = read_grid(files.image)
+    refuse_torn(files.image)
     depth, _, _ = geometry.shape_zyx
     facts: dict[str, Any] = {
         "size": list(geometry.size_xyz),
