@@ -9,6 +9,13 @@ inputs=${1:-/workspace/inputs}
 outputs=${2:-/workspace/outputs}
 model=${3:-/workspace/model.safetensors}
 
+# the folder is the container's: what an earlier one left there, without its notes, is replaced
+if [ ! -e "$outputs/done.jsonl" ]; then
+  for scan in "$inputs"/*_0000.nii.gz; do
+    name=${scan##*/}
+    rm -f "$outputs/${name%_0000.nii.gz}.nii.gz"
+  done
+fi
 # the shell is process 1 of the container and gets its signals; flarekd must end, and cleanly
 flarekd infer "$inputs" --model "$model" --out "$outputs" --device auto &
 flarekd=$!

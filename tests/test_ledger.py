@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from flarekd.errors import NoRoomError
-from flarekd.ledger import Ledger, stamp
+from flarekd.errors import InputError, NoRoomError
+from flarekd.ledger import Ledger, refuse_foreign, stamp
 
 
 def test_a_case_is_done_only_with_the_same_key_and_its_output(tmp_path):
@@ -89,3 +89,32 @@ def test_a_line_of_endless_brackets_costs_that_line_alone(tmp_path):
     path = tmp_path / "done.jsonl"
     path.write_text("[" * 100_000 + '\n{"case": "a", "key": "k"}\n', encoding="utf-8")
     assert set(Ledger(path).records) == {"a"}
+
+
+def test_what_no_run_recorded_is_refused_and_what_a_kill_left_is_not(tmp_path):
+    path = tmp_path / "done.jsonl"
+    drawn = {name: tmp_path / f"{name}.nii.gz" for name in "abcdef"}
+    for file in drawn.values():
+        file.write_bytes(b"drawn by hand")
+    shared = [tmp_path / "statistics.csv"]
+    said = r"recorded 5 files .*: .*b.nii.gz, .*c.nii.gz, .*d.nii.gz and 2 more · write to another"
+    Ledger(path).begin("a")  # killed before it was done
+    with pytest.raises(InputError, match=said):
+        refuse_foreign(path, {case: [file] for case, file in drawn.items()}, shared)
+    refuse_foreign(path, {"a": [drawn["a"]], "g": [tmp_path / "g.nii.gz"]}, shared)
+
+
+def test_a_table_of_all_cases_belongs_to_whoever_has_a_ledger_there(tmp_path):
+    path, table = tmp_path / "done.jsonl", tmp_path / "statistics.csv"
+    table.write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"1 file .*statistics\.csv"):
+        refuse_foreign(path, {}, [table])
+    Ledger(path).claim()
+    refuse_foreign(path, {}, [table])
+
+
+def test_a_case_that_is_begun_anew_is_not_done(tmp_path):
+    ledger = Ledger(tmp_path / "done.jsonl")
+    ledger.add("a", "k")
+    ledger.begin("a")
+    assert not Ledger(tmp_path / "done.jsonl").is_done("a", "k")

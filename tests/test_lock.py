@@ -5,11 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from flarekd.errors import InputError, UsageError
-from flarekd.lock import NAME, abandon, alone, locked
+from flarekd.lock import NAME, abandon, alone, alone_on_file, locked
+from flarekd.stages.bench import bench
+from flarekd.stages.export import export
+from flarekd.stages.import_nnunet import import_nnunet
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -123,3 +127,53 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_is_left_alone(tmp
     with pytest.raises(UsageError, match="is a link"), locked(tmp_path / "out", unheard):
         pass
     assert target.read_text(encoding="utf-8") == "precious"
+
+
+@contextmanager
+def held(path):
+    """As another process would: a lock belongs to an open file."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write("7 elsewhere")
+        file.flush()
+        yield
+
+
+def test_who_writes_one_file_is_alone_on_it_and_not_in_its_folder(tmp_path):
+    done = []
+
+    @alone_on_file(unheard)
+    def write(out):
+        done.append(out.name)
+
+    with held(tmp_path / f"{NAME}-a.onnx"), held(tmp_path / NAME):
+        write(tmp_path / "b.onnx")
+        with pytest.raises(UsageError, match="process 7 on elsewhere is writing to"):
+            write(tmp_path / "a.onnx")
+    assert done == ["b.onnx"]
+
+
+VERBS = {
+    "bench": (lambda out: bench([sys.executable, "-c", "pass"], out), f"{NAME}-bench"),
+    "export": (
+        lambda out: export(out, out / "a.onnx", form=None, int8=False, calibrate=None),
+        f"{NAME}-a.onnx",
+    ),
+    "import-nnunet": (
+        lambda out: import_nnunet(out, None, out / "a.st", labels=None, orientation=None),
+        f"{NAME}-a.st",
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_two_runs_of_a_verb_never_write_the_same_output(tmp_path, verb):
+    run, lock = VERBS[verb]
+    with held(tmp_path / lock), pytest.raises(UsageError, match="7 on elsewhere is writing to"):
+        run(tmp_path)
+
+
+def test_a_command_that_writes_into_the_folder_of_its_bench_is_measured(tmp_path):
+    with held(tmp_path / NAME):
+        assert bench([sys.executable, "-c", "pass"], tmp_path) == 0

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flarekd.case_ids import on_disk, why_no_case_id
 from flarekd.errors import InputError
 from flarekd.labels import BY_ID, ORGANS, TUMOR
+from flarekd.tables import format_table, plain
 
 COLUMNS = (
     "case",
@@ -81,55 +83,24 @@ class Case:
                 )
 
 
-LONGEST_CASE_ID = 200
-"""Bytes of UTF-8: file systems take 255, and endings are put after it."""
-
-
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-"""Names that are no files on Windows, whatever ending they are given."""
-
-
-def why_no_case_id(name: str) -> str | None:
-    """Why a name cannot be a case id, and so the stem of files, or None where it can.
-
-    >>> why_no_case_id("a/b")
-    "holds '/'"
-    """
-    if not name or name.startswith("."):
-        return "is empty" if not name else "begins with a dot"
-    odd = re.search(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029]", name)
-    if odd:
-        return f"holds {odd.group()!r}"
-    if _DEVICE.fullmatch(name):
-        return "is the name of a device on Windows"
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        return "is not UTF-8"
-    return f"is longer than {LONGEST_CASE_ID} bytes" if length > LONGEST_CASE_ID else None
-
-
 def format_cohort(cases: Iterable[Case], folder: Path) -> str:
     """The text of a cohort.csv that lies in `folder`; paths below it are written relative to it."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for case in cases:
-        writer.writerow(
-            {
-                "case": case.case,
-                "split": case.split,
-                "group": "" if case.group is None else case.group,
-                "annotated": " ".join(map(str, sorted(case.annotated))),
-                "image": _shown(case.image, folder),
-                "label": _shown(case.label, folder),
-                "organ_pseudo": _shown(case.organ_pseudo, folder),
-                "size": " ".join(map(str, case.size)),
-                "spacing": " ".join(f"{mm:.6g}" for mm in case.spacing),
-                "note": case.note,
-            }
-        )
-    return text.getvalue()
+    rows = (
+        {
+            "case": case.case,
+            "split": case.split,
+            "group": case.group,
+            "annotated": " ".join(map(str, sorted(case.annotated))),
+            "image": _shown(case.image, folder),
+            "label": _shown(case.label, folder),
+            "organ_pseudo": _shown(case.organ_pseudo, folder),
+            "size": " ".join(map(str, case.size)),
+            "spacing": " ".join(f"{mm:.6g}" for mm in case.spacing),
+            "note": case.note,
+        }
+        for case in cases
+    )
+    return format_table(COLUMNS, rows)
 
 
 def read_cohort(path: Path) -> list[Case]:
@@ -149,12 +120,16 @@ def read_cohort(path: Path) -> list[Case]:
         InputError: If it cannot be read as a cohort; every faulty row is named at once.
     """
     cases: dict[str, Case] = {}
+    names: dict[str, str] = {}
     problems = []
     for number, cells in _rows(path, REQUIRED)[1]:
         try:
             case = _parse(cells, path.parent)
             if case.case in cases:
                 raise ValueError(f"case {case.case!r} stands there twice")
+            other = names.setdefault(on_disk(case.case), case.case)
+            if other != case.case:
+                raise ValueError(f"cases {other!r} and {case.case!r} are one name on many disks")
             cases[case.case] = case
         except ValueError as error:
             problems.append(f"line {number}: {error}")
@@ -225,7 +200,7 @@ def _rows(
         )
     rows = []
     for number, row in table:
-        cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        cells = {k: plain((value or "").strip()) for k, value in row.items() if isinstance(k, str)}
         if any("\n" in cell for cell in cells.values()):
             raise _stray(path, f"a cell goes over several lines up to line {number}")
         if any(cells.values()):

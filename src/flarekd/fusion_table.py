@@ -18,6 +18,7 @@ from flarekd.errors import InputError
 from flarekd.fusion_checks import Facts, flags
 from flarekd.labels import LABELS, NAMES, ORGANS
 from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, DISTANCES, Dropped
+from flarekd.tables import plain
 
 QUALITY, COMPONENTS = "quality.csv", "components.csv"
 FUSION, DROPPED = "fusion.csv", "dropped.csv"
@@ -57,15 +58,6 @@ class Sources:
     conflict: float | None
     flags: str
     dropped: str
-
-
-def format_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV; None becomes an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def fusion_row(
@@ -169,7 +161,7 @@ def _read(
 ) -> list[dict[str, str]]:
     try:
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
-        rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
+        rows = [{key: plain(value or "") for key, value in row.items() if key} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {str(path)!r}: {error}", mend) from error
     lacking = [name for name in needed if name not in (reader.fieldnames or ())]

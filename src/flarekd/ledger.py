@@ -1,6 +1,7 @@
 """What is done and with what.
 
-A line a case, so that a re-run does only what is missing or out of date.
+A line a case, so that a re-run does only what is missing or out of date; and one before a case's
+files are written, so that what a run left is told from what a person put there.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flarekd import plain_json
-from flarekd.errors import writing
+from flarekd.errors import InputError, counted, listed, writing
 
 
 def stamp(*parts: Any) -> str:
@@ -68,18 +70,69 @@ class Ledger:
             and all(output.exists() for output in outputs)
         )
 
+    def begin(self, case: str, **facts: Any) -> None:
+        """Record that a case's outputs are going to be written, before one is touched.
+
+        It is not done then, and what a kill leaves of it is known as ours (`refuse_foreign`).
+
+        Raises:
+            NoRoomError: If the disk is full.
+        """
+        self._append({"case": case, **facts})
+
     def add(self, case: str, key: str, **facts: Any) -> None:
         """Record a finished case, after its outputs are in place.
 
         Raises:
             NoRoomError: If the disk is full; the case is not done then.
         """
-        record = {"case": case, "key": key, **facts}
+        self._append({"case": case, "key": key, **facts})
+
+    def claim(self) -> None:
+        """Make the file if need be, before what all cases share is written.
+
+        Raises:
+            NoRoomError: If the disk is full.
+        """
+        self._write("")
+
+    def _append(self, record: dict[str, Any]) -> None:
+        # a line break first: the line before may have been torn
+        self._write("\n" + json.dumps(record) + "\n")
+        self.records[record["case"]] = record
+
+    def _write(self, text: str) -> None:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # no link: it may come with somebody's data, and would be written through
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             with os.fdopen(os.open(self.path, flags, 0o666), "a", encoding="utf-8") as file:
-                # a line break first: the line before may have been torn
-                file.write("\n" + json.dumps(record) + "\n")
-        self.records[case] = record
+                file.write(text)
+
+
+def refuse_foreign(
+    path: Path, outputs: Mapping[str, Iterable[Path]], shared: Iterable[Path] = ()
+) -> None:
+    """Keep a run from replacing files that no run of flarekd wrote, such as a person's labels.
+
+    Args:
+        path: The ledger of the folder.
+        outputs: By case, the files that may be written or removed.
+        shared: Such files of all cases; theirs is a folder that has a ledger.
+
+    Raises:
+        InputError: If one of them is there, and the ledger does not have its case.
+    """
+    # looked for before the ledger is read: another run that is just writing is no stranger
+    there = {case: [one for one in paths if one.is_file()] for case, paths in outputs.items()}
+    both = [one for one in shared if one.is_file()]
+    known = Ledger(path).records
+    foreign = [one for case, paths in there.items() if case not in known for one in paths]
+    foreign += [] if path.exists() else both
+    if foreign:
+        named = listed([str(one) for one in foreign], most=3)
+        raise InputError(
+            f"no run of flarekd has recorded {counted(foreign, 'file')} that would be replaced: "
+            f"{named}",
+            "write to another folder, or move them away",
+        )

@@ -28,11 +28,11 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 _held: set[Path] = set()
-"""Folders that this process holds."""
+"""Locks that this process holds."""
 
 
 @contextmanager
-def locked(folder: Path, warn: Say) -> Iterator[None]:
+def locked(folder: Path, warn: Say, name: str = NAME) -> Iterator[None]:
     """Hold a folder for the length of a ``with``; it is made if need be, and removed if left empty.
 
     A process may take a folder again that it holds: the road holds the folder its stages write to.
@@ -40,13 +40,15 @@ def locked(folder: Path, warn: Say) -> Iterator[None]:
     Args:
         folder: Where files are going to be written.
         warn: Told where the disk knows no locks.
+        name: Of the lock; another name holds the folder against runs that take that name only.
 
     Raises:
         UsageError: If another process holds it.
         InputError: If it is no folder.
     """
     place = folder.resolve()
-    if place in _held:
+    lock = place / name
+    if lock in _held:
         yield
         return
     new = [path for path in (place, *place.parents) if not path.exists()]
@@ -54,26 +56,29 @@ def locked(folder: Path, warn: Say) -> Iterator[None]:
         place.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{str(folder)!r} is no folder", "choose another --out") from error
-    file = _take(folder, place / NAME, warn)
-    _held.add(place)
+    file = _take(folder, lock, warn)
+    _held.add(lock)
     try:
         yield
     finally:
-        _held.discard(place)
+        _held.discard(lock)
         if file is not None:
-            (place / NAME).unlink(missing_ok=True)  # while it is held: never another's
+            lock.unlink(missing_ok=True)  # while it is held: never another's
             os.close(file)
         _remove_empty(new)
 
 
 def alone(
-    warn: Say, folder: Callable[[Any], Path] = lambda out: out
+    warn: Say,
+    folder: Callable[[Any], Path] = lambda out: out,
+    name: Callable[[Any], str] = lambda _: NAME,
 ) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
     """Make a function hold the folder of its argument ``out`` while it runs.
 
     Args:
         warn: As `locked` takes it.
         folder: From the argument to the folder.
+        name: From the argument to the name of the lock.
     """
 
     def around(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -82,7 +87,7 @@ def alone(
         @functools.wraps(function)
         def held(*args: Given.args, **kwargs: Given.kwargs) -> Result:
             out = signature.bind(*args, **kwargs).arguments["out"]
-            with locked(folder(out), warn):
+            with locked(folder(out), warn, name(out)):
                 return function(*args, **kwargs)
 
         return held
@@ -90,11 +95,16 @@ def alone(
     return around
 
 
+def alone_on_file(warn: Say) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+    """The same where ``out`` is a file, so that others may be written beside it."""
+    return alone(warn, lambda out: out.parent, lambda out: f"{NAME}-{out.name}")
+
+
 def abandon() -> None:
     """Delete the files of all locks: this process is about to be ended by force."""
-    for place in list(_held):
+    for lock in list(_held):
         with suppress(OSError):
-            (place / NAME).unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
 
 
 def _take(folder: Path, path: Path, warn: Say) -> int | None:

@@ -127,7 +127,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], text: dict[str, str]
     """
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        temporary.touch()
         mode = temporary.stat().st_mode
         try:
             save_file(own, temporary, metadata=text)

@@ -22,7 +22,7 @@ from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import Volume
 from flarekd.inference.predictor import device_for
 from flarekd.inference.runtimes import Runtime
-from flarekd.ledger import Ledger, stamp
+from flarekd.ledger import Ledger, refuse_foreign, stamp
 from flarekd.modelfile import ModelCard
 from flarekd.parallel import Behind, Outcome, read_ahead
 from flarekd.report.beside import Beside
@@ -30,6 +30,7 @@ from flarekd.student.budget import Budget
 from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student, WindowSettings
 from flarekd.training import ranks
 
+LEDGER = "done.jsonl"
 FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
 """What ends a case and not the run; torch says RuntimeError where memory is short."""
 
@@ -91,12 +92,14 @@ def segment_scans(
         check: Raises where what the model says of itself will not do, before anything is done.
 
     Raises:
-        InputError: If the model cannot be used.
+        InputError: If the model cannot be used, or a file that no run wrote would be replaced.
         UsageError: If device or runtime are not there, or the memory allowed is too little for
             anything.
         NoRoomError: If the disk is full.
         CasesFailedError: After the rest is written, if some scans failed.
     """
+    everything = {case: Beside.everything(out, case) for case in scans}
+    refuse_foreign(out / LEDGER, everything, Beside.shared(out))
     with (
         ranks.joined(device_for(model, options.device)) as (crew, where),
         ranks.holding(out, crew, console.warn),
@@ -112,6 +115,7 @@ def segment_scans(
         run.segment(mine, options.max_memory_gb)
         failed = {c: why for part in crew.gather(run.failed) for c, why in part.items()}
         if crew.is_first:
+            Ledger(out / LEDGER).claim()
             options.beside.finish(out, [case for case in scans if case not in failed], run.names)
             _finish(student, model, out, scans, failed)
 
@@ -121,10 +125,9 @@ _TimedVolume = tuple[Volume, float]  # and the seconds that reading it took
 
 def _begin(scans: Mapping[str, Path], out: Path) -> dict[Path, Future[_TimedVolume]]:
     """Begin to read the first scan that has no label map, if there is one, in a thread."""
-    missing = [path for case, path in scans.items() if not (out / f"{case}.nii.gz").exists()]
-    if not missing:
+    first = next((p for case, p in scans.items() if not _target(out, case).exists()), None)
+    if first is None:
         return {}
-    first = missing[0]
     thread = ThreadPoolExecutor(1, "first-scan")
     begun = {first: thread.submit(_timed_volume, first)}
     thread.shutdown(wait=False)
@@ -146,7 +149,7 @@ class _Run:
         self.failed: dict[str, str] = {}
         self.names = dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
         self._student, self._out, self._beside, self._begun = student, out, beside, begun
-        self._ledger = Ledger(out / "done.jsonl")
+        self._ledger = Ledger(out / LEDGER)
 
     def segment(self, scans: dict[str, Path], max_memory_gb: float | None) -> None:
         """Segment those scans that are not done."""
@@ -179,7 +182,7 @@ class _Run:
             except OSError as error:
                 self._fail(case, str(error))
                 continue
-            outputs = [self._target(case), *self._beside.outputs(self._out, case)]
+            outputs = [_target(self._out, case), *self._beside.outputs(self._out, case)]
             if not self._ledger.is_done(case, key, *outputs):
                 todo.append(_Scan(case, path, key))
         return todo
@@ -192,25 +195,18 @@ class _Run:
         )
         refused = budget.refuse({scan.case: scan.path for scan in todo})
         for case, why in refused.items():
-            self._forget(case)
+            Beside.forget(self._out, case)
             self._fail(case, why)
         fit = [scan for scan in todo if scan.case not in refused]
         return fit, budget.allows_overlap([scan.path for scan in fit])
-
-    def _target(self, case: str) -> Path:
-        return self._out / f"{case}.nii.gz"
-
-    def _forget(self, case: str) -> None:
-        """Remove what an earlier run wrote, of another model or scan: if this one fails, none."""
-        for path in (self._target(case), *self._beside.everything(self._out, case)):
-            path.unlink(missing_ok=True)
 
     def _fail(self, case: str, why: str) -> None:
         self.failed[case] = why
         console.error(f"{case}: {why}")
 
     def _read(self, scan: _Scan) -> _Read:
-        self._forget(scan.case)
+        self._ledger.begin(scan.case)
+        Beside.forget(self._out, scan.case)  # of another model or scan: if this fails, none
         begun = self._begun.pop(scan.path, None)
         volume, seconds = begun.result() if begun else _timed_volume(scan.path)
         for note in volume.notes:
@@ -240,7 +236,7 @@ class _Run:
         return partial(self._write, scan, read, found)
 
     def _write(self, scan: _Scan, read: _Read, found: Segmentation) -> None:
-        target = self._target(scan.case)
+        target = _target(self._out, scan.case)
         try:
             began = time.monotonic()
             labels = found.labels
@@ -255,6 +251,10 @@ class _Run:
             raise
         except FAILURES as error:
             self._fail(scan.case, reason(error))
+
+
+def _target(out: Path, case: str) -> Path:
+    return out / f"{case}.nii.gz"
 
 
 def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> dict[str, Any]:
@@ -276,7 +276,7 @@ def _finish(
     student: Student, model: Path, out: Path, scans: Mapping[str, Path], failed: dict[str, str]
 ) -> None:
     """Write the report of all processes' cases, and say how it went."""
-    ledger = Ledger(out / "done.jsonl")
+    ledger = Ledger(out / LEDGER)
     records = [ledger.records[case] for case in scans if case not in failed]
     report = {
         "flarekd": __version__,

@@ -106,6 +106,10 @@ def test_a_scan_becomes_the_label_map_that_the_challenge_wants(workspace):
     found = np.unique(sitk.GetArrayFromImage(labels))
     assert len(found) > 1
     assert found.max() <= 14
+    before = (workspace / "outputs" / "FLARETs_0001.nii.gz").read_bytes()
+    done = predict(workspace, DASH, *LAID_OUT)  # into a folder that an earlier container filled
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "outputs" / "FLARETs_0001.nii.gz").read_bytes() == before
 
 
 def test_a_broken_scan_fails_the_run_and_the_others_are_done(workspace):

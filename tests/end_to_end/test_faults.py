@@ -157,9 +157,9 @@ def test_group_data_and_evaluate_killed_leave_no_torn_file(demo, tmp_path):
         assert files(tmp_path / "cut", results)
 
 
-HUGE = (512, 512, 400)
+HUGE = (512, 512, 600)
 LIMIT = 500 * 2**20
-"""Bytes of a worker's memory, of which small cases take a third and a huge one the triple."""
+"""Bytes of a worker's memory: small cases take a third of it, a huge one half as much again."""
 
 
 def kill_large_workers(process):

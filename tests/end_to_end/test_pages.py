@@ -201,6 +201,7 @@ def test_the_page_for_many_gpus_and_machines(demo, tmp_path):
     shutil.copytree(out / "fused", tmp_path / "fused")
     table = (out / "cohort.csv").read_text(encoding="utf-8")
     (tmp_path / "cohort.csv").write_text(re.sub(r"\bcohort/", f"{out}/cohort/", table))
+    shutil.copy(out / "grouping.json", tmp_path / "grouping.json")  # of group-data, then
     port = unused_port()
     other = {"tcp://127.0.0.1:8786": f"tcp://127.0.0.1:{port}", "8786": port}
     follow("docs/start/many.md", tmp_path, other)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -111,3 +112,29 @@ def test_a_file_that_holds_the_text_already_is_left_alone(tmp_path):
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     update_text(path, "µ,2\n")
     assert path.read_text(encoding="utf-8") == "µ,2\n"
+
+
+@pytest.mark.parametrize("leads_to", ["victim.txt", "nothing.txt"])
+def test_a_link_at_the_temporary_name_is_not_written_through(tmp_path, leads_to):
+    victim = tmp_path / "victim.txt"
+    victim.write_text("theirs", encoding="utf-8")
+    planted = tmp_path / f".tmp-{os.getpid()}-case.txt"
+    planted.symlink_to(tmp_path / leads_to)
+    write_text(tmp_path / "case.txt", "ours")
+    assert (tmp_path / "case.txt").read_text(encoding="utf-8") == "ours"
+    assert not (tmp_path / "case.txt").is_symlink()
+    assert victim.read_text(encoding="utf-8") == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["case.txt", "victim.txt"]
+
+
+def test_a_folder_at_the_temporary_name_is_an_error_and_keeps_the_old_file(tmp_path):
+    write_text(tmp_path / "case.txt", "old")
+    (tmp_path / f".tmp-{os.getpid()}-case.txt").mkdir()
+    with pytest.raises(OSError, match=r"\.tmp-"):
+        write_text(tmp_path / "case.txt", "new")
+    assert (tmp_path / "case.txt").read_text(encoding="utf-8") == "old"
+
+
+def test_an_empty_file_may_be_written(tmp_path):
+    write_text(tmp_path / "a.txt", "")
+    assert (tmp_path / "a.txt").read_bytes() == b""

@@ -8,7 +8,10 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.sr.codedict import codes
+from pydicom.tag import Tag
 from tests.imaging.dicom_series import COLUMN, ROW, write_series
 
 from flarekd.errors import InputError, UsageError
@@ -205,15 +208,53 @@ def test_what_is_no_dicom_folder_is_refused(tmp_path, hu):
     assert not (tmp_path / "a.dcm").exists()
 
 
-def test_a_series_without_a_frame_of_reference_is_refused_by_name(tmp_path, hu):
-    folder = write_series(tmp_path / "scan", hu)
-    labels = label_map(folder)
+def changed(folder, change):
     for path in folder.iterdir():
         data = pydicom.dcmread(path)
-        del data.FrameOfReferenceUID
+        change(data)
         data.save_as(path)
-    with pytest.raises(InputError, match="lacks FrameOfReferenceUID"):
+
+
+@pytest.mark.parametrize("name", ["FrameOfReferenceUID", "SOPClassUID", "SOPInstanceUID"])
+def test_a_series_without_what_a_seg_refers_to_is_refused_by_name(tmp_path, hu, name):
+    folder = write_series(tmp_path / "scan", hu)
+    labels = label_map(folder)
+    changed(folder, lambda data: delattr(data, name))
+    with pytest.raises(InputError, match=f"lacks {name}"):
         write_seg(tmp_path / "a.dcm", folder, labels, NAMES)
+
+
+def test_a_series_without_a_slice_thickness_has_that_of_its_steps(tmp_path, hu):
+    folder = write_series(tmp_path / "scan", hu)
+    labels = label_map(folder)
+    changed(folder, lambda data: delattr(data, "SliceThickness"))
+    write_seg(tmp_path / "a.dcm", folder, labels, NAMES)
+    shared = pydicom.dcmread(tmp_path / "a.dcm").SharedFunctionalGroupsSequence[0]
+    assert float(shared.PixelMeasuresSequence[0].SliceThickness) == pytest.approx(2.5)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # pydicom's, of the same values
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SeriesNumber", b"x "),
+        ("StudyDate", b"yesterday "),
+        ("PatientBirthDate", b"1.1.1970"),
+        ("PatientSex", b"unknown "),
+        ("StudyTime", b"noon"),
+        ("SOPClassUID", b"1.2.3\0"),
+    ],
+)
+def test_a_header_that_no_seg_can_be_made_of_is_its_series_failure(tmp_path, hu, name, value):
+    folder = write_series(tmp_path / "scan", hu)
+    tag = Tag(tag_for_keyword(name))
+    entry = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+    # as it may come from a scanner: pydicom itself would not write it
+    changed(folder, lambda data: data._dict.update({tag: entry}))
+    labels = label_map(folder)
+    with pytest.raises(InputError, match=r"scan: no DICOM SEG can be made .* · mend its headers"):
+        write_seg(tmp_path / "a.dcm", folder, labels, NAMES)
+    assert not (tmp_path / "a.dcm").exists()
 
 
 def test_without_highdicom_the_extra_is_named(tmp_path, hu, monkeypatch):

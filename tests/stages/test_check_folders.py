@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -46,6 +47,7 @@ def scans(folder, *names):
         (["e\u0301.nii.gz", "\u00e9.nii.gz"], "are one name on many disks"),
         (["two\nlines.nii.gz"], r"name 'two\\nlines.nii.gz' holds '\\n'"),
         (["bell\x07.nii"], r"holds '\\x07'"),
+        (["=1+1.nii.gz"], "begins with '=', as a formula or an option does"),
         (["a" * 230 + ".nii.gz"], "is longer than 200 bytes"),
         ([os.fsdecode(b"latin-\xe9.nii")], "is not UTF-8"),
     ],
@@ -310,3 +312,77 @@ def test_no_repaired_copy_goes_through_a_link_onto_what_was_given(tmp_path):
     with pytest.raises(UsageError, match=r"would lie in|would replace"):
         check([tmp_path / "in"], fix=tmp_path / "fixed")
     assert (tmp_path / "in" / "a.nii.gz").read_bytes() == before
+
+
+def slipped(folder, name):
+    """A file that gets a repaired copy."""
+    nifti(name, dim=[4, 20, 18, 12, 1, 1, 1, 1])(folder)
+
+
+def copies(fix):
+    changes = json.loads((fix / "changes.json").read_text(encoding="utf-8"))
+    there = sorted(path.relative_to(fix).as_posix() for path in fix.rglob("*.nii.gz"))
+    assert sorted(change["output"] for change in changes) == there
+    return there
+
+
+def test_copies_of_what_is_fine_now_do_not_stay_and_those_of_what_is_gone_are_told(
+    tmp_path, capsys
+):
+    fix = tmp_path / "fixed"
+    for name in ("in/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz", "more/d.nii.gz"):
+        slipped(tmp_path, name)
+    check([tmp_path / "in"], fix=fix)
+    check([tmp_path / "more"], fix=fix)  # another folder's copies stay
+    assert copies(fix) == ["in/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz", "more/d.nii.gz"]
+    (tmp_path / "in" / "a.nii.gz").unlink()
+    scans(tmp_path, "in/b.nii.gz")
+    (tmp_path / "in" / "c.nii.gz").write_bytes(b"")
+    capsys.readouterr()
+    with pytest.raises(CasesFailedError):
+        check([tmp_path / "in"], fix=fix)
+    # the copy may be all that is left
+    assert copies(fix) == ["in/a.nii.gz", "in/c.nii.gz", "more/d.nii.gz"]
+    told = capsys.readouterr().err.replace("\n", "")
+    assert f"in/a.nii.gz is of an earlier run: {tmp_path}/in/a.nii.gz is gone" in told
+    assert f"in/c.nii.gz is of an earlier run: {tmp_path}/in/c.nii.gz cannot be used" in told
+    assert "d.nii.gz" not in told
+    scans(tmp_path, "in/c.nii.gz")
+    check([tmp_path / "in" / "c.nii.gz"], fix=fix)
+    assert copies(fix) == ["in/a.nii.gz", "more/d.nii.gz"]
+
+
+def test_a_file_that_check_did_not_write_is_never_replaced_by_a_copy(tmp_path):
+    slipped(tmp_path, "in/a.nii.gz")
+    own = tmp_path / "fixed" / "in" / "a.nii.gz"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"recorded 1 file .*fixed/in/a\.nii\.gz"):
+        check([tmp_path / "in"], fix=tmp_path / "fixed")
+    assert own.read_bytes() == b"mine"
+
+
+def test_copies_that_an_earlier_version_wrote_are_known_by_their_changes(tmp_path):
+    fix = tmp_path / "fixed"
+    slipped(tmp_path, "in/a.nii.gz")
+    check([tmp_path / "in"], fix=fix)
+    (fix / "done.jsonl").unlink()
+    check([tmp_path / "in"], fix=fix)
+    assert copies(fix) == ["in/a.nii.gz"]
+    (fix / "done.jsonl").unlink()
+    scans(tmp_path, "in/a.nii.gz")
+    check([tmp_path / "in"], fix=fix)
+    assert copies(fix) == []
+
+
+def test_a_ledger_that_came_with_data_removes_nothing_outside_its_folder(tmp_path):
+    scans(tmp_path, "in/a.nii.gz", "other/b.nii.gz")
+    (tmp_path / "fixed").mkdir()
+    original = str(tmp_path / "in" / "a.nii.gz")
+    places = ("../other/b.nii.gz", str(tmp_path / "other" / "b.nii.gz"), "a\0b.nii", 5)
+    lines = [json.dumps({"case": place, "input": original}) for place in places]
+    (tmp_path / "fixed" / "done.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    changes = [{"output": 5, "input": 6, "changes": ["x"]}]
+    (tmp_path / "fixed" / "changes.json").write_text(json.dumps(changes), encoding="utf-8")
+    check([tmp_path / "in"], fix=tmp_path / "fixed")
+    assert (tmp_path / "other" / "b.nii.gz").exists()

@@ -89,7 +89,8 @@ def scans(folder, count=3):
 
 
 def left(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """What is in a folder; one that was made and stayed empty is gone, too."""
+    return sorted(path.name for path in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])
@@ -152,6 +153,23 @@ def test_what_is_no_exported_network_is_refused(tmp_path, name, content):
     (tmp_path / "network.bin").write_bytes(b"")
     with pytest.raises(InputError, match=name):
         load(tmp_path / name, "student", StudentUNet, CPU, "openvino")
+
+
+def test_a_stop_between_the_two_files_of_openvino_leaves_no_pair_of_two_networks(
+    tmp_path, exported, monkeypatch
+):
+    out = shutil.copytree(exported[1][".xml"].parent, tmp_path / "xml") / "network.xml"
+    rename = Path.replace
+
+    def stop(path, target):
+        if target == out:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(exported[0], out, form=None, int8=False, calibrate=None)
+    assert left(out.parent) == ["network.bin"]
 
 
 def test_the_two_files_of_openvino_belong_together(tmp_path, exported):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from flarekd.errors import CasesFailedError, InputError, UsageError
 from flarekd.fusion_table import read_sources
 from flarekd.imaging.files import read_labels, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
+from flarekd.ledger import Ledger
 from flarekd.stages.fuse import Extras, fuse_labels
 
 # anisotropic, oblique (16° about z, y against the canonical axis), away from the origin
@@ -59,7 +61,7 @@ class Folder:
             folder: None if row is None else write(self.path / folder / f"{name}.nii.gz", row)
             for folder, row in sources.items()
         }
-        image = self.path / "images" / f"{name}_0000.nii.gz"  # fusion looks at labels alone
+        image = write(self.path / "images" / f"{name}_0000.nii.gz", 0)  # its grid alone counts
         vouched = frozenset(annotated) if paths["labels"] else frozenset()
         self.cases.append(
             Case(
@@ -184,10 +186,41 @@ def test_sources_on_different_grids_are_refused_by_name(folder):
     folder.add("case_b")
     other = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 115.0), DIRECTION)
     write(folder.path / "organs" / "case_b.nii.gz", ORGANS, other)
-    message = r"case_b: label sources do not match: case_b\.nii\.gz in organs: .* 3\.00 mm off"
+    message = r"case_b: .*/organs/case_b\.nii\.gz: label and image do not match: .* 3\.00 mm off"
     with pytest.raises(CasesFailedError, match=message):
         folder.fuse()
     assert list(folder.times()) == ["case_a.nii.gz"]
+
+
+def test_sources_that_lie_together_beside_their_scan_are_refused(folder):
+    folder.add("case_a")
+    folder.add("case_b", labels=None)
+    folder.fuse()
+    other = Geometry((28, 24, 12), (0.75, 1.25, 3.0), (-31.0, 45.5, 115.0), DIRECTION)
+    write(folder.cases[1].image, 0, other)
+    message = r"1 case not fused: case_b: .*label and image do not match: .* 3\.00 mm off"
+    with pytest.raises(CasesFailedError, match=message):
+        folder.fuse()
+    assert list(folder.times()) == ["case_a.nii.gz"]
+    folder.cases[1].image.unlink()
+    with pytest.raises(CasesFailedError, match=r"1 case not fused: case_b: .*case_b_0000\.nii\.gz"):
+        folder.fuse()
+
+
+@pytest.mark.parametrize("row", [[2] * 8, [1, 14, 0, 0, 0, 0, 0, 0], [255] * 8])
+def test_what_is_no_tumour_mask_is_refused_as_a_tumour_pseudo_label(folder, row):
+    folder.add("case_a", tumor=row)
+    folder.add("case_b")
+    message = r"1 case not fused: case_a: .*tumor/case_a\.nii\.gz: .*holds ids \[.*\], and only 14"
+    with pytest.raises(CasesFailedError, match=message):
+        folder.fuse()
+    assert list(folder.times()) == ["case_b.nii.gz"]
+
+
+def test_a_mask_of_ones_is_a_tumour_pseudo_label(folder):
+    folder.add("case_a", tumor=[bool(label) for label in TUMOR])
+    folder.fuse()
+    assert folder.row("case_a") == PAPER
 
 
 def test_a_tumour_in_the_organ_pseudo_label_is_refused_by_name(folder):
@@ -263,11 +296,28 @@ def test_a_source_is_never_replaced_by_the_result(folder, source):
     folder.add("case_a")
     before = (folder.path / source / "case_a.nii.gz").read_bytes()
     (folder.path / "cohort.csv").write_text(format_cohort(folder.cases, folder.path))
-    with pytest.raises(CasesFailedError, match=r"case_a: .*would replace"):
+    with pytest.raises(InputError, match=r"no run .*recorded 1 file .*case_a\.nii\.gz"):
         fuse_labels(
             folder.path / "cohort.csv", folder.path / "tumor", folder.path / source, "paper"
         )
     assert (folder.path / source / "case_a.nii.gz").read_bytes() == before
+    assert not list((folder.path / source).glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("place", ["case_b.nii.gz", "provenance/case_b.nii.gz", "fusion.csv"])
+def test_a_persons_files_in_the_folder_of_fused_labels_are_never_replaced(folder, place):
+    folder.add("case_a")
+    folder.add("case_b")
+    drawn = folder.path / "fused" / place
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(b"drawn by hand")
+    with pytest.raises(InputError, match=re.escape(place)):
+        folder.fuse()
+    assert drawn.read_bytes() == b"drawn by hand"
+    assert not (folder.path / "fused" / "case_a.nii.gz").exists()
+    drawn.unlink()
+    folder.fuse()
+    assert folder.row("case_b") == PAPER
 
 
 VOXEL_ML = 0.75 * 1.25 * 3.0 / 1000
@@ -492,16 +542,13 @@ def test_a_source_is_not_removed_with_the_case_that_a_person_dropped(folder):
     folder.add("case_b")
     review = decide(folder, case_a="drop")
     (folder.path / "cohort.csv").write_text(format_cohort(folder.cases, folder.path))
-    extras = Extras(review=review)
-    with pytest.raises(CasesFailedError):
-        fuse_labels(
-            folder.path / "cohort.csv",
-            folder.path / "tumor",
-            folder.path / "labels",
-            "paper",
-            extras,
-        )
-    assert (folder.path / "labels" / "case_a.nii.gz").exists()
+    extras, tumor = Extras(review=review), folder.path / "tumor"
+    ledger = Ledger(tumor / "done.jsonl")  # as pseudo-tumor leaves it
+    for case in folder.cases:
+        ledger.add(case.case, "key")
+    with pytest.raises(CasesFailedError, match=r"case_b: .*would replace"):
+        fuse_labels(folder.path / "cohort.csv", tumor, tumor, "paper", extras)
+    assert (tumor / "case_a.nii.gz").exists()
 
 
 def test_what_fusion_says_of_sources_can_be_read_again(folder):

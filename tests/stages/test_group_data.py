@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -198,6 +199,28 @@ def test_a_torn_label_is_named_and_where_nothing_is_left_no_cohort_is_written(tm
     assert not (tmp_path / "cohort.csv").exists()
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_a_torn_scan_is_named_though_its_header_is_whole(tmp_path, ending):
+    case(tmp_path, "case_a", {14}, ending)
+    case(tmp_path, "case_b", {14}, ending)
+    path = tmp_path / "images" / f"case_b_0000{ending}"
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(CasesFailedError, match=r"1 case left out: case_b: .*: the file is torn"):
+        group(tmp_path)
+    assert [entry.case for entry in read_cohort(tmp_path / "cohort.csv")] == ["case_a"]
+
+
+def test_a_scan_packed_in_parts_or_with_more_than_its_voxels_is_not_torn(tmp_path):
+    for name in ("case_a", "case_b", "case_c"):
+        case(tmp_path, name, {14})
+    parts, longer, plain = (tmp_path / "images" / f"case_{letter}_0000.nii.gz" for letter in "abc")
+    content = gzip.decompress(parts.read_bytes())
+    parts.write_bytes(gzip.compress(content[:5000]) + gzip.compress(content[5000:]))
+    longer.write_bytes(gzip.compress(content + bytes(16)))
+    plain.write_bytes(content)  # not packed, whatever its name says
+    assert len(group(tmp_path)) == 3
+
+
 def test_the_same_id_in_both_image_folders_is_refused(tmp_path):
     case(tmp_path, "case_a", {14})
     scan(tmp_path / "unlabeled" / "case_a.nii.gz")
@@ -387,6 +410,9 @@ def test_a_kidney_whose_side_is_not_sure_is_for_a_person(tmp_path):
     path = rules(tmp_path, "datasets: [{ids: kits23}]")
     (found,) = group(tmp_path, groups=path)
     assert "the side of the kidney is not sure" in found.note
+    with pytest.raises(InputError, match=r"no case is left, .* left out \(--strict\): kits_1"):
+        group(tmp_path, groups=path, strict=True)
+    (tmp_path / "cohort.csv").unlink()
     with pytest.raises(CasesFailedError, match="kits_1"):
         group(tmp_path, groups=path, strict=True)
 
@@ -415,12 +441,13 @@ def test_a_run_goes_on_where_it_was_and_what_has_changed_is_measured_anew(tmp_pa
     group(tmp_path, groups=path)
     whole, facts = outputs(tmp_path), tmp_path / "cohort.facts.jsonl"
     lines = facts.read_text(encoding="utf-8").splitlines(keepends=True)
-    facts.write_text("".join(lines[:5]) + lines[5][:40], encoding="utf-8")  # torn by a kill
+    third = [number for number, line in enumerate(lines) if '"key"' in line][2]
+    facts.write_text("".join(lines[:third]) + lines[third][:40], encoding="utf-8")  # by a kill
     (tmp_path / "cohort.csv").unlink()
     group(tmp_path, groups=path)
     assert outputs(tmp_path) == whole
     again = [
-        json.loads(line)["case"] for line in facts.read_text().splitlines() if line[-1:] == "}"
+        json.loads(line)["case"] for line in facts.read_text().splitlines() if '"usable"' in line
     ]
     assert sorted(again) == sorted(f"case_{number:03d}" for number in range(6))
     # another label, or a mapped file that is gone
@@ -443,12 +470,12 @@ def test_a_killed_run_leaves_what_the_next_one_completes_to_the_same_bytes(tmp_p
     command = [sys.executable, "-m", "flarekd", *words, "--out", "cohort.csv"]
     facts = tmp_path / "cohort.facts.jsonl"
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    while not (facts.exists() and facts.read_text().count("\n") > 6) and process.poll() is None:
+    while not (facts.exists() and '"usable"' in facts.read_text()) and process.poll() is None:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "cohort.csv").exists()
-    assert 0 < facts.read_text().count('{"case"') < 60
+    assert 0 < facts.read_text().count('"usable"') < 60
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert outputs(tmp_path) == whole
 

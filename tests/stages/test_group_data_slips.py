@@ -33,14 +33,18 @@ class Data:
                 self.path / "labels" / f"{label or name}.nii.gz", LabelMap(array, GEOMETRY)
             )
 
-    def group(self, groups=None, **options):
-        path = None
+    def group(self, groups=None, table=None, **options):
+        path, table = None, table or self.table
         if groups:
             path = self.path / "groups.yaml"
             path.write_text(groups, encoding="utf-8")
         folders = Folders(self.path / "images", self.path / "labels")
-        group_data(folders, self.table, groups=path, **options)
-        return {case.case: case for case in read_cohort(self.table)}
+        group_data(folders, table, groups=path, **options)
+        return {case.case: case for case in read_cohort(table)}
+
+    def bytes(self):
+        """Every file by its name."""
+        return {path: path.read_bytes() for path in self.path.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -122,3 +126,66 @@ def test_a_table_that_was_written_and_its_evidence_not_yet_is_no_persons_edit(da
     capsys.readouterr()
     assert data.group()["a"].annotated == {1, 2, 3, 4, 13}
     assert "a person changed" not in capsys.readouterr().err
+
+
+KITS = "datasets: [{ids: kits23}]"
+
+
+@pytest.mark.parametrize(
+    ("folder", "table", "groups"),
+    [
+        ("labels", "labels/cohort.csv", None),
+        ("cohort-labels", "cohort.csv", KITS),  # where label files in other ids would go
+        ("cohort-labels", "cohort.csv", None),
+    ],
+)
+def test_the_folder_of_label_files_that_were_given_is_no_place_for_results(
+    data, folder, table, groups
+):
+    data.add("a", [1, 2])
+    labels = data.path / folder
+    if folder != "labels":
+        (data.path / "labels").rename(labels)
+    before = data.bytes()
+    folders = Folders(data.path / "images", labels)
+    path = data.path / "groups.yaml"
+    path.write_text(groups or "datasets: []", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"{folder}' holds the label files that were given"):
+        group_data(folders, data.path / table, groups=path)
+    path.unlink()
+    assert data.bytes() == before
+
+
+@pytest.mark.parametrize("place", ["cohort-labels/a.nii.gz", "cohort.csv"])
+def test_files_that_no_run_wrote_are_never_replaced(data, place):
+    data.add("a", [1, 2])
+    own = data.path / place
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("case,image\na,mine.nii.gz\n", encoding="utf-8")
+    before = data.bytes()
+    with pytest.raises(InputError, match=rf"no run .*recorded 1 file .*{place}"):
+        data.group(KITS)
+    assert before.items() <= data.bytes().items()
+    own.unlink()
+    assert data.group(KITS)["a"].annotated == {2, 13, 14}
+    data.add("b", [1, 2])
+    assert sorted(data.group(KITS)) == ["a", "b"]
+    (data.path / "cohort.facts.jsonl").unlink()  # to have all measured again
+    assert sorted(data.group(KITS)) == ["a", "b"]
+
+
+def test_a_table_of_an_earlier_run_is_told_and_kept_where_no_case_can_be_used(data):
+    data.add("a", [1, 2, 3, 4])
+    data.group()
+    edited = data.table.read_text(encoding="utf-8").replace("train", "val")
+    data.table.write_text(edited, encoding="utf-8")
+    label = data.path / "labels" / "a.nii.gz"
+    whole = label.read_bytes()
+    label.write_bytes(whole[:-60])
+    said = r"no case is left, '.*cohort\.csv' is of an earlier run and stays as it was: 1 case"
+    with pytest.raises(InputError, match=said) as caught:
+        data.group()
+    assert caught.value.exit_code == 3
+    assert data.table.read_text(encoding="utf-8") == edited
+    label.write_bytes(whole)
+    assert data.group()["a"].split == "val"

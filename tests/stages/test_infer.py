@@ -8,10 +8,12 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
 from tests.imaging.bad_inputs import ORIGIN, SIZE, nifti
+from tests.imaging.dicom_series import write_series
 from tests.training.test_ranks import forked
 
 from flarekd import __version__, segmenting
@@ -404,9 +406,67 @@ def test_what_lies_beside_the_labels_of_another_model_does_not_stay(tmp_path, mo
     infer([path], other, out, CPU)
     assert not (out / "a.statistics.json").exists()
     assert not (out / "a.png").exists()
+    assert not (out / "statistics.csv").exists()
+    assert not (out / "tumours.csv").exists()
     infer([path], other, out, how)
     assert (out / "a.statistics.json").read_bytes() != first
     assert (out / "a.png").exists()
+
+
+@pytest.mark.parametrize("name", ["b.nii.gz", "b.png", "b.statistics.json", "labels.txt"])
+def test_a_persons_files_in_the_folder_of_label_maps_are_never_replaced(tmp_path, model, name):
+    for case in "ab":
+        scan(tmp_path / "scans" / f"{case}_0000.nii.gz")
+    drawn = tmp_path / "labelsTr" / name
+    drawn.parent.mkdir()
+    drawn.write_bytes(b"drawn by hand")
+    with pytest.raises(InputError, match=rf"recorded 1 file .*{name} · write to another"):
+        infer([tmp_path / "scans"], model, drawn.parent, CPU)
+    assert list(drawn.parent.iterdir()) == [drawn]
+    assert drawn.read_bytes() == b"drawn by hand"
+
+
+def test_other_scans_may_be_segmented_beside_a_persons_label_maps(tmp_path, model):
+    out = tmp_path / "labelsTr"
+    out.mkdir()
+    (out / "b.nii.gz").write_bytes(b"drawn by hand")
+    infer([scan(tmp_path / "a_0000.nii.gz")], model, out, CPU)
+    assert (out / "a.nii.gz").exists()
+    assert (out / "b.nii.gz").read_bytes() == b"drawn by hand"
+
+
+def test_what_a_kill_left_before_it_was_noted_is_done_again(tmp_path, model):
+    out, path = tmp_path / "out", scan(tmp_path / "a_0000.nii.gz")
+    infer([path], model, out, CPU)
+    whole = (out / "a.nii.gz").read_bytes()
+    ledger = out / "done.jsonl"
+    begun, *_ = filter(None, ledger.read_text(encoding="utf-8").splitlines())
+    ledger.write_text(begun, encoding="utf-8")  # the label map is there, its record is not
+    infer([path], model, out, CPU)
+    assert (out / "a.nii.gz").read_bytes() == whole
+
+
+def test_a_folder_of_an_earlier_version_is_gone_on_with(tmp_path, model):
+    out, path = tmp_path / "out", scan(tmp_path / "a_0000.nii.gz")
+    infer([path], model, out, CPU)
+    ledger = out / "done.jsonl"  # which noted no beginnings
+    lines = [line for line in ledger.read_text(encoding="utf-8").splitlines() if '"key"' in line]
+    ledger.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    before = times(out)
+    infer([path], model, out, CPU)
+    assert times(out) == before
+    infer([path], student(tmp_path / "other.safetensors", seed=1), out, CPU)
+    assert times(out) != before
+
+
+def test_a_run_whose_scans_all_failed_may_be_run_again(tmp_path, model):
+    out, path = tmp_path / "out", tmp_path / "a_0000.nii.gz"
+    path.write_bytes(b"")
+    how = replace(CPU, beside=Beside(statistics=True))
+    with pytest.raises(CasesFailedError):
+        infer([path], model, out, how)
+    infer([scan(path)], model, out, how)
+    assert (out / "a.nii.gz").exists()
 
 
 def test_dicom_seg_is_refused_for_files_before_anything_is_done(tmp_path, model):
@@ -415,6 +475,22 @@ def test_dicom_seg_is_refused_for_files_before_anything_is_done(tmp_path, model)
     with pytest.raises(InputError, match="DICOM SEG lies on a DICOM series"):
         infer([tmp_path / "a.nii.gz"], model, tmp_path / "out", how)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_series_that_no_dicom_seg_can_be_made_of_fails_alone_and_has_its_label_map(
+    tmp_path, model
+):
+    folders = [write_series(tmp_path / "scans" / name, content()) for name in "ab"]
+    for path in folders[0].iterdir():
+        data = pydicom.dcmread(path)
+        del data.SOPClassUID
+        data.save_as(path)
+    out = tmp_path / "out"
+    with pytest.raises(CasesFailedError, match="1 of 2 scans failed: a"):
+        infer([tmp_path / "scans"], model, out, replace(CPU, beside=Beside(dicom_seg=True)))
+    assert "lacks SOPClassUID" in report(out)["failed"]["a"]
+    assert len(times(out)) == 2
+    assert [path.name for path in out.glob("*.dcm")] == ["b.seg.dcm"]
 
 
 def test_a_scan_that_is_refused_for_its_size_keeps_no_labels_of_an_earlier_run(

@@ -113,11 +113,12 @@ def test_a_folder_with_another_cohort_is_refused_and_untouched(cohort):
     assert digests(cohort) == before
 
 
-def test_a_folder_with_real_data_is_refused(tmp_path):
-    (tmp_path / "imagesTr").mkdir()
+@pytest.mark.parametrize("name", ["imagesTr", "labelsVal", "organPseudo"])
+def test_a_folder_with_real_data_is_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=r"no phantom.json: not a synthetic cohort"):
         make_phantoms(tmp_path, CASES, "quick", SEED, 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["imagesTr"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_damaged_settings_are_refused(tmp_path):

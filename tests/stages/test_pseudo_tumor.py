@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from scipy import ndimage
 
 from flarekd import __version__
 from flarekd.cohort import Case, format_cohort
-from flarekd.components import without_small
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import read_labels, read_volume, write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
@@ -164,22 +164,6 @@ def test_where_the_probe_finds_too_little_the_other_windows_are_not_run(cohort):
     assert (record["windows_run"], record["windows_total"]) == (12, 48)  # 16×16 hold no 257 pixels
 
 
-def test_small_components_are_left_out_of_a_mask_and_counted():
-    mask = np.zeros((3, 6, 6), np.uint8)
-    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = 1  # of one piece by their corners
-    mask[0, 5, 0:2] = 1
-    mask[2, 5, 5] = 1
-    kept, dropped = without_small(mask, 3)
-    assert kept.dtype == np.uint8
-    assert np.argwhere(kept).tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
-    assert dropped == 2
-    for least in (0, 1):
-        kept, dropped = without_small(mask, least)
-        np.testing.assert_array_equal(kept, mask)
-        assert dropped == 0
-    assert without_small(np.zeros((2, 3, 3), np.uint8), 5)[1] == 0
-
-
 def test_the_teachers_card_says_how_sure_and_how_large_a_tumour_must_be(cohort):
     cohort.add("plain")
     cohort.run("all")
@@ -266,9 +250,23 @@ def test_a_student_is_refused(cohort):
 def test_a_human_label_is_never_replaced_by_a_pseudo_label(cohort):
     cohort.add("organs", {1, 2, 3, 4})
     before = cohort.cases[0].label.read_bytes()
-    with pytest.raises(CasesFailedError, match="1 case not labelled: organs"):
+    with pytest.raises(InputError, match=r"no run .*recorded 1 file .*organs\.nii\.gz"):
         cohort.run("labels")
     assert cohort.cases[0].label.read_bytes() == before
+    assert not (cohort.path / "labels" / "done.jsonl").exists()
+
+
+@pytest.mark.parametrize("place", ["b.nii.gz", "probability/b.nii.gz", "quality.csv"])
+def test_a_persons_files_among_the_pseudo_labels_are_never_replaced(cohort, place):
+    cohort.add("a")
+    cohort.add("b")
+    drawn = cohort.path / "tumor" / place
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(b"drawn by hand")
+    with pytest.raises(InputError, match=re.escape(place)):
+        cohort.run()
+    assert drawn.read_bytes() == b"drawn by hand"
+    assert not (cohort.path / "tumor" / "a.nii.gz").exists()
 
 
 def masks(cohort, name, model):

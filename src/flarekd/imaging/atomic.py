@@ -6,6 +6,7 @@ beside it, which nothing that lists folders looks at.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -34,13 +35,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         NoRoomError: If the disk is full.
-        OSError: If the folder cannot be made, or the body wrote no file.
+        OSError: If the folder cannot be made, the body wrote no file, or what lies at the temporary
+            name cannot be removed.
     """
     temporary = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
     _open.add(temporary)
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _reserve(temporary)
             yield temporary
             _flush(temporary)
             temporary.replace(path)
@@ -80,7 +83,20 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _reserve(path: Path) -> None:
+    """Make an empty file of our own: in a folder of many people a link may lie at a known name."""
+    path.unlink(missing_ok=True)  # itself, not what it leads to
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        os.utime(path, (0, 0))  # so that it is seen whether anything was written
+    finally:
+        os.close(file)
+
+
 def _flush(path: Path) -> None:
     # without it a power cut after the rename can leave the new name on an empty file
     with path.open("rb+") as file:
+        status = os.fstat(file.fileno())
+        if not status.st_size and not status.st_mtime:
+            raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
         os.fsync(file.fileno())

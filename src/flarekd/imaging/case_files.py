@@ -77,8 +77,9 @@ def find_cases(folders: Folders, rules: Rules, out: Path) -> Found:
 
     Raises:
         InputError: If there is no case, a case has two scans, a file's name cannot be understood,
-            or no label file has the name of a scan.
+            no label file has the name of a scan, or `out` lies among label files.
     """
+    _refuse_own(folders, out)
     found = Found([], rules)
     if folders.labels:
         found.rules, told = noticed(rules, folders.images)
@@ -109,6 +110,21 @@ def find_cases(folders: Folders, rules: Rules, out: Path) -> Found:
         parts = [part for one in sources for part in _parts(one)]
         found.files.append(Files(case, image, tuple(sources), stamp(VERSION, image, *parts)))
     return found
+
+
+def _refuse_own(folders: Folders, out: Path) -> None:
+    """Keep the table, and label files in other ids, from lying among those that were given."""
+    given = [folder.resolve() for folder in (folders.labels, folders.organ_pseudo) if folder]
+    places = [out.parent, *(_beside(out, kind) for kind in WRITTEN)]
+    taken = [place for place in places if place.resolve() in given]
+    if taken:
+        what = f"{str(taken[0])!r} holds the label files that were given, and would get others"
+        raise InputError(what, "choose another --out, such as one beside that folder")
+
+
+def _beside(out: Path, kind: str) -> Path:
+    """The folder of label files in flarekd's ids."""
+    return out.with_name(f"{out.stem}-{WRITTEN[kind]}")
 
 
 def _scans(images: Path, found: Found) -> dict[str, Path]:
@@ -231,7 +247,7 @@ def _source(
     *,
     masks: Mapping[str, Path] | None = None,
 ) -> Source:
-    written = out.with_name(f"{out.stem}-{WRITTEN[kind]}") / f"{case}.nii.gz"
+    written = _beside(out, kind) / f"{case}.nii.gz"
     if masks is not None:
         mine = tuple(
             Mask(one, dataset.masks[name])

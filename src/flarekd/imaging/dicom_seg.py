@@ -7,7 +7,8 @@ and the tests hold them against pydicom's own dictionary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,9 @@ CONCEPTS: dict[str, tuple[tuple[str, str], tuple[str, str] | None]] = {
 """SNOMED CT code and meaning of a class, and of its side. A class of another name is ANATOMY."""
 
 _COLORS = {label.name: label.color for label in LABELS}
-_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+_NEEDED = (
+    "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID",
+)  # fmt: skip
 _MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
@@ -94,7 +97,8 @@ def write_seg(path: Path, source: Path, labels: LabelMap, names: Mapping[int, st
             grid, the series lacks what a SEG must refer to, or the file cannot be written.
     """
     require_highdicom()
-    planes = _planes(source, labels)
+    with _reading(source):
+        planes = _planes(source, labels)
     present = [label for label in sorted(names) if label and (labels.array == label).any()]
     if not present:
         path.unlink(missing_ok=True)
@@ -104,7 +108,8 @@ def write_seg(path: Path, source: Path, labels: LabelMap, names: Mapping[int, st
     numbers[present] = np.arange(1, len(present) + 1)
     stored = np.ascontiguousarray(numbers[to_stored(labels.array, labels.geometry)])
     segments = [_segment(number, names[label]) for number, label in enumerate(present, start=1)]
-    seg = _build(planes, stored, segments)
+    with _reading(source):
+        seg = _build(planes, stored, segments)
     try:
         with replacing(path) as temporary:
             seg.save_as(temporary)
@@ -112,6 +117,16 @@ def write_seg(path: Path, source: Path, labels: LabelMap, names: Mapping[int, st
         mend = "is there space on the disk, and may you write there?"
         raise InputError(f"{path}: cannot be written: {error.strerror or error}", mend) from error
     return [names[label] for label in present]
+
+
+@contextmanager
+def _reading(source: Path) -> Iterator[None]:
+    """Make what pydicom and highdicom say of a header the failure of its series."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        what = f"{source}: no DICOM SEG can be made on this series: {error}"
+        raise InputError(what, "mend its headers, or leave DICOM SEG out") from error
 
 
 def _planes(source: Path, labels: LabelMap) -> list[Dataset]:
@@ -134,6 +149,8 @@ def _planes(source: Path, labels: LabelMap) -> list[Dataset]:
         if missing:
             what = f"{path}: lacks {', '.join(missing)}, to which a DICOM SEG must refer"
             raise InputError(what, "export the series again, or anonymise it with UIDs kept")
+        if not plane.get("SliceThickness"):
+            plane.SliceThickness = geometry.spacing_xyz[2]
         for name in _MAY_BE_EMPTY:
             if name not in plane:
                 setattr(plane, name, None)

@@ -18,7 +18,7 @@ from flarekd.errors import counted, listed
 from flarekd.extents import Extent, count_ids, measure_extents
 from flarekd.foreign import IdMap, relabel
 from flarekd.imaging import checks
-from flarekd.imaging.files import read_geometry, read_grid, read_labels, write_labels
+from flarekd.imaging.files import read_geometry, read_grid, read_labels, refuse_torn, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
 from flarekd.labels import IGNORE, NAMES, TUMOR
 from flarekd.masks import Merger
@@ -78,6 +78,11 @@ class Files:
     sources: tuple[Source, ...]
     key: str
 
+    @property
+    def written(self) -> list[Path]:
+        """Its label files that are written in flarekd's ids."""
+        return [one.written for one in self.sources if one.written]
+
     def source(self, kind: str) -> Source | None:
         """Its label file, or its organ pseudo-label."""
         return next((one for one in self.sources if one.kind == kind), None)
@@ -98,6 +103,7 @@ def examine(files: Files) -> dict[str, Any]:
         InputError: If a file cannot be read, or holds what are no labels.
     """
     geometry, notes = read_grid(files.image)
+    refuse_torn(files.image)
     depth, _, _ = geometry.shape_zyx
     facts: dict[str, Any] = {
         "size": list(geometry.size_xyz),

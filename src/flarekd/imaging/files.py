@@ -24,7 +24,7 @@ from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
 __all__ = [
     "case_id", "list_scans", "read_geometry", "read_grid", "read_labels", "read_stored",
-    "read_volume", "voxel_bytes", "write_labels", "write_volume",
+    "read_volume", "refuse_torn", "voxel_bytes", "write_labels", "write_volume",
 ]  # fmt: skip
 
 _FORMATS = "use .nii.gz, .nii, .mha, .mhd, .nrrd or a folder of DICOM files"
@@ -106,6 +106,16 @@ def read_grid(path: Path) -> Grid:
         grid = itk.read_grid(path)
     notes = admitted(path, checks.of_grid(grid.geometry))
     return Grid(grid.geometry, (*grid.notes, *notes))
+
+
+def refuse_torn(path: Path) -> None:
+    """Refuse a NIfTI file that is torn, by its end; it is read where that alone does not tell.
+
+    Raises:
+        InputError: If it is torn or cannot be read.
+    """
+    if suffix_of(path).startswith(".nii") and not nifti.ends_well(path):
+        nifti.read(path)
 
 
 def voxel_bytes(path: Path) -> int:

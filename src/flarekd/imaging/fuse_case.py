@@ -14,9 +14,11 @@ from flarekd.components import find_components
 from flarekd.errors import InputError
 from flarekd.fusion import IGNORED, SOURCES, Strategy, contradictions, count, look_up, rules, thick
 from flarekd.fusion_checks import Facts, examine
-from flarekd.imaging.files import read_labels, write_labels
-from flarekd.imaging.volume import LabelMap
-from flarekd.labels import IGNORE
+from flarekd.imaging import checks
+from flarekd.imaging.files import read_geometry, read_labels, write_labels
+from flarekd.imaging.findings import admitted
+from flarekd.imaging.volume import Geometry, LabelMap
+from flarekd.labels import IGNORE, TUMOR
 from flarekd.selection import Dropped
 
 Array = NDArray[np.uint8]
@@ -58,16 +60,21 @@ def fuse_one(job: Job) -> Facts:
     """Fuse one case and write it.
 
     Raises:
-        InputError: If a source cannot be read, or the sources do not fit each other.
+        InputError: If a source cannot be read, does not lie on the scan, or holds ids that it may
+            not.
     """
     case = job.case
     first = case.label or case.organ_pseudo or job.tumor
     if first is None:
         raise InputError("no label of any kind", "give it a label or an organ pseudo-label")
-    base = read_labels(first)
+    scan = read_geometry(case.image)
+    base = _on_scan(first, scan)
     geometry = base.geometry
-    partial, organs = _array(case.label, base), _array(case.organ_pseudo, base)
-    tumor = _array(job.tumor, base) != 0
+    partial, organs = (
+        base.array if path == first else _array(path, scan)
+        for path in (case.label, case.organ_pseudo)
+    )
+    tumor = _tumor(job.tumor, base.array if job.tumor == first else _array(job.tumor, scan))
     if job.dropped:
         _take_out(tumor, job)
     # what nobody has annotated stays open: no source is asked there
@@ -123,15 +130,25 @@ def _take_out(tumor: NDArray[np.bool_], job: Job) -> None:
             tumor[part.box] &= ~part.mask()
 
 
-def _array(path: Path | None, base: LabelMap) -> Array:
-    """The voxels of one source on the grid of `base`; empty where there is none."""
-    if path is None:
-        return np.zeros_like(base.array)
+def _on_scan(path: Path, scan: Geometry) -> LabelMap:
     labels = read_labels(path)
-    mismatch = base.geometry.mismatch(labels.geometry)
-    if mismatch:
+    admitted(path, checks.of_pair(scan, labels.geometry))
+    return labels
+
+
+def _array(path: Path | None, scan: Geometry) -> Array:
+    """The voxels of one source on the scan's grid; empty where there is none."""
+    return np.zeros(scan.shape_zyx, np.uint8) if path is None else _on_scan(path, scan).array
+
+
+def _tumor(path: Path | None, found: Array) -> NDArray[np.bool_]:
+    """Where a tumour pseudo-label has tumour: 14, or 1 as a mask of anybody's has it."""
+    ids = checks.present(found)
+    if ids not in ([], [TUMOR], [1]):
         raise InputError(
-            f"label sources do not match: {path.name} in {path.parent.name}: {mismatch}",
-            "all of a case must lie on its scan's grid",
+            f"{path}: tumour pseudo-label holds ids {ids}, and only {TUMOR} is tumour (or 1 alone)",
+            f"give a folder of tumour masks, such as `flarekd pseudo-tumor` writes; set all but "
+            f"tumour to 0 and that to {TUMOR}",
         )
-    return labels.array
+    tumor: NDArray[np.bool_] = found != 0
+    return tumor

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from flarekd.cohort import why_no_case_id
+from flarekd.case_ids import on_disk, why_no_case_id
 from flarekd.errors import InputError
 from flarekd.imaging.findings import Finding
 from flarekd.imaging.sniff import holds_dicom
@@ -112,7 +111,7 @@ def of_ids(named: Iterable[tuple[str, Path]]) -> list[tuple[Path, Finding]]:
         if why:
             found.append((path, Finding("refused", f"name {path.name!r} {why}", "rename it")))
             continue
-        same, other = seen.setdefault(unicodedata.normalize("NFC", case).casefold(), (case, path))
+        same, other = seen.setdefault(on_disk(case), (case, path))
         if other is not path:
             what = f"{other.name} and {path.name} are both case {case!r}"
             if same != case:

@@ -7,6 +7,8 @@ rounding left a hair from perpendicular.
 from __future__ import annotations
 
 import gzip
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,9 @@ from flarekd.imaging.nifti_header import LONGEST, TORN, Header, build, parse
 from flarekd.imaging.volume import Geometry, Stored
 
 _DAMAGED: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, igzip_lib.IsalError)  # type: ignore[assignment]  # its stub calls the class an instance
+_MAGIC = b"\x1f\x8b"
+"""How a gzip file begins."""
+
 _CHUNK = 1 << 20
 """Bytes inflated at once; what is asked for is held a second time while it is."""
 
@@ -59,6 +64,26 @@ def read(path: Path) -> Stored:
         while file.read(1 << 16):  # to the end, where gzip checks its sum
             pass
     return Stored(_scaled(stored, header), header.geometry, header.notes)
+
+
+def ends_well(path: Path) -> bool:
+    """Whether the end of a file is what its header asks for: a look that costs next to nothing.
+
+    Of a gzip file the last bytes say how much was packed. Where that is not what the header asks
+    for, the file is torn, or packed in several parts, or holds more than its voxels.
+
+    Raises:
+        InputError: As ``read_header``.
+    """
+    header = read_header(path)
+    content = header.offset + math.prod(header.geometry.size_xyz) * header.dtype.itemsize
+    with path.open("rb") as raw:
+        packed = raw.read(2) == _MAGIC
+        size = raw.seek(0, os.SEEK_END)
+        if not packed:
+            return size >= content
+        raw.seek(-4, os.SEEK_END)
+        return int.from_bytes(raw.read(4), "little") == content % (1 << 32)
 
 
 def write(path: Path, stored: NDArray[Any], geometry: Geometry, extension: bytes = b"") -> None:
@@ -108,7 +133,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, gzip or not whatever its name says, and turn what goes wrong into InputError."""
     try:
         with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
+            packed = raw.read(2) == _MAGIC
             raw.seek(0)
             if packed:
                 with _gzip("rb", raw) as file:

@@ -12,6 +12,9 @@ from flarekd.imaging.volume import LabelMap, Volume
 _SEG_BYTES, _PREVIEW_BYTES = 4, 1
 """Bytes a voxel: the series is read again and its frames are packed; three slices are drawn."""
 
+TABLES = ("statistics.csv", "tumours.csv")
+"""What `Beside.finish` writes of the statistics of all cases."""
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -39,8 +42,22 @@ class Beside:
 
     @staticmethod
     def everything(out: Path, case: str) -> list[Path]:
-        """All files that may lie beside the labels of a case, asked for or not."""
-        return [out / f"{case}{ending}" for ending in (".statistics.json", ".png", ".seg.dcm")]
+        """The label map of a case and all that may lie beside it, asked for or not."""
+        endings = (".nii.gz", ".statistics.json", ".png", ".seg.dcm")
+        return [out / f"{case}{ending}" for ending in endings]
+
+    @classmethod
+    def forget(cls, out: Path, case: str) -> None:
+        """Remove what an earlier run wrote of a case, the tables too where they have rows of it."""
+        statistics = out / f"{case}.statistics.json"
+        tables = [out / name for name in TABLES] if statistics.exists() else []
+        for path in (*tables, *cls.everything(out, case)):
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def shared(out: Path) -> list[Path]:
+        """All files that may lie beside the labels of all cases, asked for or not."""
+        return [out / name for name in (*TABLES, "labels.txt", "labels.ctbl")]
 
     def outputs(self, out: Path, case: str) -> list[Path]:
         """The files that a finished case always has; of nothing found there is no DICOM SEG."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from flarekd.imaging.atomic import write_text
 from flarekd.labels import BY_ID, LABELS
 from flarekd.metrics.lesions import Lesion
 from flarekd.metrics.protocols import ClassScore
+from flarekd.tables import format_rows, plain
 
 SCORES_NAME, SUMMARY_NAME, LESIONS_NAME = "scores.csv", "scores.json", "lesions.csv"
 COLUMNS = (
@@ -35,7 +35,7 @@ def write_scores(folder: Path, scores: Mapping[str, Sequence[ClassScore]]) -> No
         for case, records in scores.items()
         for s in records
     )  # fmt: skip
-    _write_table(folder / SCORES_NAME, COLUMNS, rows)
+    write_text(folder / SCORES_NAME, format_rows(COLUMNS, rows))
 
 
 def write_lesions(folder: Path, lesions: Mapping[str, Sequence[Lesion]]) -> None:
@@ -52,7 +52,7 @@ def write_lesions(folder: Path, lesions: Mapping[str, Sequence[Lesion]]) -> None
         for case, found in lesions.items()
         for lesion in found
     )
-    _write_table(folder / LESIONS_NAME, LESION_COLUMNS, rows)
+    write_text(folder / LESIONS_NAME, format_rows(LESION_COLUMNS, rows))
 
 
 def read_scores(path: Path) -> dict[str, list[ClassScore]]:
@@ -74,7 +74,7 @@ def read_scores(path: Path) -> dict[str, list[ClassScore]]:
                 raise InputError(f"{path} has no column {lacking[0]!r}", "evaluate writes scores")
             for row in table:
                 number = table.line_num
-                score, known = _score(row), cases.setdefault(row["case"], {})
+                score, known = _score(row), cases.setdefault(plain(row["case"]), {})
                 if score.label in known:
                     message = f"{row['case']} has a score of {score.name} already"
                     raise ValueError(message)
@@ -136,11 +136,3 @@ def _outcome(lesion: Lesion) -> str:
     if lesion.is_reference:
         return "found" if lesion.is_found else "missed"
     return "false positive" if lesion.is_false_positive else "true positive"
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows(rows)
-    write_text(path, text.getvalue())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from flarekd import plain_json
 from flarekd.errors import InputError
 from flarekd.imaging.atomic import write_json, write_text
+from flarekd.tables import format_rows
 from flarekd.volumetry import ClassStatistics, Statistics, Tumor
 
 CLASS_TABLE, TUMOR_TABLE = "statistics.csv", "tumours.csv"
@@ -19,9 +18,6 @@ TUMOR_COLUMNS = (
     "number", "voxels", "volume_ml", "diameter_mm", "mean_hu", "x_mm", "y_mm", "z_mm",
     "organ", "organ_share", "cut_off",
 )  # fmt: skip
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""A text cell that begins so is a formula to a spreadsheet, or hides that it is one."""
 
 
 def statistics_path(folder: Path, case: str) -> Path:
@@ -100,23 +96,16 @@ def _is_cell(value: Any) -> bool:
 def _write_table(
     path: Path, columns: Sequence[str], part: str, contents: dict[str, dict[str, Any]]
 ) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("case", *columns))
-    for case, content in contents.items():
-        table.writerows(
-            [_cell(case), *(_cell(entry[column]) for column in columns)] for entry in content[part]
-        )
-    write_text(path, text.getvalue())
+    rows = (
+        [case, *(_cell(entry[column]) for column in columns)]
+        for case, content in contents.items()
+        for entry in content[part]
+    )
+    write_text(path, format_rows(("case", *columns), rows))
 
 
 def _cell(value: Any) -> Any:
-    """A value as a spreadsheet shall show it; numbers stay numbers, whatever their sign."""
-    if isinstance(value, list):
-        value = " ".join(value)
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    return " ".join(value) if isinstance(value, list) else value
 
 
 def _class_entry(entry: ClassStatistics) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,10 +13,14 @@ from flarekd.efficiency import Run
 from flarekd.errors import UsageError
 from flarekd.gpu_memory import GpuMemory
 from flarekd.imaging.atomic import write_json, write_text
+from flarekd.lock import NAME, alone
 from flarekd.report.usage import draw_usage, usage_table
+from flarekd.tables import format_table
 from flarekd.watch import watch
 
 
+# a lock of its own: the command that is measured may take the folder's
+@alone(console.warn, name=lambda _: f"{NAME}-bench")
 def bench(
     command: Sequence[str],
     out: Path,
@@ -40,7 +42,7 @@ def bench(
         The exit status of the last run, as a shell gives it.
 
     Raises:
-        UsageError: If there is no such command, or no such GPU.
+        UsageError: If there is no such command or GPU, or another bench writes to `out`.
     """
     gpu = _open_gpu(gpu_index)
     started = datetime.now(timezone.utc)
@@ -83,14 +85,12 @@ def _open_gpu(index: int | None) -> GpuMemory | None:
 
 
 def _curve(runs: Sequence[Run]) -> str:
-    text = io.StringIO()
     columns = ["run", *asdict(runs[0].samples[0])]
     if runs[0].samples[0].gpu_mb is None:
         columns.remove("gpu_mb")
-    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
+    rows = []
     for number, run in enumerate(runs, 1):
         for sample in run.samples:
             rounded = {key: round(value, 4) for key, value in asdict(sample).items() if value}
-            table.writerow({**dict.fromkeys(columns, 0), "run": number, **rounded})
-    return text.getvalue()
+            rows.append({**dict.fromkeys(columns, 0), "run": number, **rounded})
+    return format_table(columns, rows)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flarekd import console
 from flarekd.errors import CasesFailedError, InputError, UsageError, counted
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.findings import Finding
+from flarekd.imaging.listing import suffix_of
 from flarekd.imaging.repair import examine_labels, examine_scan
 from flarekd.imaging.sweep import Entry, Sweep, sweep
 from flarekd.imaging.volume import LabelMap
+from flarekd.ledger import Ledger, refuse_foreign
 from flarekd.lock import locked
 from flarekd.parallel import cpu_count, map_cases
 
 CHANGES = "changes.json"
+LEDGER = "done.jsonl"
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,17 @@ class _Task:
     """One file to open; picklable, for other processes."""
 
     entry: Entry
-    target: Path | None
+    fix: Path | None
+
+    @property
+    def target(self) -> Path | None:
+        """Where its repaired copy goes."""
+        return None if self.fix is None else self.fix / self.entry.place
+
+    @property
+    def place(self) -> str:
+        """What its copy is called in the ledger and in ``changes.json``."""
+        return self.entry.place.as_posix()
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,11 @@ class _Result:
     changes: tuple[str, ...]
     written: bool
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the file cannot be used."""
+        return any(finding.severity == "refused" for finding in self.findings)
+
 
 def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None = None) -> None:
     """Open every file below `paths`, print what is amiss, and repair copies where that is safe.
@@ -42,10 +62,12 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
     Args:
         paths: Scans, label maps, DICOM folders, cohort.csv, or folders of such.
         labels: Folder of label maps of these scans.
-        fix: Gets repaired copies, laid out as the originals, and ``changes.json``.
+        fix: Gets repaired copies, laid out as the originals, and ``changes.json``. Copies that an
+            earlier run made of what is fine now are removed.
 
     Raises:
-        InputError: If a path is not there or holds nothing to open, or `fix` cannot be made.
+        InputError: If a path is not there or holds nothing to open, `fix` cannot be made, or a copy
+            would replace a file that no run wrote.
         UsageError: If `fix` lies where the files do, or another run writes to it.
         CasesFailedError: If a file cannot be used and was not repaired.
     """
@@ -53,7 +75,7 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
     if not found.entries and not found.findings:
         what = f"nothing to open in {', '.join(map(str, paths))}"
         raise InputError(what, "give .nii.gz, .mha, .nrrd, DICOM folders or cohort.csv")
-    tasks = [_Task(entry, None if fix is None else fix / entry.place) for entry in found.entries]
+    tasks = [_Task(entry, fix) for entry in found.entries]
     if fix is not None:
         _refuse_own_files(fix, tasks, found)
         try:
@@ -62,10 +84,12 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
             what = f"{fix}: cannot be made: {error.strerror}"
             raise InputError(what, "choose another --fix") from error
     with nullcontext() if fix is None else locked(fix, console.warn):
+        known = {} if fix is None else _claim(fix, tasks)
         results = _examine_all(tasks)
         _show(tasks, results, found.findings)
         if fix is not None:
-            _tell_changes(fix, tasks, results)
+            _drop_stale(fix, tasks, results, found.folders)
+            _tell_changes(fix, tasks, results, known)
     _end(results, found.findings)
 
 
@@ -87,8 +111,9 @@ def _examine(task: _Task) -> _Result:
     else:
         examined = examine_scan(entry.path)
     volume = examined.repaired
-    if task.target is None or volume is None:
+    if task.fix is None or task.target is None or volume is None:
         return _Result(examined.findings, examined.changes, False)
+    Ledger(task.fix / LEDGER).begin(task.place, input=str(entry.path.absolute()))
     try:
         if isinstance(volume, LabelMap):
             write_labels(task.target, volume)
@@ -98,6 +123,45 @@ def _examine(task: _Task) -> _Result:
         why = Finding("refused", error.what, error.mend)
         return _Result((*examined.findings, why), (), False)
     return _Result(examined.findings, examined.changes, True)
+
+
+def _claim(fix: Path, tasks: Sequence[_Task]) -> dict[str, dict[str, Any]]:
+    """What ``changes.json`` says of earlier copies, once nothing is in the way of new ones."""
+    try:
+        found = json.loads((fix / CHANGES).read_text(encoding="utf-8"))
+        known = {str(one["output"]): one for one in found if one["input"] and one["changes"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        known = {}
+    ledger = Ledger(fix / LEDGER)
+    for place in known.keys() - ledger.records.keys():  # an earlier version kept no ledger
+        ledger.begin(place, input=str(Path(str(known[place]["input"])).absolute()))
+    refuse_foreign(ledger.path, {task.place: [fix / task.entry.place] for task in tasks})
+    return known
+
+
+def _drop_stale(
+    fix: Path, tasks: Sequence[_Task], results: dict[Path, _Result], folders: Sequence[Path]
+) -> None:
+    """Remove copies of earlier runs whose originals are fine now.
+
+    Where an original is gone or torn the copy may be all that is left: it stays and is told.
+    """
+    written = {task.place for task in tasks if results[task.entry.path].written}
+    seen = {str(task.entry.path.absolute()): results[task.entry.path] for task in tasks}
+    within = [folder.absolute() for folder in folders]
+    for place, record in Ledger(fix / LEDGER).records.items():
+        original, copy = str(record.get("input", "")), fix / str(place)
+        # a ledger may come with somebody's data: nothing outside is removed
+        is_ours = copy.is_file() and copy.resolve().is_relative_to(fix.resolve())
+        if place in written or not is_ours or not suffix_of(copy):
+            continue
+        found = seen.get(original)
+        if found is not None and not found.is_refused:
+            copy.unlink()
+            console.info(f"{copy}: removed, {original} needs no copy now")
+        elif found is not None or any(Path(original).is_relative_to(one) for one in within):
+            what = "cannot be used" if found else "is gone"
+            console.warn(f"{copy} is of an earlier run: {original} {what}")
 
 
 def _failed(why: str) -> _Result:
@@ -137,18 +201,25 @@ def _show(
         console.result(line.replace("\n", "\\n"))
 
 
-def _tell_changes(fix: Path, tasks: Sequence[_Task], results: dict[Path, _Result]) -> None:
-    """Write and say what sets each copy apart from its original."""
+def _tell_changes(
+    fix: Path,
+    tasks: Sequence[_Task],
+    results: dict[Path, _Result],
+    known: dict[str, dict[str, Any]],
+) -> None:
+    """Write what sets each copy apart from its original, and say it of the new ones."""
     written = [task for task in tasks if results[task.entry.path].written]
     changes = [
         {
             "input": console.plain(str(task.entry.path)),
-            "output": task.entry.place.as_posix(),
+            "output": task.place,
             "changes": list(results[task.entry.path].changes),
         }
         for task in written
     ]
-    write_json(fix / CHANGES, changes)
+    new = {str(change["output"]) for change in changes}
+    kept = [one for place, one in known.items() if place not in new and (fix / place).is_file()]
+    write_json(fix / CHANGES, [*kept, *changes])
     for change in changes:
         console.info(f"{fix / str(change['output'])}: {'; '.join(change['changes'])}")
 

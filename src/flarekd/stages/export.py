@@ -22,6 +22,7 @@ from flarekd.inference.int8 import quantise
 from flarekd.inference.predictor import Predictor, window_size
 from flarekd.inference.runtimes import start
 from flarekd.inference.windows import pad_to_patch, positions
+from flarekd.lock import alone_on_file
 from flarekd.modelfile import read_card
 from flarekd.phantom.case import make_case
 from flarekd.phantom.plan import plan_cohort
@@ -42,6 +43,7 @@ LEAST_INT8 = 0.95
 """Share of labels that an int8 network must share with its float one to be of any use."""
 
 
+@alone_on_file(console.warn)
 def export(model: Path, out: Path, *, form: str | None, int8: bool, calibrate: Path | None) -> None:
     """Write a model's network with all that is needed before and after it, once it is checked.
 
@@ -54,8 +56,8 @@ def export(model: Path, out: Path, *, form: str | None, int8: bool, calibrate: P
             checks on a phantom.
 
     Raises:
-        UsageError: If format and suffix do not go together, int8 has no scans, or a library is
-            missing.
+        UsageError: If format and suffix do not go together, int8 has no scans, a library is
+            missing, or another run writes `out`.
         InputError: If the model or a scan cannot be used.
         FlarekdError: If what was written does not agree with torch; then nothing is left behind.
     """
@@ -142,7 +144,6 @@ def _written(out: Path, kind: str, graph: bytes, facts: dict[str, str]) -> Itera
             temporary.write_bytes(graph)
             yield temporary
         return
-    # the weights first: an .xml without them is of no use
     with replacing(out) as temporary, replacing(out.with_suffix(".bin")):
         try:
             exported.save_openvino(graph, facts, temporary)
@@ -150,6 +151,8 @@ def _written(out: Path, kind: str, graph: bytes, facts: dict[str, str]) -> Itera
             mend = "is there space on the disk, and may you write there?"
             raise InputError(f"{out}: cannot be written: {error}", mend) from error
         yield temporary
+        # the weights are renamed first; killed in between, an old .xml would run with new weights
+        out.unlink(missing_ok=True)
 
 
 def _check(ready: Predictor, written: Any, realistic: list[Tensor], int8: bool) -> None:

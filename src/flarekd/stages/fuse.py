@@ -19,10 +19,11 @@ from flarekd.fusion_checks import Facts, outliers
 from flarekd.imaging.atomic import update_text
 from flarekd.imaging.fuse_case import Job, fuse_one
 from flarekd.labels import ORGANS
-from flarekd.ledger import Ledger, stamp
+from flarekd.ledger import Ledger, refuse_foreign, stamp
 from flarekd.lock import alone
 from flarekd.parallel import map_cases
 from flarekd.selection import Dropped, Rule, parse_rule, select
+from flarekd.tables import format_table
 from flarekd.workers import plan_workers
 
 BYTES_A_VOXEL, BYTES_A_VOXEL_MORE = 8, 11
@@ -78,13 +79,18 @@ def fuse_labels(
 
     Raises:
         CasesFailedError: After the rest is written, if some cases failed.
-        InputError: If rules are given and there are no figures for them, or `organs` is no folder.
+        InputError: If rules are given and there are no figures for them, `organs` is no folder, or
+            a file that no run wrote would be replaced.
         UsageError: If a rule is none.
     """
     extras = extras or Extras()
-    ledger = Ledger(out / "done.jsonl")
     everything = read_cohort(cohort)
     cases = [_with_organs(c, organs) for c in everything if c.split == "train"]
+    path = out / "done.jsonl"
+    tables = [out / fusion_table.FUSION, out / fusion_table.DROPPED]
+    refuse_foreign(path, {case.case: _targets(out, case) for case in cases}, tables)
+    ledger = Ledger(path)
+    ledger.claim()
     dropped, sizes = _drop(cases, tumor, extras.drop)
     dropped |= _decided(cases, extras.review, {case.case for case in everything})
     left_out = {d.case for found in dropped.values() for d in found if d.component is None}
@@ -102,6 +108,7 @@ def fuse_labels(
     _tell_bare(jobs)
     todo = [job for job in jobs if not ledger.is_done(job.case.case, job.key, *job.outputs)]
     for job in todo:
+        ledger.begin(job.case.case)
         _forget(job.case, tumor, out)
     console.info(
         f"fusing {len(todo)} of {counted(len(cases) - len(left_out), 'case')} ({strategy})"
@@ -203,11 +210,18 @@ def _forget(case: Case, tumor: Path, out: Path) -> None:
 
     The student must not find it, nor may a provenance lie beside another label than its own.
     """
-    name = f"{case.case}.nii.gz"
-    sources = [path.resolve() for path in (case.label, case.organ_pseudo, tumor / name) if path]
-    for path in (out / name, out / PROVENANCE / name):
+    target, beside = _targets(out, case)
+    given = (case.label, case.organ_pseudo, tumor / target.name)
+    sources = [path.resolve() for path in given if path]
+    for path in (target, beside):
         if path.resolve() not in sources:
             path.unlink(missing_ok=True)
+
+
+def _targets(out: Path, case: Case) -> tuple[Path, Path]:
+    """The fused label of a case, and the volume of its sources."""
+    name = f"{case.case}.nii.gz"
+    return out / name, out / PROVENANCE / name
 
 
 def _job(
@@ -225,13 +239,15 @@ def _job(
         path = tumor / f"{case.case}.nii.gz"
         if not path.exists():
             raise InputError(f"no tumour pseudo-label {str(path)!r}", "run `flarekd pseudo-tumor`")
-    sources = [source for source in (case.label, path, case.organ_pseudo) if source is not None]
-    target = out / f"{case.case}.nii.gz"
-    beside = out / PROVENANCE / target.name if extras.provenance else None
-    if {target.resolve(), beside and beside.resolve()} & {source.resolve() for source in sources}:
+    labels = [source for source in (case.label, path, case.organ_pseudo) if source is not None]
+    target, sources = _targets(out, case)
+    beside = sources if extras.provenance else None
+    if {target.resolve(), beside and beside.resolve()} & {source.resolve() for source in labels}:
         raise InputError(f"the fused label would replace {str(target)!r}", "choose another --out")
     numbers = [one.component for one in dropped]
-    key = stamp(_FACTS, strategy, sorted(case.annotated), extras.ignore_mm, numbers, *sources)
+    key = stamp(
+        _FACTS, strategy, sorted(case.annotated), extras.ignore_mm, numbers, case.image, *labels
+    )
     mine = sizes.get(case.case, {})
     return Job(case, path, target, beside, strategy, extras.ignore_mm, tuple(dropped), mine, key)
 
@@ -251,14 +267,12 @@ def _write_tables(
         name = case.case
         known = dropped.get(name, ())
         rows.append(fusion_table.fusion_row(case, facts.get(name), unlike.get(name, ()), known))
-    update_text(
-        out / fusion_table.FUSION, fusion_table.format_table(fusion_table.FUSION_COLUMNS, rows)
-    )
+    update_text(out / fusion_table.FUSION, format_table(fusion_table.FUSION_COLUMNS, rows))
     listed = [one for case in cases for one in dropped.get(case.case, ())]
     path = out / fusion_table.DROPPED
     if with_rules or path.exists():
         columns = fusion_table.DROPPED_COLUMNS
-        update_text(path, fusion_table.format_table(columns, fusion_table.dropped_rows(listed)))
+        update_text(path, format_table(columns, fusion_table.dropped_rows(listed)))
         whole = sum(one.component is None for one in listed)
         tumors = counted(len(listed) - whole, "tumour")
         console.info(f"dropped {counted(whole, 'case')} and {tumors}: see {path}")

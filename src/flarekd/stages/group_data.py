@@ -18,7 +18,7 @@ from flarekd.hand_edits import edited, hand_edits, tell_edits
 from flarekd.imaging.atomic import write_text
 from flarekd.imaging.case_files import LABEL, Folders, find_cases
 from flarekd.imaging.examine import Files, examine, extents
-from flarekd.ledger import Ledger
+from flarekd.ledger import Ledger, refuse_foreign
 from flarekd.lock import alone
 from flarekd.norms import Facts, learn
 from flarekd.parallel import map_cases
@@ -32,6 +32,8 @@ __all__ = ["Folders", "group_data"]
 BYTES_A_VOXEL, BYTES_A_VOXEL_OF_MASKS = 4, 6
 """What measuring a label map takes: as stored, turned, and in our ids; more where it is made of
 masks."""
+
+GROUPING = "grouping.json"
 
 MOST_TOLD = 20
 """Notes told on the screen; all of them stand in cohort.csv."""
@@ -64,18 +66,15 @@ def group_data(
         The cases written.
 
     Raises:
-        InputError: If there is no case, one id stands in both image folders, or `groups` cannot be
-            used.
+        InputError: If there is no case, one id stands in both image folders, `groups` cannot be
+            used, `out` lies among label files, files that no run wrote would be replaced, or no
+            case can be used and there is a table of an earlier run, which is left as it was.
         CasesFailedError: After writing the rest, if some cases cannot be used.
     """
     rules = read_rules(groups) if groups else TABLE_1
-    edits = hand_edits(out, out.with_name("grouping.json"))
-    found_files = find_cases(folders, rules, out)
-    rules = found_files.rules
-    for told in found_files.told:
-        console.warn(told)
-    files = _reviewed(found_files.files, review)
-    measured, refused = _measure(files, out.with_suffix(".facts.jsonl"), scheduler)
+    files, rules = _find(folders, rules, out, review)
+    edits = hand_edits(out, out.with_name(GROUPING))
+    measured, refused = _measure(files, out, scheduler)
     used = [one for one in files if one.case in measured]
     norms = learn(_facts(one, json.loads(measured[one.case]), rules) for one in used)
     report, lacking, vouching, grouped = Report(), Lacking(), Vouching(), []
@@ -100,15 +99,30 @@ def group_data(
         console.warn(tell_edits(kept_edits))
     for doubt in vouching.doubts():
         console.warn(doubt)
+    left_out = _left_out(refused, doubtful if strict else [])
+    if not kept and out.exists():
+        what = f"no case is left, {str(out)!r} is of an earlier run and stays as it was"
+        raise InputError(f"{what}: {left_out}", "mend the files; if they are right, delete it")
     if kept:
         write_text(out, format_cohort((case for case, _ in kept), out.parent))
     # after the table: killed between the two, what was just written would look like a person's edit
-    report.write(out.with_name("grouping.json"), norms, refused, strict=strict)
+    report.write(out.with_name(GROUPING), norms, refused, strict=strict)
     if kept:
         _show(kept, lacking, rules)
         console.info(f"{out}: {counted(kept, 'case')}, {len(doubtful)} for a person to decide")
-    _tell_failures(refused, doubtful if strict else [])
+    if left_out:
+        raise CasesFailedError(left_out, f"{GROUPING} has the evidence")
     return [case for case, _ in kept]
+
+
+def _find(
+    folders: Folders, rules: Rules, out: Path, review: Path | None
+) -> tuple[list[Files], Rules]:
+    """The files of the cases that no person took out, and what their ids are."""
+    found = find_cases(folders, rules, out)
+    for told in found.told:
+        console.warn(told)
+    return _reviewed(found.files, review), found.rules
 
 
 def _reviewed(files: list[Files], review: Path | None) -> list[Files]:
@@ -125,15 +139,17 @@ def _reviewed(files: list[Files], review: Path | None) -> list[Files]:
 
 
 def _measure(
-    files: Sequence[Files], path: Path, scheduler: str | None
+    files: Sequence[Files], out: Path, scheduler: str | None
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """What was measured of each case (JSON), and of those that cannot be used why."""
+    path = out.with_suffix(".facts.jsonl")
+    if not out.with_name(GROUPING).exists():  # which stays where a person deletes what was measured
+        refuse_foreign(path, {one.case: one.written for one in files}, [out])
     ledger = Ledger(path)
-    todo = [
-        one
-        for one in files
-        if not ledger.is_done(one.case, one.key, *(s.written for s in one.sources if s.written))
-    ]
+    todo = [one for one in files if not ledger.is_done(one.case, one.key, *one.written)]
+    for one in todo:
+        if one.written:
+            ledger.begin(one.case)
     measured: dict[str, str] = {}
     refused: dict[str, dict[str, Any]] = {}
     done = len(files) - len(todo)
@@ -205,7 +221,8 @@ def _record(
     }
 
 
-def _tell_failures(refused: Mapping[str, Any], doubtful: Sequence[str]) -> None:
+def _left_out(refused: Mapping[str, Any], doubtful: Sequence[str]) -> str:
+    """A sentence about cases that are left out, empty where none is."""
     told = []
     if refused:
         names = "; ".join(f"{case}: {refused[case]['refused']}" for case in sorted(refused))
@@ -213,8 +230,7 @@ def _tell_failures(refused: Mapping[str, Any], doubtful: Sequence[str]) -> None:
     if doubtful:
         names = ", ".join(doubtful)
         told.append(f"{len(doubtful)} ambiguous cases were left out (--strict): {names}")
-    if told:
-        raise CasesFailedError("; ".join(told), "grouping.json has the evidence")
+    return "; ".join(told)
 
 
 def _show(cases: Sequence[tuple[Case, str]], lacking: Lacking, rules: Rules) -> None:

@@ -12,6 +12,7 @@ from flarekd import console
 from flarekd.card_parts import why_unusable
 from flarekd.errors import InputError, UsageError
 from flarekd.labels import NAMES, TUMOR
+from flarekd.lock import alone_on_file
 from flarekd.modelfile import ModelCard, Orientation, file_hash, save_model
 from flarekd.nnunet.admitted import StoredTensor
 from flarekd.nnunet.outputs import label_outputs
@@ -30,6 +31,7 @@ MOST_TENSORS, LONGEST_NAME = 5000, 200
 """Of weights: nnU-Net's largest have some hundreds, each there two or three times."""
 
 
+@alone_on_file(console.warn)
 def import_nnunet(
     checkpoint: Path,
     plans: Path | None,
@@ -51,7 +53,7 @@ def import_nnunet(
             itself turned them to.
 
     Raises:
-        UsageError: If there is no such orientation.
+        UsageError: If there is no such orientation, or another run writes `out`.
         InputError: If a file cannot be read or names what it has no need of, or the network is one
             that flarekd cannot run as nnU-Net does.
     """

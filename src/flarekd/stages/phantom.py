@@ -103,7 +103,7 @@ def _claim(out: Path, settings: dict[str, Any], plans: list[CasePlan]) -> None:
         return
     taken = [
         folder
-        for folder in (*IMAGE_FOLDERS.values(), "labelsTr", "labelsVal", "truth")
+        for folder in (*IMAGE_FOLDERS.values(), "labelsTr", "labelsVal", "organPseudo", "truth")
         if (out / folder).exists()
     ]
     if taken:

@@ -22,6 +22,7 @@ from flarekd.modelfile import ModelCard, file_hash, read_card
 from flarekd.parallel import map_cases
 from flarekd.quality import distances
 from flarekd.segmenting import Options, segment_scans
+from flarekd.tables import format_table
 from flarekd.workers import plan_workers
 
 BYTES_A_VOXEL = 8
@@ -123,7 +124,7 @@ def _write_quality(cases: Sequence[Case], model: Path, out: Path) -> None:
             advance(done, len(todo), job.case.case)
     whole = [job.case for job in jobs if job.case.case not in failed]
     rows = [{"case": c.case, "group": c.group, **ledger.records[c.case]["figures"]} for c in whole]
-    text = fusion_table.format_table(fusion_table.ORGAN_QUALITY_COLUMNS, rows)
+    text = format_table(fusion_table.ORGAN_QUALITY_COLUMNS, rows)
     update_text(out / fusion_table.QUALITY, text)
     console.info(f"{out / fusion_table.QUALITY}: figures of {len(rows)} pseudo-labels")
     if failed:

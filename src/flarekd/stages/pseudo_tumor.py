@@ -24,14 +24,17 @@ from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.labels import IGNORE, TUMOR
-from flarekd.ledger import Ledger, stamp
+from flarekd.ledger import Ledger, refuse_foreign, stamp
 from flarekd.lock import alone
 from flarekd.quality import Evidence, judge, round_uncertainty
+from flarekd.tables import format_table
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
 
 SLICES = 8
 """Slices a group: enough to fill a GPU, few enough for any memory."""
+
+LEDGER = "done.jsonl"
 
 PROBABILITY = "probability"
 """Folder of the tumour probabilities, below the pseudo-labels."""
@@ -90,6 +93,8 @@ def pseudo_tumor(
         runtime: What runs the network; `runtimes.choose` takes it.
 
     Raises:
+        InputError: If a model or the cohort cannot be used, or a file that no run wrote would be
+            replaced.
         CasesFailedError: After the rest is written, if some cases failed.
     """
     extras = extras or Extras()
@@ -97,7 +102,10 @@ def pseudo_tumor(
     chosen = predictor.device_for(model, device_name)
     teacher = _load(model, chosen, runtime)
     second = _load(extras.against, chosen, runtime) if extras.against is not None else None
-    ledgers = Ledger(out / "done.jsonl"), Ledger(out / "quality.jsonl")
+    targets = {case.case: _targets(out, case) for case in cases}
+    refuse_foreign(out / LEDGER, targets, _tables(out))
+    ledgers = Ledger(out / LEDGER), Ledger(out / "quality.jsonl")
+    ledgers[0].claim()
     work = _Work(teacher, second, out, extras, *ledgers)
     failed: dict[str, str] = {}
     with console.progress("Tumour pseudo-labels") as advance:
@@ -129,10 +137,19 @@ def _load(model: Path, device: torch.device, runtime: Runtime) -> Predictor:
     return loaded
 
 
+def _targets(out: Path, case: Case) -> list[Path]:
+    """The pseudo-label and the probability of a case."""
+    name = f"{case.case}.nii.gz"
+    return [out / name, out / PROBABILITY / name]
+
+
+def _tables(out: Path) -> list[Path]:
+    return [out / fusion_table.QUALITY, out / fusion_table.COMPONENTS]
+
+
 def _do(work: _Work, case: Case) -> None:
     """Label one case, where that or something beside it is missing or out of date."""
-    target = work.out / f"{case.case}.nii.gz"
-    probability = work.out / PROBABILITY / target.name
+    target, probability = _targets(work.out, case)
     beside = [probability] if work.extras.probability else []
     case.refuse_own([target, probability])
     key = stamp(work.teacher.sha256, work.teacher.runtime, case.image)
@@ -140,8 +157,8 @@ def _do(work: _Work, case: Case) -> None:
     is_judged = not judged or work.figures.is_done(case.case, judged)
     if is_judged and work.labels.is_done(case.case, key, target, *beside):
         return
-    tables = [work.out / fusion_table.QUALITY, work.out / fusion_table.COMPONENTS]
-    for path in (target, probability, *tables):
+    work.labels.begin(case.case)
+    for path in (target, probability, *_tables(work.out)):
         path.unlink(missing_ok=True)  # of another teacher: if this fails, none
     volume = read_volume(case.image)
     for note in (*volume.notes, *checks.of_scan(volume.array)):
@@ -282,5 +299,5 @@ def _write_quality(out: Path, cases: Sequence[Case], figures: Ledger) -> None:
         (fusion_table.QUALITY, fusion_table.QUALITY_COLUMNS, rows),
         (fusion_table.COMPONENTS, fusion_table.COMPONENT_COLUMNS, parts),
     ):
-        update_text(out / name, fusion_table.format_table(columns, content))
+        update_text(out / name, format_table(columns, content))
     console.info(f"{out / fusion_table.QUALITY}: figures of {len(rows)} pseudo-labels")

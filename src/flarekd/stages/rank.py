@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,6 +19,7 @@ from flarekd.lock import alone
 from flarekd.metrics.protocols import ClassScore
 from flarekd.ranking import METRICS, Metric, Standing, rank_models, standings
 from flarekd.report.score_files import SCORES_NAME, protocol_of, read_scores
+from flarekd.tables import format_rows
 
 BENCH_NAME = Path("bench")
 """Below a model's folder: ``bench/<case>/bench.json``, one bench a case as the challenge does."""
@@ -182,9 +181,6 @@ def _write(
     table: Mapping[str, Floats],
     ranks: Mapping[str, Floats],
 ) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("case", "metric", "model", "value", "rank"))
     rows: list[tuple[str, str, str, float, int]] = [
         (
             case,
@@ -198,8 +194,8 @@ def _write(
         for index, model in enumerate(models)
     ]
     rows.sort(key=itemgetter(0))
-    writer.writerows(rows)
-    write_text(out / "ranks.csv", text.getvalue())
+    columns = ("case", "metric", "model", "value", "rank")
+    write_text(out / "ranks.csv", format_rows(columns, rows))
 
 
 def _show(

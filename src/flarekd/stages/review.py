@@ -15,7 +15,7 @@ from flarekd import console
 from flarekd.appearance import look, restore
 from flarekd.cohort import Case, read_cohort
 from flarekd.errors import CasesFailedError, InputError, counted
-from flarekd.fusion_table import Sources, format_table, read_sources
+from flarekd.fusion_table import Sources, read_sources
 from flarekd.imaging.atomic import update_text
 from flarekd.imaging.files import list_scans, read_labels, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
@@ -24,6 +24,7 @@ from flarekd.lock import alone
 from flarekd.parallel import map_cases
 from flarekd.report.review_page import Reviewed, group_of, in_order, review_page
 from flarekd.suspicion import Reason, judge
+from flarekd.tables import format_table
 from flarekd.usuals import Subject
 from flarekd.workers import plan_workers
 
