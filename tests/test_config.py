@@ -95,6 +95,14 @@ def test_settings_change_single_keys():
         ("seed.x=1", "'seed' holds a value, not keys"),
         ("student.oversize=[1, 1, 1]", "oversize .* is smaller than patch"),
         ("student.deep_supervision=[1, 1]", "sums to 2.0000, not 1"),
+        # no training ends with a model file that nobody may read
+        ("student.spacing=[1, 0.01, 1]", r"student\.spacing.* greater than or equal to 0\.05"),
+        ("teacher.spacing=[1, 99]", r"teacher\.spacing.* less than or equal to 50"),
+        ("student.step=0.01", r"student\.step.* greater than or equal to 0\.05"),
+        ("student.channels=[9999, 9999]", r"student\.channels.* less than or equal to 4096"),
+        (f"student.channels={[2] * 13}", r"student\.channels.* at most 12"),
+        ("student.patch=[512, 512, 512]", "more than 16,777,216"),
+        ("teacher.min_ml=.inf", r"teacher\.min_ml.* finite"),
     ],
 )
 def test_a_faulty_setting_is_named(setting, message):

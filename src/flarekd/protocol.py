@@ -170,6 +170,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Training:
+        check_patch_size(self.patch)
         if any(outer < inner for outer, inner in zip(self.oversize, self.patch, strict=True)):
             raise ValueError(f"oversize {self.oversize} is smaller than patch {self.patch}")
         if abs(sum(self.deep_supervision) - 1) > 1e-3:
@@ -178,7 +179,6 @@ class Training(Section):
             raise ValueError(f"window {self.window} is empty")
         if self.volumes_every and self.fold == "all":
             raise ValueError("volumes_every needs held-out cases: set fold to 0, 1, 2, 3 or 4")
-        check_patch_size(self.patch)
         return self
 
 
