@@ -348,7 +348,7 @@ def test_strict_leaves_out_what_a_person_should_decide(tmp_path):
     case(tmp_path, "case_a", {14})
     case(tmp_path, "case_b", GROUPS[6])  # a gallbladder that is not there, or was not drawn
     with pytest.raises(
-        CasesFailedError, match=r"1 ambiguous cases .* \(--strict\): case_b"
+        CasesFailedError, match=r"1 ambiguous case .* \(--strict\): case_b"
     ) as caught:
         group(tmp_path, strict=True)
     assert caught.value.exit_code == 4

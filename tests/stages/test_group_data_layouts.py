@@ -206,7 +206,7 @@ def test_masks_that_overlap_are_decided_counted_and_told(data):
     assert not found["is_ambiguous"]
     array[4, 3:5, 3:9] = 1
     labels(data / "s0001" / "segmentations" / "liver.nii.gz", array)
-    with pytest.raises(CasesFailedError, match="ambiguous cases were left out"):
+    with pytest.raises(InputError, match=r"no case is left.*1 ambiguous case left out"):
         group(data, TOTAL, strict=True)
 
 

@@ -229,7 +229,7 @@ def _left_out(refused: Mapping[str, Any], doubtful: Sequence[str]) -> str:
         told.append(f"{counted(refused, 'case')} left out: {names}")
     if doubtful:
         names = ", ".join(doubtful)
-        told.append(f"{len(doubtful)} ambiguous cases were left out (--strict): {names}")
+        told.append(f"{counted(doubtful, 'ambiguous case')} left out (--strict): {names}")
     return "; ".join(told)
 
 
