@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -149,6 +150,23 @@ def test_the_image_copies_only_what_is_there_and_let_through():
         assert (root / word).exists()
         assert word.split("/")[0] in let_through
     assert lines.count('CMD ["sh", "predict.sh"]') == 1
+
+
+def test_an_image_with_extras_holds_the_graph_that_its_containers_run(model, tmp_path):
+    pytest.importorskip("openvino")
+    text = (DOCKER / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    (line,) = [line for line in text.splitlines() if line.startswith('RUN if [ -n "$EXTRAS"')]
+    shutil.copy(model, tmp_path / "model.safetensors")
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    environment = os.environ | {"EXTRAS": "cpu", "HOME": str(tmp_path / "home"), "PATH": path}
+    made = set()
+    for _ in range(2):  # the second as in a container, which makes none
+        words = ["sh", "-c", line.removeprefix("RUN ")]
+        subprocess.run(words, cwd=tmp_path, env=environment, check=True)
+        (graph,) = tmp_path.glob("model.safetensors.graph-*.onnx")
+        made.add((graph.name, graph.stat().st_mtime_ns))
+    assert len(made) == 1
+    assert len((tmp_path / "home/.cache/flarekd/graphs.txt").read_text("ascii").split()) == 1
 
 
 def test_a_container_that_is_stopped_ends_its_program(workspace, tmp_path):
