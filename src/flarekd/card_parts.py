@@ -22,7 +22,10 @@ from flarekd.protocol import (
     Windows,
 )
 
-MOST_CLASSES = 256
+MOST_CLASSES, LONGEST_NAME = 256, 100
+MOST_SHOWN = 300
+"""Letters of what is wrong: it may quote the file."""
+
 MOST_CONVS = 16
 """Convolutions of a stage: 12 stages of them are built within seconds."""
 
@@ -129,7 +132,7 @@ def why_unusable(error: ValidationError, part: str = "") -> str:
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] != "value_error":  # of ours, which say where
         where = where or "card"
-    return f"{where}: {said}" if where else said
+    return (f"{where}: {said}" if where else said)[:MOST_SHOWN]
 
 
 def check_spacing(millimetres: float) -> float:
@@ -168,6 +171,3 @@ def check_names(names: Sequence[str], ids: Sequence[int]) -> None:
         if names.count(name) > 1:
             message = f"two labels are called {name!r}"
             raise ValueError(message)
-
-
-LONGEST_NAME = 100

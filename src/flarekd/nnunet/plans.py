@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flarekd import plain_json
+from flarekd.card_parts import MOST_SHOWN
 from flarekd.errors import InputError
 from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.modelfile import Orientation
@@ -43,9 +44,6 @@ class Plans:
     orientation: Orientation | None = None
     clip_first: bool = False
 
-
-MOST_SHOWN = 300
-"""Letters of what is wrong: it may quote the file."""
 
 MOST_PARENTS = 16
 """Configurations that inherit from one another."""

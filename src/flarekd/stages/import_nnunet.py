@@ -16,7 +16,7 @@ from flarekd.lock import alone_on_file
 from flarekd.modelfile import ModelCard, Orientation, file_hash, save_model
 from flarekd.nnunet.admitted import StoredTensor
 from flarekd.nnunet.outputs import label_outputs
-from flarekd.nnunet.plans import MOST_SHOWN, Plans, find_plans, read_plans
+from flarekd.nnunet.plans import Plans, find_plans, read_plans
 from flarekd.nnunet.unpickle import read_checkpoint
 from flarekd.nnunet.weights import Converted, convert
 
@@ -102,7 +102,7 @@ def _card(
         )
     except ValidationError as error:
         raise InputError(
-            f"{str(checkpoint)!r} cannot become a model: {why_unusable(error)[:MOST_SHOWN]}",
+            f"{str(checkpoint)!r} cannot become a model: {why_unusable(error)}",
             "look at its plans, and at --labels",
         ) from error
 
