@@ -18,6 +18,7 @@ from flarekd.components import (
     find_components,
     grow,
     largest_diameter_mm,
+    without_small,
 )
 
 WHOLE = (slice(0, 9), slice(0, 11), slice(0, 13))
@@ -147,3 +148,19 @@ def test_growing_is_dilation_with_all_neighbours(seed):
 def test_a_class_without_a_voxel_has_no_parts():
     everywhere = (slice(0, 2), slice(0, 3), slice(0, 4))
     assert find_components(np.zeros((2, 3, 4), np.uint8), 1, everywhere) == []
+
+
+def test_small_components_are_left_out_of_a_mask_and_counted():
+    mask = np.zeros((3, 6, 6), np.uint8)
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = 1  # of one piece by their corners
+    mask[0, 5, 0:2] = 1
+    mask[2, 5, 5] = 1
+    kept, dropped = without_small(mask, 3)
+    assert kept.dtype == np.uint8
+    assert np.argwhere(kept).tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    assert dropped == 2
+    for least in (0, 1):
+        kept, dropped = without_small(mask, least)
+        np.testing.assert_array_equal(kept, mask)
+        assert dropped == 0
+    assert without_small(np.zeros((2, 3, 3), np.uint8), 5)[1] == 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull
@@ -101,6 +102,27 @@ def find_components(
     sizes = np.bincount(owner, minlength=count)
     parts = [Component(part) for part in np.split(runs[order], np.cumsum(sizes)[:-1])]
     return sorted(parts, key=lambda part: -part.voxels)
+
+
+def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
+    """Leave out the components of a mask that have too few voxels.
+
+    Args:
+        mask: uint8 (z, y, x), 0 or 1; voxels that share a corner are of one component.
+        least_voxels: Smaller components go.
+
+    Returns:
+        A new mask, and how many components were left out.
+    """
+    kept, dropped = np.zeros_like(mask), 0
+    for box in ndimage.find_objects(mask):  # one about all of it, or none
+        components, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel(), minlength=count + 1)
+        keeps = sizes >= least_voxels
+        keeps[0] = False
+        kept[box] = keeps[components]
+        dropped = count - int(keeps.sum())
+    return kept, dropped
 
 
 def largest_diameter_mm(points: Integers, spacing_zyx: Triple) -> float:

@@ -17,13 +17,13 @@ from flarekd.cohort import Case
 from flarekd.errors import InputError
 from flarekd.fusion_checks import Facts, flags
 from flarekd.labels import LABELS, NAMES, ORGANS
-from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, DISTANCES, Dropped
+from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, ORGAN_FIGURES, Dropped
 
 QUALITY, COMPONENTS = "quality.csv", "components.csv"
 FUSION, DROPPED = "fusion.csv", "dropped.csv"
 
 QUALITY_COLUMNS = ("case", "group", *CASE_FIGURES)
-ORGAN_QUALITY_COLUMNS = ("case", "group", "organs", "mean_hu", *DISTANCES)
+ORGAN_QUALITY_COLUMNS = ("case", "group", *ORGAN_FIGURES)
 COMPONENT_COLUMNS = ("case", "component", "voxels", *COMPONENT_FIGURES, "organ")
 DROPPED_COLUMNS = ("case", "component", "volume_ml", "rule", "value")
 FUSION_COLUMNS = (
@@ -129,6 +129,17 @@ def read_quality(folder: Path) -> tuple[dict[str, Figures], dict[str, dict[int, 
         figures = _figures(row, ("voxels", *COMPONENT_FIGURES))
         components.setdefault(row["case"], {})[number] = figures
     return cases, components
+
+
+def read_organ_quality(folder: Path) -> dict[str, Figures]:
+    """Read the figures that lie beside organ pseudo-labels, by case.
+
+    Raises:
+        InputError: If they are not there or are no such table.
+    """
+    mend = "make it with `flarekd pseudo-organs --quality`"
+    rows = _read(folder / QUALITY, *ORGAN_QUALITY_COLUMNS, mend=mend)
+    return {row["case"]: _figures(row, ORGAN_FIGURES) for row in rows}
 
 
 def read_sources(folder: Path) -> dict[str, Sources]:

@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
 from scipy import ndimage
+from tests.training.test_ranks import forked
 
 from flarekd import __version__
 from flarekd.cohort import Case, format_cohort
@@ -22,7 +23,7 @@ from flarekd.modelfile import ModelCard, file_hash, save_model
 from flarekd.quality import round_uncertainty
 from flarekd.stages.fuse import Extras as FusionExtras
 from flarekd.stages.fuse import fuse_labels
-from flarekd.stages.pseudo_tumor import Extras, pseudo_tumor, without_small
+from flarekd.stages.pseudo_tumor import Extras, pseudo_tumor
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
 
@@ -106,6 +107,39 @@ def cohort(tmp_path, model):
     return Cohort(tmp_path, model)
 
 
+def test_processes_of_torchrun_share_the_cases_and_the_first_tells_of_all(cohort, model):
+    """Its ranks are forked here; ``test_ranks.py`` has the real torchrun."""
+    for name in ("a", "b", "c", "torn"):
+        cohort.add(name)
+    cohort.run("alone", quality=True)
+    cohort.cases[3].image.write_bytes(b"no scan")
+    verb = ["pseudo-tumor", "--cohort", cohort.path / "cohort.csv", "--model", model, "--quality"]
+    verb += ["--out", cohort.path / "tumor", "--device", "cpu"]
+    said = forked(cohort.path, *verb, statuses=[4, 0])
+    assert "1 case not labelled: torn" in said
+    assert said.count("figures of 3 pseudo-labels") == 1
+    assert [record["case"] for record in cohort.report()["cases"]] == ["a", "b", "c"]
+    assert set(cohort.report()["failed"]) == {"torn"}
+    assert cohort.table("quality.csv") == cohort.table("quality.csv", "alone")[:3]
+    before = cohort.written()
+    forked(cohort.path, *verb, statuses=[4, 0])
+    assert cohort.written() == before
+
+
+def test_organs_of_another_folder_are_those_that_figures_go_by(cohort):
+    cohort.add("a")
+    cohort.run("without", quality=True)
+    (row,) = cohort.table("quality.csv", "without")
+    assert (row["off_organ"], int(row["components"]) > 0) == ("", True)
+    labels = LabelMap(np.full(GEOMETRY.shape_zyx, 3, np.uint8), GEOMETRY)
+    write_labels(cohort.path / "organs" / "a.nii.gz", labels)
+    cohort.run(quality=True, organs=cohort.path / "organs")
+    assert cohort.table("quality.csv")[0]["off_organ"] == "0"
+    assert {part["organ"] for part in cohort.table("components.csv")} == {"spleen"}
+    with pytest.raises(InputError, match=r"no folder '.*gone' · run `flarekd pseudo-organs`"):
+        cohort.run(quality=True, organs=cohort.path / "gone")
+
+
 def test_only_training_cases_whose_label_does_not_vouch_for_tumours_are_labelled(cohort):
     cohort.add("tumor_1", {14})
     cohort.add("tumor_4", {1, 2, 3, 4, 13, 14})
@@ -161,22 +195,6 @@ def test_where_the_probe_finds_too_little_the_other_windows_are_not_run(cohort):
     cohort.run()
     (record,) = cohort.report()["cases"]
     assert (record["windows_run"], record["windows_total"]) == (12, 48)  # 16×16 hold no 257 pixels
-
-
-def test_small_components_are_left_out_of_a_mask_and_counted():
-    mask = np.zeros((3, 6, 6), np.uint8)
-    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = 1  # of one piece by their corners
-    mask[0, 5, 0:2] = 1
-    mask[2, 5, 5] = 1
-    kept, dropped = without_small(mask, 3)
-    assert kept.dtype == np.uint8
-    assert np.argwhere(kept).tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
-    assert dropped == 2
-    for least in (0, 1):
-        kept, dropped = without_small(mask, least)
-        np.testing.assert_array_equal(kept, mask)
-        assert dropped == 0
-    assert without_small(np.zeros((2, 3, 3), np.uint8), 5)[1] == 0
 
 
 def test_the_teachers_card_says_how_sure_and_how_large_a_tumour_must_be(cohort):

@@ -1,33 +1,37 @@
-"""pseudo-tumor: cohort.csv + teacher → tumour pseudo-labels where no person annotated tumours."""
+"""pseudo-tumor: cohort.csv + teacher → tumour pseudo-labels where no person annotated tumours.
+
+Under torchrun each process takes its share of the cases.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from flarekd import __version__, console, fusion_table
 from flarekd.cohort import Case, read_cohort
-from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
+from flarekd.components import without_small
+from flarekd.errors import CasesFailedError, FlarekdError, NoRoomError, counted, reason
 from flarekd.fusion import fuse
 from flarekd.imaging import checks
 from flarekd.imaging.atomic import update_text, write_json
-from flarekd.imaging.files import read_labels, read_volume, write_labels
+from flarekd.imaging.files import read_labels_on, read_volume, write_labels
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.labels import IGNORE
 from flarekd.ledger import Ledger, stamp
-from flarekd.lock import alone
+from flarekd.pseudo_labels import with_organs
 from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
+from flarekd.training import ranks
 
 SLICES = 8
 """Slices a group: enough to fill a GPU, few enough for any memory."""
@@ -48,12 +52,15 @@ class Extras:
         against: Model file of another teacher that labels the second time; the same one on the scan
             flipped left to right where left out.
         previous: Folders of pseudo-labels of earlier rounds, oldest first.
+        organs: Folder of organ pseudo-labels, for the figures; a case that it has none of keeps
+            the one of cohort.csv.
     """
 
     probability: bool = False
     quality: bool = False
     against: Path | None = None
     previous: tuple[Path, ...] = ()
+    organs: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,6 @@ class _Work:
     figures: Ledger
 
 
-@alone(console.warn)
 def pseudo_tumor(
     cohort: Path,
     model: Path,
@@ -90,16 +96,34 @@ def pseudo_tumor(
 
     Raises:
         CasesFailedError: After the rest is written, if some cases failed.
+        InputError: If the model cannot be used, or `extras.organs` is no folder.
+        UsageError: If device or runtime are not there, or another run writes to `out`.
     """
     extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
-    chosen = predictor.device_for(model, device_name)
-    teacher = predictor.load(model, "teacher", TeacherUNet, chosen, runtime)
-    second = None
-    if extras.against is not None:
-        second = predictor.load(extras.against, "teacher", TeacherUNet, chosen, runtime)
-    ledgers = Ledger(out / "done.jsonl"), Ledger(out / "quality.jsonl")
-    work = _Work(teacher, second, out, extras, *ledgers)
+    cases = with_organs(cases, extras.organs)
+    with (
+        ranks.joined(predictor.device_for(model, device_name)) as (crew, where),
+        ranks.holding(out, crew, console.warn),
+    ):
+        teacher = predictor.load(model, "teacher", TeacherUNet, where, runtime)
+        second = None
+        if extras.against is not None:
+            second = predictor.load(extras.against, "teacher", TeacherUNet, where, runtime)
+        work = _Work(teacher, second, out, extras, *_ledgers(out))
+        failed = _label_all(work, cases[crew.rank :: crew.size])
+        failed = {case: why for part in crew.gather(failed) for case, why in part.items()}
+        if crew.is_first:
+            _finish(work, model, cases, failed)
+
+
+def _ledgers(out: Path) -> tuple[Ledger, Ledger]:
+    """What is labelled, and what is judged."""
+    return Ledger(out / "done.jsonl"), Ledger(out / "quality.jsonl")
+
+
+def _label_all(work: _Work, cases: Sequence[Case]) -> dict[str, str]:
+    """One process's share of the cases; those that failed, and why."""
     failed: dict[str, str] = {}
     with console.progress("Tumour pseudo-labels") as advance:
         for done, case in enumerate(cases):
@@ -112,10 +136,16 @@ def pseudo_tumor(
                 failed[case.case] = reason(error)
                 console.error(f"{case.case}: {failed[case.case]}")
         advance(len(cases), len(cases), "")
+    return failed
+
+
+def _finish(work: _Work, model: Path, cases: Sequence[Case], failed: Mapping[str, str]) -> None:
+    """Report what all processes did."""
+    labels, figures = _ledgers(work.out)
     whole = [case for case in cases if case.case not in failed]
-    _report(work, model, whole, failed)
-    if extras.quality:
-        _write_quality(out, whole, work.figures)
+    _report(replace(work, labels=labels), model, whole, failed)
+    if work.extras.quality:
+        _write_quality(work.out, whole, figures)
     if failed:
         raise CasesFailedError(f"{counted(failed, 'case')} not labelled: {', '.join(failed)}")
 
@@ -197,27 +227,6 @@ def _label(
     return found, np.asarray(teacher.card.label_ids, np.uint8)[tumors], dropped
 
 
-def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
-    """Leave out the components of a mask that have too few voxels.
-
-    Args:
-        mask: uint8 (z, y, x), 0 or 1; voxels that share a corner are of one component.
-        least_voxels: Smaller components go.
-
-    Returns:
-        A new mask, and how many components were left out.
-    """
-    kept, dropped = np.zeros_like(mask), 0
-    for box in ndimage.find_objects(mask):  # one about all of it, or none
-        components, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
-        sizes = np.bincount(components.ravel(), minlength=count + 1)
-        keeps = sizes >= least_voxels
-        keeps[0] = False
-        kept[box] = keeps[components]
-        dropped = count - int(keeps.sum())
-    return kept, dropped
-
-
 def _voxel_ml(volume: Volume) -> float:
     return float(np.prod(volume.geometry.spacing_xyz)) / 1000
 
@@ -240,7 +249,7 @@ def _judge(
     paths = _rounds(work, case)
     figures["uncertainty"] = None
     if paths and all(path.exists() for path in paths):
-        earlier = [_on_grid(path, volume) != 0 for path in paths]
+        earlier = [read_labels_on(path, volume.geometry).array != 0 for path in paths]
         figures["uncertainty"] = round_uncertainty([*earlier, mask])
     return _rounded(figures), [_rounded(row) for row in rows]
 
@@ -249,19 +258,11 @@ def _organs(case: Case, volume: Volume) -> NDArray[np.uint8] | None:
     """The organs that are known of a case; None where none is."""
     if case.label is None and case.organ_pseudo is None:
         return None
-    nothing = np.zeros(volume.array.shape, np.uint8)
-    partial = _on_grid(case.label, volume) if case.label else nothing
+    nothing, grid = np.zeros(volume.array.shape, np.uint8), volume.geometry
+    partial = read_labels_on(case.label, grid).array if case.label else nothing
     partial = np.where(partial == IGNORE, np.uint8(0), partial)  # nobody has looked there
-    organs = _on_grid(case.organ_pseudo, volume) if case.organ_pseudo else nothing
+    organs = read_labels_on(case.organ_pseudo, grid).array if case.organ_pseudo else nothing
     return fuse(partial, nothing.astype(bool), organs, case.annotated)
-
-
-def _on_grid(path: Path, volume: Volume) -> NDArray[np.uint8]:
-    labels = read_labels(path)
-    mismatch = volume.geometry.mismatch(labels.geometry)
-    if mismatch:
-        raise InputError(f"label and image do not match: {path}: {mismatch}", "re-export the label")
-    return labels.array
 
 
 def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from flarekd.cohort import Case, read_cohort
 from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.fusion_table import Sources, format_table, read_sources
 from flarekd.imaging.atomic import update_text
-from flarekd.imaging.files import list_scans, read_labels, read_volume
+from flarekd.imaging.files import list_scans, read_labels_on, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.ledger import Ledger, stamp
 from flarekd.lock import alone
@@ -119,11 +119,8 @@ def _key(case: Case, labels: Path) -> str:
 
 
 def _read(job: _Job) -> tuple[Volume, LabelMap]:
-    volume, labels = read_volume(job.case.image), read_labels(job.labels)
-    mismatch = volume.geometry.mismatch(labels.geometry)
-    if mismatch:
-        raise InputError(f"label and image do not match: {mismatch}", "re-export the label")
-    return volume, labels
+    volume = read_volume(job.case.image)
+    return volume, read_labels_on(job.labels, volume.geometry)
 
 
 def _measure(job: _Job) -> dict[str, Any]:
