@@ -11,9 +11,10 @@ from flarekd.errors import InputError, counted
 from flarekd.evidence import PSEUDO
 from flarekd.foreign import classes_of, our_id
 from flarekd.groups_file import Dataset, Rules, is_foreign
+from flarekd.imaging.channels import first_channels
 from flarekd.imaging.examine import Files, Mask, Source
 from flarekd.imaging.listing import is_scan, list_scans, of_ids, suffix_of
-from flarekd.imaging.nnunet_raw import first_channels, noticed
+from flarekd.imaging.nnunet_raw import noticed
 from flarekd.labels import NAMES
 from flarekd.layout import Layout
 from flarekd.ledger import stamp
