@@ -36,6 +36,12 @@ FUSION_COLUMNS = (
 )  # fmt: skip
 """``liver_human`` are voxels, ``liver_human_ml`` their volume; ``checks`` counts the flags."""
 
+_VOLUMES = (
+    "organ_against_human_ml",
+    *(f"{label.name}_{source}_ml" for label in LABELS for source in ("human", "pseudo")),
+)
+"""Of them, those that review goes by."""
+
 Figures = dict[str, float | None]
 
 
@@ -151,13 +157,13 @@ def read_sources(folder: Path) -> dict[str, Sources]:
     path = folder / FUSION
     if not path.exists():
         return {}
-    rows = _read(path, *FUSION_COLUMNS, mend="run `flarekd fuse` again")
+    needed = ("case", "flags", "dropped", *_VOLUMES)
+    rows = _read(path, *needed, mend="run `flarekd fuse` again: it is not of this version")
     return {row["case"]: _sources(row) for row in rows}
 
 
 def _sources(row: Mapping[str, str]) -> Sources:
-    columns = [f"{label.name}_{source}_ml" for label in LABELS for source in ("human", "pseudo")]
-    ml = _figures(row, ["organ_against_human_ml", *columns])
+    ml = _figures(row, _VOLUMES)
     human, pseudo = (
         {label.name: volume for label in LABELS if (volume := ml[f"{label.name}_{source}_ml"])}
         for source in ("human", "pseudo")
@@ -185,7 +191,7 @@ def _read(
         raise InputError(f"cannot read {str(path)!r}: {error}", mend) from error
     lacking = [name for name in needed if name not in (reader.fieldnames or ())]
     if lacking:
-        raise InputError(f"{str(path)!r} has no column {lacking[0]!r}", "make it again")
+        raise InputError(f"{str(path)!r} has no column {lacking[0]!r}", mend)
     return rows
 
 

@@ -68,13 +68,12 @@ def review(cohort: Path, labels: Path, out: Path, *, scheduler: str | None = Non
         scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
-        InputError: If no case of the cohort has a label map.
+        InputError: If no case of the cohort has a label map, or fusion.csv is no such table.
         CasesFailedError: After the rest is written, if some cases could not be read or drawn.
     """
-    jobs = _jobs(read_cohort(cohort), labels)
+    jobs, sources = _jobs(read_cohort(cohort), labels), read_sources(labels)
     failed: dict[str, str] = {}
     measured = _measure_all(jobs, Ledger(out / "measured.jsonl"), failed, scheduler)
-    sources = read_sources(labels)
     whole = [job for job in jobs if job.case.case in measured]
     subjects = {job.case.case: _subject(job, measured, sources) for job in whole}
     reasons = judge(subjects)
