@@ -98,7 +98,7 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
         cohort / "labelsVal",
         out / "scores",
         settings.protocol,
-        jobs=cpu_count(),
+        jobs=None,
         extras=Extras(cohort / "imagesVal", cohort / TABLE_FILE, training=_trainings(out)),
     )
 
@@ -153,7 +153,7 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
                     data.test_labels,
                     data.out / "scores",
                     settings.protocol,
-                    jobs=cpu_count(),
+                    jobs=None,
                     extras=Extras(data.test_images, training=_trainings(data.out)),
                 )
     problems.tell()

@@ -16,9 +16,13 @@ from flarekd.imaging.repair import examine_labels, examine_scan
 from flarekd.imaging.sweep import Entry, Sweep, sweep
 from flarekd.imaging.volume import LabelMap
 from flarekd.lock import locked
-from flarekd.parallel import cpu_count, map_cases
+from flarekd.parallel import map_cases
+from flarekd.workers import plan_workers
 
 CHANGES = "changes.json"
+
+BYTES_A_VOXEL = 8
+"""What opening a file takes: as stored, turned, and repaired."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,20 @@ class _Result:
     written: bool
 
 
-def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None = None) -> None:
+def check(
+    paths: Sequence[Path],
+    *,
+    labels: Path | None = None,
+    fix: Path | None = None,
+    scheduler: str | None = None,
+) -> None:
     """Open every file below `paths`, print what is amiss, and repair copies where that is safe.
 
     Args:
         paths: Scans, label maps, DICOM folders, cohort.csv, or folders of such.
         labels: Folder of label maps of these scans.
         fix: Gets repaired copies, laid out as the originals, and ``changes.json``.
+        scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
         InputError: If a path is not there or holds nothing to open, or `fix` cannot be made.
@@ -62,17 +73,19 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
             what = f"{fix}: cannot be made: {error.strerror}"
             raise InputError(what, "choose another --fix") from error
     with nullcontext() if fix is None else locked(fix, console.warn):
-        results = _examine_all(tasks)
+        results = _examine_all(tasks, scheduler)
         _show(tasks, results, found.findings)
         if fix is not None:
             _tell_changes(fix, tasks, results)
     _end(results, found.findings)
 
 
-def _examine_all(tasks: Sequence[_Task]) -> dict[Path, _Result]:
+def _examine_all(tasks: Sequence[_Task], scheduler: str | None) -> dict[Path, _Result]:
     results: dict[Path, _Result] = {}
+    files = (task.entry.path for task in tasks)
+    workers = plan_workers(files, BYTES_A_VOXEL, console.info)
     with console.progress("Checking") as advance:
-        for done, outcome in enumerate(map_cases(_examine, tasks, cpu_count()), 1):
+        for done, outcome in enumerate(map_cases(_examine, tasks, workers, scheduler), 1):
             path = outcome.item.entry.path
             results[path] = outcome.result or _failed(outcome.error or "cannot be opened")
             advance(done, len(tasks), path.name)
