@@ -6,14 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flarekd.cluster import _result
 from flarekd.errors import InputError
+from flarekd.imaging.files import write_labels, write_volume
+from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.parallel import map_cases
+from flarekd.stages.check import check
+from flarekd.stages.evaluate import evaluate
+from flarekd.stages.phantom import make_phantoms
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask warns of in its own code
+
+GRID = Geometry((8, 8, 8), (1.0, 1.0, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +75,34 @@ def test_relative_paths_are_meant_from_where_the_verb_was_called(scheduler, monk
     monkeypatch.setattr("flarekd.cluster.Path.cwd", lambda: Path("/elsewhere"))
     with pytest.raises(InputError, match=r"workers do not see the folder '/elsewhere': .*tcp"):
         list(map_cases(folder, [1], 1, scheduler))
+
+
+def test_scores_of_workers_are_those_of_this_process(scheduler, tmp_path):
+    random = np.random.default_rng(0)
+    for folder in ("drawn", "found"):
+        for case in "ab":
+            labels = random.integers(0, 3, (8, 8, 8)).astype(np.uint8)
+            write_labels(tmp_path / folder / f"{case}.nii.gz", LabelMap(labels, GRID))
+    scores = []
+    for address in (None, scheduler):
+        out = tmp_path / f"scores-{address is None}"
+        evaluate(tmp_path / "found", tmp_path / "drawn", out, "flare23", scheduler=address)
+        scores.append((out / "scores.csv").read_bytes())
+    assert scores[0] == scores[1]
+
+
+def test_a_scheduler_that_does_not_answer_is_told_by_other_verbs_too(monkeypatch, tmp_path):
+    monkeypatch.setattr("flarekd.cluster.WAIT_S", 0.3)
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        make_phantoms(tmp_path / "c", 4, "quick", 0, 1, scheduler="tcp://127.0.0.1:9")
+    write_volume(tmp_path / "a.nii.gz", Volume(np.zeros((8, 8, 8), np.int16), GRID))
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        check([tmp_path / "a.nii.gz"], scheduler="tcp://127.0.0.1:9")
+    write_labels(tmp_path / "l" / "a.nii.gz", LabelMap(np.ones((8, 8, 8), np.uint8), GRID))
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        evaluate(
+            tmp_path / "l", tmp_path / "l", tmp_path / "s", "flare23", scheduler="tcp://127.0.0.1:9"
+        )
 
 
 def test_workers_of_another_version_are_refused(scheduler, monkeypatch):

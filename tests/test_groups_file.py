@@ -116,18 +116,51 @@ def test_all_faults_are_told_at_once(tmp_path):
         read(tmp_path, "groups: {8: [a], 9: [b]}\ndatasets: [{ids: c}]")
 
 
-@pytest.mark.parametrize("label", ["[1]", "Infinity", "NaN", "{}", "null", "1e400"])
+@pytest.mark.parametrize("label", ["[[1]]", "Infinity", "NaN", "{}", "null", "1e400"])
 def test_an_id_that_is_no_number_is_refused(tmp_path, label):
     content = f'{{"labels": {{"kidney": {label}}}}}'
     (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=r"'kidney' is .*: a region of several ids"):
+    with pytest.raises(InputError, match=r"'kidney' is .*, which is no id"):
         read(tmp_path, "datasets: [{ids: dataset.json}]")
 
 
-def test_a_region_of_several_ids_in_a_dataset_json_is_refused(tmp_path):
-    content = json.dumps({"labels": {"kidney": [1, 2, 3]}})
+@pytest.mark.parametrize(
+    ("labels", "others", "expected"),
+    [
+        # KiTS23 as nnU-Net trains it, with a name of ours for each region
+        ({"kidney": [1, 2, 3], "cyst": [2, 3], "tumor": 2}, "", {1: "both", 2: 14, 3: "both"}),
+        ({"tumor": [2], "kidney": [1, 2, 3]}, "", {1: "both", 2: 14, 3: "both"}),
+        # and as it calls them: what is none of ours belongs to the region around it
+        (
+            {"kidney": [1, 2, 3], "masses": [2, 3], "tumor": 2},
+            ", others: background",
+            {1: "both", 2: 14, 3: "both"},
+        ),
+        ({"abdomen": [1, 2], "liver": 1, "spleen": 2}, "", {1: 1, 2: 3}),
+    ],
+)
+def test_an_id_in_several_regions_of_a_dataset_json_is_what_the_smallest_is(
+    tmp_path, labels, others, expected
+):
+    content = json.dumps({"labels": {"background": 0, **labels}})
     (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=r"'kidney' is \[1, 2, 3\]: a region of several ids"):
+    ids = read(tmp_path, f"datasets: [{{ids: dataset.json{others}}}]").dataset_of("a").ids
+    assert ids.others == ()  # none is told to be background
+    found = {theirs: ours for theirs, ours in ids.ids if theirs}
+    assert found == {key: BOTH if value == "both" else value for key, value in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({"kidney": [1, 2], "masses": [2]}, "'masses' is none of "),
+        ({"kidney": [1, [2, 3]]}, r"'kidney' is \[2, 3\], which is no id"),
+        ({"kidney": {"ids": [1]}}, "'kidney' is .*, which is no id"),
+    ],
+)
+def test_a_region_that_is_not_understood_is_refused(tmp_path, labels, told):
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}), encoding="utf-8")
+    with pytest.raises(InputError, match=told):
         read(tmp_path, "datasets: [{ids: dataset.json}]")
 
 

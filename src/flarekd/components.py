@@ -104,6 +104,27 @@ def find_components(
     return sorted(parts, key=lambda part: -part.voxels)
 
 
+def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
+    """Leave out the components of a mask that have too few voxels.
+
+    Args:
+        mask: uint8 (z, y, x), 0 or 1; voxels that share a corner are of one component.
+        least_voxels: Smaller components go.
+
+    Returns:
+        A new mask, and how many components were left out.
+    """
+    kept, dropped = np.zeros_like(mask), 0
+    for box in ndimage.find_objects(mask):  # one about all of it, or none
+        components, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel(), minlength=count + 1)
+        keeps = sizes >= least_voxels
+        keeps[0] = False
+        kept[box] = keeps[components]
+        dropped = count - int(keeps.sum())
+    return kept, dropped
+
+
 def largest_diameter_mm(points: Integers, spacing_zyx: Triple) -> float:
     """The largest distance between two points of a set (the maximum Feret diameter).
 
@@ -131,27 +152,6 @@ def grow(mask: NDArray[np.bool_], axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[
         wide[:-1] |= narrow[1:]
         mask = grown
     return mask
-
-
-def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
-    """Leave out the components of a mask that have too few voxels.
-
-    Args:
-        mask: uint8 (z, y, x), 0 or 1; voxels that share a corner are of one component.
-        least_voxels: Smaller components go.
-
-    Returns:
-        A new mask, and how many components were left out.
-    """
-    kept, dropped = np.zeros_like(mask), 0
-    for box in ndimage.find_objects(mask):  # one about all of it, or none
-        components, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
-        sizes = np.bincount(components.ravel(), minlength=count + 1)
-        keeps = sizes >= least_voxels
-        keeps[0] = False
-        kept[box] = keeps[components]
-        dropped = count - int(keeps.sum())
-    return kept, dropped
 
 
 def _runs(labels: NDArray[np.uint8], label: int, box: tuple[slice, slice, slice]) -> Integers:

@@ -61,9 +61,9 @@ class Quality(Section):
         strict: Whether cases that a person should decide on are left out (``group-data --strict``).
         probability: Whether the tumour probability is written (``pseudo-tumor --probability``).
         figures: Whether the figures of how far each tumour pseudo-label can be trusted are
-            (``pseudo-tumor --quality``); the teacher then runs twice.
-        drop: Rules by these figures that leave pseudo-labels out (``fuse --drop``); where there is
-            one, the figures are made.
+            (``pseudo-tumor --quality``, the teacher then runs twice), and those of organs.
+        drop: Rules by these figures that leave pseudo-labels out (``fuse --drop``); those that
+            they ask for are made.
         ignore_mm: Contradictions over a ball of this radius are left open (``fuse --ignore``).
         provenance: Whether volumes of sources are written (``fuse --provenance``).
     """

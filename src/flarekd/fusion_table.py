@@ -17,14 +17,14 @@ from flarekd.cohort import Case
 from flarekd.errors import InputError
 from flarekd.fusion_checks import Facts, flags
 from flarekd.labels import LABELS, NAMES, ORGANS
-from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, DISTANCES, Dropped
+from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, ORGAN_FIGURES, Dropped
 from flarekd.tables import plain
 
 QUALITY, COMPONENTS = "quality.csv", "components.csv"
 FUSION, DROPPED = "fusion.csv", "dropped.csv"
 
 QUALITY_COLUMNS = ("case", "group", *CASE_FIGURES)
-ORGAN_QUALITY_COLUMNS = ("case", "group", "organs", "mean_hu", *DISTANCES)
+ORGAN_QUALITY_COLUMNS = ("case", "group", *ORGAN_FIGURES)
 COMPONENT_COLUMNS = ("case", "component", "voxels", *COMPONENT_FIGURES, "organ")
 DROPPED_COLUMNS = ("case", "component", "volume_ml", "rule", "value")
 FUSION_COLUMNS = (
@@ -36,6 +36,12 @@ FUSION_COLUMNS = (
       for source in ("human", "pseudo") for unit in ("", "_ml")),
 )  # fmt: skip
 """``liver_human`` are voxels, ``liver_human_ml`` their volume; ``checks`` counts the flags."""
+
+_VOLUMES = (
+    "organ_against_human_ml",
+    *(f"{label.name}_{source}_ml" for label in LABELS for source in ("human", "pseudo")),
+)
+"""Of them, those that review goes by."""
 
 Figures = dict[str, float | None]
 
@@ -123,6 +129,17 @@ def read_quality(folder: Path) -> tuple[dict[str, Figures], dict[str, dict[int, 
     return cases, components
 
 
+def read_organ_quality(folder: Path) -> dict[str, Figures]:
+    """Read the figures that lie beside organ pseudo-labels, by case.
+
+    Raises:
+        InputError: If they are not there or are no such table.
+    """
+    mend = "make it with `flarekd pseudo-organs --quality`"
+    rows = _read(folder / QUALITY, *ORGAN_QUALITY_COLUMNS, mend=mend)
+    return {row["case"]: _figures(row, ORGAN_FIGURES) for row in rows}
+
+
 def read_sources(folder: Path) -> dict[str, Sources]:
     """What ``fusion.csv`` says of the cases of a folder of fused labels; nothing without one.
 
@@ -132,13 +149,13 @@ def read_sources(folder: Path) -> dict[str, Sources]:
     path = folder / FUSION
     if not path.exists():
         return {}
-    rows = _read(path, *FUSION_COLUMNS, mend="run `flarekd fuse` again")
+    needed = ("case", "flags", "dropped", *_VOLUMES)
+    rows = _read(path, *needed, mend="run `flarekd fuse` again: it is not of this version")
     return {row["case"]: _sources(row) for row in rows}
 
 
 def _sources(row: Mapping[str, str]) -> Sources:
-    columns = [f"{label.name}_{source}_ml" for label in LABELS for source in ("human", "pseudo")]
-    ml = _figures(row, ["organ_against_human_ml", *columns])
+    ml = _figures(row, _VOLUMES)
     human, pseudo = (
         {label.name: volume for label in LABELS if (volume := ml[f"{label.name}_{source}_ml"])}
         for source in ("human", "pseudo")
@@ -166,7 +183,7 @@ def _read(
         raise InputError(f"cannot read {str(path)!r}: {error}", mend) from error
     lacking = [name for name in needed if name not in (reader.fieldnames or ())]
     if lacking:
-        raise InputError(f"{str(path)!r} has no column {lacking[0]!r}", "make it again")
+        raise InputError(f"{str(path)!r} has no column {lacking[0]!r}", mend)
     return rows
 
 

@@ -216,6 +216,8 @@ def _masks(given: str | dict[int | str, str] | None) -> dict[str, int]:
 def ids_of_json(path: Path, *, ignores_rest: bool = False) -> IdMap:
     """The labels of a dataset.json, id → name (Decathlon, nnU-Net v1) or name → id (v2).
 
+    Of v2's regions (name → several ids) the smallest that holds an id says what it is.
+
     Args:
         path: The file.
         ignores_rest: Whether names that are not understood are background; else they are refused.
@@ -230,14 +232,16 @@ def ids_of_json(path: Path, *, ignores_rest: bool = False) -> IdMap:
     except (ValueError, KeyError, TypeError) as error:
         message = f"{path.name} has no 'labels': {error}"
         raise ValueError(message) from error
-    names: dict[int, str] = {}
-    others: list[str] = []
+    known: list[tuple[list[int], str]] = []
+    foreign: list[tuple[list[int], str]] = []
     for key, value in labels.items():
-        label, name = (key, value) if isinstance(value, str) else (value, key)
-        if ignores_rest and is_foreign(name):
-            others.append(name)
-        else:
-            names[_one_id(label, name)] = name
+        found, name = (key, value) if isinstance(value, str) else (value, key)
+        region = found if isinstance(found, list) else [found]
+        kind = foreign if ignores_rest and is_foreign(name) else known
+        kind.append(([_one_id(label, name) for label in region], name))
+    known.sort(key=lambda region: -len(region[0]))
+    names = {label: name for region, name in known for label in region}
+    others = [name for region, name in foreign if not names.keys() >= set(region)]
     name = str(content.get("name", path.resolve().parent.name))
     return replace(id_map(name, names, ignores_rest=ignores_rest), others=tuple(others))
 
@@ -255,7 +259,7 @@ def _one_id(label: Any, name: str) -> int:
     try:
         return int(label)
     except (TypeError, ValueError, OverflowError):
-        message = f"{name!r} is {label!r}: a region of several ids; write the ids in groups.yaml"
+        message = f"{name!r} is {label!r}, which is no id; write the ids in groups.yaml"
         if isinstance(label, str):
             message = f"{label!r} is no id; names of files go with labels: '…/{{label}}.nii.gz'"
         raise ValueError(message) from None

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-_HOLES = ("{case}", "{label}")
+CASE = "{case}"
+_HOLES = (CASE, "{label}")
 
 
 @dataclass(frozen=True)

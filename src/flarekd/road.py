@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from flarekd import config, console
 from flarekd.cohort import read_cohort
 from flarekd.decisions import read_unused
 from flarekd.errors import CasesFailedError, InputError
+from flarekd.fusion_table import read_organ_quality
 from flarekd.imaging.files import list_scans
 from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
@@ -78,8 +79,8 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
     """
     if settings.phantoms is None:
         raise InputError("the configuration has no section 'phantoms'", "begin with base: quick")
-    _refuse_slips(settings)
     cohort = out / "cohort"
+    _refuse_slips(settings, cohort / "organPseudo")
     console.heading("Synthetic cohort")
     make_phantoms(cohort, settings.phantoms.cases, preset, settings.seed, cpu_count())
     console.heading("Grouping partial labels")
@@ -97,7 +98,7 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
         cohort / "labelsVal",
         out / "scores",
         settings.protocol,
-        jobs=cpu_count(),
+        jobs=None,
         extras=Extras(cohort / "imagesVal", cohort / TABLE_FILE, training=_trainings(out)),
     )
 
@@ -130,7 +131,7 @@ def run(settings: config.Config, device: str) -> None:
 def _run(settings: config.Config, data: config.Data, device: str) -> None:
     cohort = data.out / "cohort.csv"
     problems = Problems()
-    _refuse_slips(settings)
+    _refuse_slips(settings, data.organ_pseudo)
     console.heading("Grouping partial labels")
     if cohort.exists():
         console.info(f"keeping {cohort}; remove it to group anew")
@@ -152,19 +153,24 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
                     data.test_labels,
                     data.out / "scores",
                     settings.protocol,
-                    jobs=cpu_count(),
+                    jobs=None,
                     extras=Extras(data.test_images, training=_trainings(data.out)),
                 )
     problems.tell()
 
 
-def _refuse_slips(settings: config.Config) -> None:
+def _refuse_slips(settings: config.Config, organ_pseudo: Path | None) -> None:
     """Tell now what a later stage would stumble over after the teacher's hours."""
     for rule in settings.quality.drop:
         try:
             parse_rule(rule)
         except ValueError as error:
             raise InputError(f"quality.drop: {error}", "see docs/fusion.md") from None
+    if organ_pseudo is not None and _asks(settings.quality.drop, of_organs=True):
+        try:
+            read_organ_quality(organ_pseudo)
+        except InputError as error:
+            raise InputError(f"quality.drop: {error.what}", error.mend) from None
     data = settings.data
     if data is None:
         return
@@ -174,6 +180,11 @@ def _refuse_slips(settings: config.Config) -> None:
     for folder in data.previous:
         if not folder.is_dir():
             raise InputError(f"data.previous: no folder {str(folder)!r}", "check the path")
+
+
+def _asks(rules: Sequence[str], *, of_organs: bool) -> bool:
+    """Whether a rule goes by figures of organ pseudo-labels, or of tumours."""
+    return any((parse_rule(rule).subject == "organs") is of_organs for rule in rules)
 
 
 def _label_organs(
@@ -195,7 +206,7 @@ def _label_organs(
         train_organs(cohort, out / "organ-teacher", settings, device, "may")
     console.heading("Organ pseudo-labels")
     with problems.of_cases():
-        figures = settings.quality.figures
+        figures = settings.quality.figures or _asks(settings.quality.drop, of_organs=True)
         pseudo_organs(cohort, out / ORGAN_TEACHER, out / "organs", Options(device), quality=figures)
     return out / "organs"
 
@@ -218,16 +229,17 @@ def _teach_and_distil(
     console.heading("Training the tumour teacher")
     with problems.of_cases():
         train_teacher(cohort, out / "teacher", settings, device, "may")
+    organs = _label_organs(out, settings, device, problems)
     console.heading("Tumour pseudo-labels")
     with problems.of_cases():
         judged = Judged(
             probability=quality.probability,
-            quality=quality.figures or bool(quality.drop),
+            quality=quality.figures or _asks(quality.drop, of_organs=False),
             against=data.against if data else None,
             previous=data.previous if data else (),
+            organs=organs,
         )
         pseudo_tumor(cohort, out / TEACHER, out / "tumor", device, judged)
-    organs = _label_organs(out, settings, device, problems)
     console.heading("Fusing labels")
     with problems.of_cases():
         review = data.review if data else None

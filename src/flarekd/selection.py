@@ -1,9 +1,9 @@
 """Which pseudo-labels are left out of fusion: rules in a few words, and what they hit.
 
 A rule reads ``component confidence < 0.7``, ``unlabelled case agreement < 0.5``, ``group 3
-component volume_ml < 1`` or ``cases kits_* component confidence < 0.9``: for which cases it is (all
-where left out), whether it drops components of the tumour or the whole case, and below or above
-which number of which figure.
+component volume_ml < 1``, ``cases kits_* component confidence < 0.9`` or ``organs distance > 4``:
+for which cases it is (all where left out), whether it drops components of the tumour or the whole
+case, the latter by figures of its tumours or of its organs, and below or above which number.
 """
 
 from __future__ import annotations
@@ -30,11 +30,24 @@ COMPONENT_FIGURES = (
 )  # fmt: skip
 """Figures of one component, as ``components.csv`` names them."""
 
+ORGAN_FIGURES = ("organs", "mean_hu", *DISTANCES)
+"""Figures of an organ pseudo-label, as the ``quality.csv`` beside it names them."""
+
+Subject = Literal["case", "component", "organs"]
+
+_KNOWN: Mapping[str, Sequence[str]] = {
+    "case": CASE_FIGURES,
+    "component": COMPONENT_FIGURES,
+    "organs": ORGAN_FIGURES,
+}
+
 _RULE = re.compile(
     r"(?:(?P<unlabelled>unlabelled)\s+|group\s+(?P<group>\d+)\s+)?(?:cases\s+(?P<cases>\S+)\s+)?"
-    r"(?P<subject>case|component)\s+(?P<figure>\w+)\s*(?P<sign>[<>])\s*(?P<limit>[-+.\deE]+)"
+    r"(?P<subject>case|component|organs)\s+(?P<figure>\w+)\s*(?P<sign>[<>])\s*(?P<limit>[-+.\deE]+)"
 )
-_FORM = "a rule reads: [unlabelled | group N] [cases PATTERN] case|component FIGURE <|> NUMBER"
+_FORM = (
+    "a rule reads: [unlabelled | group N] [cases PATTERN] case|component|organs FIGURE <|> NUMBER"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Rule:
         text: As it was given, spaces made single.
         group: A group of Table 1, ``unlabelled``, or None for all cases.
         cases: Of case ids, as a shell matches names: those of a data set, as in groups.yaml.
-        subject: What is dropped.
+        subject: What is dropped; ``organs`` drops the case too, by its organ pseudo-label.
         figure: Its figure.
         sign: ``<`` drops what is below the limit.
         limit: The number.
@@ -54,7 +67,7 @@ class Rule:
     text: str
     group: int | Literal["unlabelled"] | None
     cases: str
-    subject: Literal["case", "component"]
+    subject: Subject
     figure: str
     sign: Literal["<", ">"]
     limit: float
@@ -108,11 +121,13 @@ def parse_rule(text: str) -> Rule:
     match = _RULE.fullmatch(words)
     if match is None:
         raise ValueError(f"{text!r} is no rule; {_FORM}")
-    known = CASE_FIGURES if match["subject"] == "case" else COMPONENT_FIGURES
+    subject: Subject = match["subject"]  # type: ignore[assignment]  # the pattern knows no other
+    known = _KNOWN[subject]
     if match["figure"] not in known:
         near = difflib.get_close_matches(match["figure"], known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        raise ValueError(f"{text!r}: no figure {match['figure']!r} of a {match['subject']}; {hint}")
+        what = subject if subject == "organs" else f"a {subject}"
+        raise ValueError(f"{text!r}: no figure {match['figure']!r} of {what}; {hint}")
     try:
         limit = float(match["limit"])
     except ValueError:
@@ -120,7 +135,6 @@ def parse_rule(text: str) -> Rule:
     group: int | Literal["unlabelled"] | None = "unlabelled" if match["unlabelled"] else None
     if match["group"]:
         group = int(match["group"])
-    subject: Literal["case", "component"] = "case" if match["subject"] == "case" else "component"
     sign: Literal["<", ">"] = "<" if match["sign"] == "<" else ">"
     return Rule(words, group, match["cases"] or "*", subject, match["figure"], sign, limit)
 
@@ -130,14 +144,16 @@ def select(
     rules: Sequence[Rule],
     figures: Mapping[str, float | None],
     components: Mapping[int, Mapping[str, float | None]],
+    organs: Mapping[str, float | None],
 ) -> list[Dropped]:
     """What rules drop of one case.
 
     Args:
         case: Its id.
         rules: Those that concern it.
-        figures: Of the case.
+        figures: Of the case's tumours.
         components: Number to figures.
+        organs: Figures of its organ pseudo-label.
 
     Returns:
         The case alone where a rule drops it whole; else the components, each once, by number.
@@ -145,6 +161,8 @@ def select(
     for rule in rules:
         if rule.subject == "case" and rule.hits(figures):
             return [Dropped(case, None, figures.get("tumor_ml"), rule.text, _value(rule, figures))]
+        if rule.subject == "organs" and rule.hits(organs):
+            return [Dropped(case, None, None, rule.text, _value(rule, organs))]
     found = []
     for number, known in sorted(components.items()):
         hit = next((r for r in rules if r.subject == "component" and r.hits(known)), None)

@@ -244,6 +244,31 @@ def test_cohort_csv_says_which_scan_a_label_map_belongs_to(tmp_path, capsys):
     assert "three.nii.gz: label and image do not match" in told[1]
 
 
+def test_a_segmentation_in_its_cases_folder_is_a_label_map_of_the_scan_beside_it(tmp_path, capsys):
+    scans(tmp_path / "kits" / "case_1", "imaging.nii.gz")
+    nifti("segmentation.nii.gz", lambda: organs()[:-1])(tmp_path / "kits" / "case_1")
+    scans(tmp_path / "flat", "mask.nii.gz")  # alone it is a scan: anything may be called so
+    with pytest.raises(CasesFailedError, match=r"^1 of"):
+        check([tmp_path / "kits", tmp_path / "flat"])
+    (finding,) = found(capsys)
+    assert "case_1/segmentation.nii.gz: label and image do not match: 20×18×11" in finding[1]
+
+
+def test_further_channels_are_told_and_refused_where_nothing_says_what_they_are(tmp_path, capsys):
+    images = tmp_path / "imagesTr"
+    scans(images, "a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz")
+    with pytest.raises(CasesFailedError, match=r"^1 of"):
+        check([tmp_path])
+    assert "are these further channels? flarekd takes one CT a case" in found(capsys)[0][1]
+    told = '{"channel_names": {"0": "CT", "1": "PET"}}'
+    (tmp_path / "dataset.json").write_text(told, encoding="utf-8")
+    check([tmp_path])
+    shown = capsys.readouterr()
+    assert "doubtful" in shown.out
+    assert "2 files of further channels (PET) are left out" in shown.out
+    assert "2 files: 2 fine" in shown.err
+
+
 def test_labels_are_paired_by_case(tmp_path, capsys):
     shifted(5)(tmp_path)
     with pytest.raises(CasesFailedError):

@@ -486,6 +486,36 @@ def test_a_rule_that_is_none_is_wrong_usage(folder):
         folder.fuse(drop=("confidence",))
 
 
+def organ_figures(folder, name="organs", **distances):
+    """quality.csv of hand-made organ pseudo-labels."""
+    columns = "case,group,organs,mean_hu,spacing_distance,extent_distance,intensity_distance"
+    rows = "".join(f"{case},,13,60,,,,{value}\n" for case, value in distances.items())
+    (folder.path / name / "quality.csv").write_text(f"{columns},distance\n{rows}", encoding="utf-8")
+
+
+def test_a_case_is_left_out_by_the_figures_of_its_organ_pseudo_label(folder):
+    """Unless a person drew all organs, so that nothing of that is used."""
+    for name in ("case_a", "case_b", "case_d"):
+        folder.add(name)
+    folder.add("case_c", annotated=range(1, 14))
+    organ_figures(folder, case_a=9, case_b=1, case_c=9)
+    folder.fuse(drop=("organs distance > 4",))  # no tumour pseudo-label has figures
+    assert sorted(folder.times()) == ["case_b.nii.gz", "case_c.nii.gz", "case_d.nii.gz"]
+    (row,) = folder.table("dropped.csv")
+    assert (row["case"], row["component"], row["rule"]) == ("case_a", "", "organs distance > 4")
+
+
+def test_figures_of_organs_are_those_beside_the_pseudo_labels_that_are_fused(folder):
+    folder.add("case_a")
+    folder.add("case_b")
+    write(folder.path / "own" / "case_b.nii.gz", [9] * 8)
+    organ_figures(folder, "own", case_a=9, case_b=9)  # that of case_a is another's
+    with pytest.raises(InputError, match=r"no figures .* in '.*organs' · .*--quality"):
+        folder.fuse(drop=("organs distance > 4",))
+    folder.fuse(organs=folder.path / "own", drop=("organs distance > 4",))
+    assert sorted(folder.times()) == ["case_a.nii.gz"]
+
+
 def test_organ_pseudo_labels_of_another_folder_stand_in_for_those_of_the_cohort(folder):
     """Where it has the case; the case without one keeps that of its row."""
     folder.add("case_a")

@@ -360,6 +360,40 @@ def test_a_scan_that_cannot_be_written_is_named_and_the_others_are(tmp_path, mod
     }
 
 
+def test_a_path_with_a_case_in_it_stands_for_a_folder_a_case(tmp_path, model):
+    for name in ("case_1", "case_2"):
+        scan(tmp_path / "kits" / name / "imaging.nii.gz")
+        (tmp_path / "kits" / name / "segmentation.nii.gz").write_bytes(b"is not asked for")
+    infer([tmp_path / "kits" / "{case}" / "imaging.nii.gz"], model, tmp_path / "out", CPU)
+    assert [record["case"] for record in report(tmp_path / "out")["cases"]] == ["case_1", "case_2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("kits", r"no scan in '.*kits' · .*; where each case has a folder, '.*kits/{case}/name"),
+        ("kits/{case}/ct.nii.gz", "no scan fits '.*kits/{case}/ct.nii.gz'"),
+        ("kits/{case}/{part}.nii.gz", "must have {case} in it"),
+        ("kits/{case}/{label}.nii.gz", "{label} stands for masks"),
+    ],
+)
+def test_a_folder_of_case_folders_says_what_to_write(tmp_path, given, told):
+    scan(tmp_path / "kits" / "case_1" / "imaging.nii.gz")
+    with pytest.raises(InputError, match=told):
+        find_scans([tmp_path / given])
+
+
+def test_further_channels_beside_a_ct_are_no_scans_of_their_own(tmp_path, capsys):
+    for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
+        scan(tmp_path / "imagesTs" / f"{name}.nii.gz")
+    with pytest.raises(InputError, match="'a_0001' lies beside a_0000: are these further channels"):
+        find_scans([tmp_path / "imagesTs"])
+    channels = json.dumps({"channel_names": {"0": "CT", "1": "PET"}})
+    (tmp_path / "dataset.json").write_text(channels, encoding="utf-8")
+    assert list(find_scans([tmp_path / "imagesTs"])) == ["a", "b"]
+    assert "2 files of further channels (PET) are left out" in capsys.readouterr().err
+
+
 def test_processes_of_torchrun_share_the_scans(tmp_path, model):
     """Its ranks are forked here; ``test_ranks.py`` has the real torchrun."""
     for name in ("a", "b", "c"):

@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
 from scipy import ndimage
+from tests.training.test_ranks import forked
 
 from flarekd import __version__
 from flarekd.cohort import Case, format_cohort
@@ -105,6 +106,39 @@ def other(model):
 @pytest.fixture
 def cohort(tmp_path, model):
     return Cohort(tmp_path, model)
+
+
+def test_processes_of_torchrun_share_the_cases_and_the_first_tells_of_all(cohort, model):
+    """Its ranks are forked here; ``test_ranks.py`` has the real torchrun."""
+    for name in ("a", "b", "c", "torn"):
+        cohort.add(name)
+    cohort.run("alone", quality=True)
+    cohort.cases[3].image.write_bytes(b"no scan")
+    verb = ["pseudo-tumor", "--cohort", cohort.path / "cohort.csv", "--model", model, "--quality"]
+    verb += ["--out", cohort.path / "tumor", "--device", "cpu"]
+    said = forked(cohort.path, *verb, statuses=[4, 0])
+    assert "1 case not labelled: torn" in said
+    assert said.count("figures of 3 pseudo-labels") == 1
+    assert [record["case"] for record in cohort.report()["cases"]] == ["a", "b", "c"]
+    assert set(cohort.report()["failed"]) == {"torn"}
+    assert cohort.table("quality.csv") == cohort.table("quality.csv", "alone")[:3]
+    before = cohort.written()
+    forked(cohort.path, *verb, statuses=[4, 0])
+    assert cohort.written() == before
+
+
+def test_organs_of_another_folder_are_those_that_figures_go_by(cohort):
+    cohort.add("a")
+    cohort.run("without", quality=True)
+    (row,) = cohort.table("quality.csv", "without")
+    assert (row["off_organ"], int(row["components"]) > 0) == ("", True)
+    labels = LabelMap(np.full(GEOMETRY.shape_zyx, 3, np.uint8), GEOMETRY)
+    write_labels(cohort.path / "organs" / "a.nii.gz", labels)
+    cohort.run(quality=True, organs=cohort.path / "organs")
+    assert cohort.table("quality.csv")[0]["off_organ"] == "0"
+    assert {part["organ"] for part in cohort.table("components.csv")} == {"spleen"}
+    with pytest.raises(InputError, match=r"no folder '.*gone' · run `flarekd pseudo-organs`"):
+        cohort.run(quality=True, organs=cohort.path / "gone")
 
 
 def test_only_training_cases_whose_label_does_not_vouch_for_tumours_are_labelled(cohort):

@@ -12,6 +12,7 @@ from flarekd.cohort import Case, format_cohort
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
+from flarekd.labels import LABELS
 from flarekd.stages.review import review
 
 GEOMETRY = Geometry((40, 32, 20), (2.0, 2.0, 4.0), (5.0, -7.0, 100.0))
@@ -91,6 +92,22 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_reviewed(folder):
     assert told.startswith("2 cases not reviewed: case_02: ")
     assert "case_05: label and image do not match: 40×32×19 voxels against 40×32×20" in told
     assert len(table(folder)) == 10
+
+
+def test_a_table_of_another_version_will_do_where_it_has_the_volumes(folder):
+    """If not, that is told before a case is looked at, with what to do."""
+    names = ["case", "flags", "dropped", "organ_against_human_ml"]
+    names += [f"{label.name}_{source}_ml" for label in LABELS for source in ("human", "pseudo")]
+    path = folder / "fused" / "fusion.csv"
+    row = {"case": ODD, "flags": "an old flag", "liver_human_ml": "5"}
+    text = ",".join(names) + "\n" + ",".join(row.get(name, "") for name in names) + "\n"
+    path.write_text(text, encoding="utf-8")
+    run(folder)
+    assert "fusion: an old flag" in (folder / "out" / "review.html").read_text(encoding="utf-8")
+    path.write_text(text.replace("liver_human_ml", "liver_ml"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"no column 'liver_human_ml' · run `flarekd fuse` again"):
+        review(folder / "cohort.csv", folder / "fused", folder / "other")
+    assert not (folder / "other").exists()
 
 
 def test_cases_without_a_label_map_are_told_and_none_at_all_is_an_error(folder, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -272,6 +274,7 @@ def test_what_is_asked_of_labels_is_passed_on_to_the_verbs(folders):
         ("quality.drop=[case distance]", r"quality\.drop: 'case distance' is no rule"),
         ("data.against=gone.safetensors", r"'gone\.safetensors' is not a model file"),
         ("data.previous=[gone]", r"data\.previous: no folder 'gone'"),
+        ("quality.drop=[organs distance > 4]", r"quality\.drop: .*quality\.csv.*pseudo-organs"),
     ],
 )
 def test_slips_are_told_before_anything_is_made(folders, setting, message):
@@ -295,6 +298,22 @@ def test_organs_are_learned_first_where_there_are_no_organ_pseudo_labels(folders
     run(folders, "seed=1", *own)
     changed = {name for name, when in state(out).items() if before.get(name) != when}
     assert changed <= {"tumor/report.json", "organs/report.json"}
+
+
+def test_figures_of_tumours_go_by_organ_pseudo_labels_of_ones_own(folders):
+    """They are made first; a rule on organs asks for their figures, and for those alone."""
+    # with this seed the untrained teacher takes a third of the scan for tumour
+    own = ["seed=2", "data.organ_pseudo=null", "teacher.threshold=0.5", "teacher.min_ml=0"]
+    out = folders / "run"
+    run(folders, *own, *NO_TEST, "quality.drop=[cases plain organs organs > -1]")
+    assert list(list_scans(out / "fused")) == ["organs", "tumor_a", "tumor_b"]
+    assert (out / "organs" / "quality.csv").exists()
+    assert not (out / "tumor" / "quality.csv").exists()
+    run(folders, *own, *NO_TEST, "quality.figures=true")
+    table = (out / "tumor" / "quality.csv").read_text(encoding="utf-8")
+    rows = {row["case"]: row for row in csv.DictReader(io.StringIO(table))}
+    assert int(rows["plain"]["components"]) > 0
+    assert rows["plain"]["off_organ"] != ""
 
 
 @pytest.mark.parametrize("lacks", ["nothing", "a teacher"])

@@ -22,12 +22,13 @@ def phantom(
     preset: Annotated[Preset, typer.Option(help="quick: coarse and small.")] = Preset.quick,
     seed: Seed = 0,
     jobs: Jobs = None,
+    scheduler: options.Scheduler = None,
 ) -> None:
     """Make a synthetic FLARE cohort: scans, partial labels, pseudo-labels and the truth."""
     from flarekd.parallel import cpu_count
     from flarekd.stages.phantom import make_phantoms
 
-    make_phantoms(out, cases, preset.value, seed, jobs or cpu_count())
+    make_phantoms(out, cases, preset.value, seed, jobs or cpu_count(), scheduler=scheduler)
 
 
 def check(
@@ -38,11 +39,12 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(help="Folder for repaired copies, where that is safe.")
     ] = None,
+    scheduler: options.Scheduler = None,
 ) -> None:
     """Open every file; say what is wrong, where, and how to mend it."""
     from flarekd.stages.check import check as stage
 
-    stage(paths, labels=labels, fix=fix)
+    stage(paths, labels=labels, fix=fix, scheduler=scheduler)
 
 
 def group_data(

@@ -63,12 +63,13 @@ def pseudo_tumor(
     quality: options.Quality = False,
     against: options.Against = None,
     previous: options.Previous = None,
+    organs: options.Organs = None,
 ) -> None:
     """Label tumours with the teacher where no person did."""
     from flarekd.stages.pseudo_tumor import Extras
     from flarekd.stages.pseudo_tumor import pseudo_tumor as stage
 
-    beside = Extras(probability, quality, against, tuple(previous or ()))
+    beside = Extras(probability, quality, against, tuple(previous or ()), organs)
     stage(cohort, model, out, device, beside, runtime=runtime.value)
 
 

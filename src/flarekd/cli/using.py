@@ -62,14 +62,15 @@ def evaluate(
     images: options.Images = None,
     cohort: options.Traits = None,
     compare: options.Other = None,
+    scheduler: options.Scheduler = None,
 ) -> None:
     """Score label maps as FLARE does: DSC and NSD; also HD95, volumes, tumours one by one."""
-    from flarekd.parallel import cpu_count
     from flarekd.stages.evaluate import Extras
     from flarekd.stages.evaluate import evaluate as stage
 
     extras = Extras(images, cohort, compare)
-    stage(predictions, references, out, protocol.value, jobs=cpu_count(), extras=extras)
+    how = protocol.value
+    stage(predictions, references, out, how, jobs=None, extras=extras, scheduler=scheduler)
 
 
 def rank(models: options.Ranked, out: Out = Path("flarekd-rank")) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from flarekd.errors import InputError, counted, listed
+from flarekd.errors import InputError, counted
 from flarekd.evidence import PSEUDO
-from flarekd.foreign import classes_of, our_id
-from flarekd.groups_file import Dataset, Rules, is_foreign
+from flarekd.foreign import classes_of
+from flarekd.groups_file import Dataset, Rules
+from flarekd.imaging.channels import first_channels
 from flarekd.imaging.examine import Files, Mask, Source
 from flarekd.imaging.listing import is_scan, list_scans, of_ids, suffix_of
-from flarekd.imaging.nnunet_raw import first_channels, noticed
+from flarekd.imaging.mask_names import tell_others, with_masks
+from flarekd.imaging.nnunet_raw import noticed
 from flarekd.labels import NAMES
 from flarekd.layout import Layout
 from flarekd.ledger import stamp
@@ -25,9 +27,6 @@ WRITTEN = {LABEL: "labels", PSEUDO: "organ-pseudo"}
 
 VERSION = 2
 """Of what is measured of a case: what was measured by another version is measured anew."""
-
-MOST_TOLD = 200
-"""Names told in an error, and in a note: a note is where a slip among them can be seen."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def _labels(
     datasets = []
     for dataset in found.rules.datasets:
         for ids in (dataset.ids, dataset.organ_pseudo):
-            found.tell(_tell_others(dataset, ids.others if ids else ()))
+            found.tell(tell_others(dataset, ids.others if ids else ()))
         if dataset.labels is None:
             datasets.append(dataset)
             continue
@@ -187,7 +186,7 @@ def _labels(
         if dataset.labels.has_masks:
             drawn |= {case: path.parent for case, path in drawn.items() if case in mine}
             masks |= mine
-            known, others = _with_masks(dataset, {name for one in mine.values() for name in one})
+            known, others = with_masks(dataset, {name for one in mine.values() for name in one})
         found.tell(others)
         datasets.append(known)
     found.rules = replace(found.rules, datasets=tuple(datasets))
@@ -202,40 +201,6 @@ def _is_of(case: str, dataset: Dataset, scans: Mapping[str, Path], rules: Rules)
 
 def _has_layout(dataset: Dataset | None) -> bool:
     return dataset is not None and dataset.labels is not None
-
-
-def _with_masks(dataset: Dataset, names: set[str]) -> tuple[Dataset, str]:
-    """The data set with what the names of its masks are, and which of them are background."""
-    known = {name: dataset.masks.get(name, None) for name in sorted(names)}
-    foreign = [name for name, ours in known.items() if ours is None and is_foreign(name)]
-    if foreign and not dataset.ignores_rest:
-        raise InputError(
-            f"groups.yaml: masks of data set {dataset.name!r} are none of our classes: "
-            f"{listed(foreign)}",
-            "write `others: background`, or under ids: what each is",
-        )
-    lost = sorted(dataset.masks.keys() - names)
-    if lost:
-        raise InputError(
-            f"groups.yaml: data set {dataset.name!r} has no mask {lost[0]!r}; there are "
-            f"{listed(sorted(names))}",
-            "masks are called as their files are, without the ending",
-        )
-    masks = {
-        n: our_id(n) if ours is None else ours for n, ours in known.items() if n not in foreign
-    }
-    vouched = dataset.annotated
-    if not vouched and not dataset.is_partly:
-        vouched = classes_of(masks.values())
-    return replace(dataset, masks=masks, annotated=vouched), _tell_others(dataset, foreign)
-
-
-def _tell_others(dataset: Dataset, names: Sequence[str]) -> str:
-    """A sentence about names that are background, among which one may be spelt wrongly."""
-    if not names:
-        return ""
-    told = f"data set {dataset.name!r}: {counted(names, 'other name')}, taken as background: "
-    return told + listed(names, MOST_TOLD)
 
 
 def _source(

@@ -23,8 +23,8 @@ from flarekd.imaging.orientation import to_canonical, to_stored
 from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
 __all__ = [
-    "case_id", "list_scans", "read_geometry", "read_grid", "read_labels", "read_stored",
-    "read_volume", "refuse_torn", "voxel_bytes", "write_labels", "write_volume",
+    "case_id", "list_scans", "read_geometry", "read_grid", "read_labels", "read_labels_on",
+    "read_stored", "read_volume", "refuse_torn", "voxel_bytes", "write_labels", "write_volume",
 ]  # fmt: skip
 
 _FORMATS = "use .nii.gz, .nii, .mha, .mhd, .nrrd or a folder of DICOM files"
@@ -75,6 +75,20 @@ def read_labels(path: Path) -> LabelMap:
         stored = np.rint(stored)
     array = to_canonical(stored.astype(np.uint8, copy=False), geometry)
     return LabelMap(array, geometry, notes)
+
+
+def read_labels_on(path: Path, grid: Geometry) -> LabelMap:
+    """Read a label map that must lie on a scan's grid.
+
+    Raises:
+        InputError: As ``read_labels``, and if it lies on another.
+    """
+    labels = read_labels(path)
+    mismatch = grid.mismatch(labels.geometry)
+    if mismatch:
+        told = f"label and image do not match: {mismatch} ({path})"
+        raise InputError(told, "re-export the label")
+    return labels
 
 
 def read_geometry(path: Path) -> Geometry:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flarekd.cohort import read_cohort
 from flarekd.errors import InputError
+from flarekd.imaging.channels import first_channels
 from flarekd.imaging.findings import Finding, refused
 from flarekd.imaging.listing import case_id, entries, of_names, suffix_of
 from flarekd.imaging.sniff import holds_dicom
@@ -18,6 +19,9 @@ _LABEL_FOLDER = re.compile(
     r"(label|organ_?pseudo|pseudo|truth|mask|seg|predict|reference|fused)|tumor$", re.IGNORECASE
 )
 """How the name of a folder of label maps begins: FLARE's layout, ours, and the usual words."""
+
+_LABEL_FILE = re.compile(r"(segmentations?|seg|labels?|masks?)", re.IGNORECASE)
+"""What a label map is called that lies in its case's own folder, beside the scan."""
 
 _WRITABLE = {".nii.gz", ".nii", ".mha", ".nrrd"}
 
@@ -58,8 +62,8 @@ def sweep(paths: Sequence[Path], labels: Path | None = None) -> Sweep:
     """Find what there is to open; folders are looked through to the bottom, each once.
 
     A folder holds label maps where its name says so (``labelsTr``, ``organPseudo``, ``truth``,
-    ``predictions``…), else scans. A label map belongs to the one scan of its case id, or to the one
-    that cohort.csv names.
+    ``predictions``…), else scans; ``segmentation.nii.gz`` beside one scan is its label map. Others
+    belong to the one scan of their case id, or to the one that cohort.csv names.
 
     Args:
         paths: Scans, DICOM folders, cohort.csv, or folders of such.
@@ -105,7 +109,7 @@ def _walk(folder: Path, place: Path, is_labels: bool, found: Sweep) -> None:
         found.entries.append(Entry(folder, place.with_name(f"{place.name}.nii.gz")))
         return
     found.findings += of_names(scans)
-    found.entries += [Entry(path, _place(path, place), is_labels) for path in scans]
+    found.entries += _in_folder(folder, scans, place, is_labels, found)
     for path in inside:
         if path.is_symlink() and path.is_dir() and here.is_relative_to(path.resolve()):
             what = "a link to a folder that holds it: a circle"
@@ -118,6 +122,28 @@ def _walk(folder: Path, place: Path, is_labels: bool, found: Sweep) -> None:
         elif path.is_dir() and path not in scans:
             is_more = is_labels or bool(_LABEL_FOLDER.match(path.name))
             _walk(path, place / path.name, is_more, found)
+
+
+def _in_folder(
+    folder: Path, paths: list[Path], place: Path, is_labels: bool, found: Sweep
+) -> list[Entry]:
+    """What to open directly in a folder; `found` gains what its files are together."""
+    if is_labels:
+        return [Entry(path, _place(path, place), True) for path in paths]
+    drawn = [path for path in paths if _LABEL_FILE.fullmatch(case_id(path))]
+    scans = [path for path in paths if path not in drawn]
+    if len(scans) != 1:
+        drawn, scans = [], paths
+    try:
+        first, told = first_channels({case_id(path): path for path in scans}, folder)
+    except InputError as error:
+        found.findings.append((folder, refused(folder, error)))
+    else:
+        if told:
+            found.findings.append((folder, Finding("doubtful", told, "is it CT in HU?")))
+            scans = list(first.values())
+    of_case = [Entry(path, _place(path, place), True, scans[0]) for path in drawn]
+    return [Entry(path, _place(path, place)) for path in scans] + of_case
 
 
 def _follow(path: Path, place: Path, found: Sweep) -> None:

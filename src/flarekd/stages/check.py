@@ -20,10 +20,14 @@ from flarekd.imaging.sweep import Entry, Sweep, sweep
 from flarekd.imaging.volume import LabelMap
 from flarekd.ledger import Ledger, refuse_foreign
 from flarekd.lock import locked
-from flarekd.parallel import cpu_count, map_cases
+from flarekd.parallel import map_cases
+from flarekd.workers import plan_workers
 
 CHANGES = "changes.json"
 LEDGER = "done.jsonl"
+
+BYTES_A_VOXEL = 8
+"""What opening a file takes: as stored, turned, and repaired."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,13 @@ class _Result:
         return any(finding.severity == "refused" for finding in self.findings)
 
 
-def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None = None) -> None:
+def check(
+    paths: Sequence[Path],
+    *,
+    labels: Path | None = None,
+    fix: Path | None = None,
+    scheduler: str | None = None,
+) -> None:
     """Open every file below `paths`, print what is amiss, and repair copies where that is safe.
 
     Args:
@@ -64,6 +74,7 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
         labels: Folder of label maps of these scans.
         fix: Gets repaired copies, laid out as the originals, and ``changes.json``. Copies that an
             earlier run made of what is fine now are removed.
+        scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
         InputError: If a path is not there or holds nothing to open, `fix` cannot be made, or a copy
@@ -85,7 +96,7 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
             raise InputError(what, "choose another --fix") from error
     with nullcontext() if fix is None else locked(fix, console.warn):
         known = {} if fix is None else _claim(fix, tasks)
-        results = _examine_all(tasks)
+        results = _examine_all(tasks, scheduler)
         _show(tasks, results, found.findings)
         if fix is not None:
             _drop_stale(fix, tasks, results, found.folders)
@@ -93,10 +104,12 @@ def check(paths: Sequence[Path], *, labels: Path | None = None, fix: Path | None
     _end(results, found.findings)
 
 
-def _examine_all(tasks: Sequence[_Task]) -> dict[Path, _Result]:
+def _examine_all(tasks: Sequence[_Task], scheduler: str | None) -> dict[Path, _Result]:
     results: dict[Path, _Result] = {}
+    files = (task.entry.path for task in tasks)
+    workers = plan_workers(files, BYTES_A_VOXEL, console.info)
     with console.progress("Checking") as advance:
-        for done, outcome in enumerate(map_cases(_examine, tasks, cpu_count()), 1):
+        for done, outcome in enumerate(map_cases(_examine, tasks, workers, scheduler), 1):
             path = outcome.item.entry.path
             results[path] = outcome.result or _failed(outcome.error or "cannot be opened")
             advance(done, len(tasks), path.name)

@@ -24,9 +24,14 @@ from flarekd.report.run_charts import efficiency_of, read_trainings
 from flarekd.report.score_page import PICTURES, Material, write_page
 from flarekd.report.score_tables import tables
 from flarekd.scoring import Scored, Task, score
+from flarekd.workers import plan_workers
 
 TRAITS = ("group", "phase")
 """Columns of a cohort by which scores are broken down."""
+
+
+BYTES_A_VOXEL = 12
+"""What scoring a case takes: two label maps, the scan for the picture, and distances."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,9 @@ def evaluate(
     out: Path,
     protocol: str,
     *,
-    jobs: int = 1,
+    jobs: int | None = 1,
     extras: Extras | None = None,
+    scheduler: str | None = None,
 ) -> dict[str, Any]:
     """Score every reference; write scores.csv, scores.json, lesions.csv, overlays/, report.html.
 
@@ -81,8 +87,9 @@ def evaluate(
         references: Folder of label maps with the truth.
         out: Folder to write to; benches in its folder ``bench`` are shown on the page.
         protocol: ``flare23`` or ``corrected`` (``flarekd.metrics.score_case``).
-        jobs: Processes.
+        jobs: Processes; None for as many as there are processors and memory for, which is said.
         extras: Scans, cohort, what to compare with, trainings.
+        scheduler: As ``parallel.map_cases`` takes it.
 
     Returns:
         What ``scores.json`` holds; fractions, None where there is nothing to average.
@@ -105,13 +112,16 @@ def evaluate(
         raise InputError(what, "compare with scores of the same cases")
     tasks = _tasks(drawn, predicted, extras.images, out, protocol)
     _forget_pictures(out, drawn)
-    found = _score_all(tasks, jobs, f"no prediction in {predictions}, scored 0")
+    if jobs is None:
+        jobs = plan_workers(drawn.values(), BYTES_A_VOXEL, console.info)
+    absence = f"no prediction in {predictions}, scored 0"
+    found = _score_all(tasks, jobs, scheduler, absence)
     summary = summary_of(found.scores, found.lesions, found.errors, protocol, traits)
     if other:
         if rival is None:
             _, predicted = _pairs(other, references)
             tasks = _tasks(drawn, predicted, None, None, protocol)
-            theirs = _score_all(tasks, jobs, f"no prediction in {other}, scored 0")
+            theirs = _score_all(tasks, jobs, scheduler, f"no prediction in {other}, scored 0")
             rival = theirs.scores
             for case, error in theirs.errors.items():
                 console.warn(f"{other}: {case}: {error}")
@@ -226,12 +236,12 @@ def _tasks(
     ]
 
 
-def _score_all(tasks: Sequence[Task], jobs: int, absence: str) -> _Found:
+def _score_all(tasks: Sequence[Task], jobs: int, scheduler: str | None, absence: str) -> _Found:
     """Score the cases; `absence` is what is said of one without a prediction."""
     scored: dict[str, Scored] = {}
     errors = {task.case: absence for task in tasks if task.prediction is None}
     with console.progress("evaluate") as advance:
-        for done, outcome in enumerate(map_cases(score, tasks, jobs), start=1):
+        for done, outcome in enumerate(map_cases(score, tasks, jobs, scheduler), start=1):
             case = outcome.item.case
             if outcome.result is None:
                 errors[case] = outcome.error or "failed"

@@ -6,14 +6,14 @@ And what a person should know of each.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from flarekd import console, fusion_table
 from flarekd.cohort import Case, read_cohort
 from flarekd.decisions import read_unused, tell_strangers, tell_unused
-from flarekd.errors import CasesFailedError, InputError, UsageError, counted
+from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.fusion import Strategy
 from flarekd.fusion_checks import Facts, outliers
 from flarekd.imaging.atomic import update_text
@@ -22,7 +22,8 @@ from flarekd.labels import ORGANS
 from flarekd.ledger import Ledger, refuse_foreign, stamp
 from flarekd.lock import alone
 from flarekd.parallel import map_cases
-from flarekd.selection import Dropped, Rule, parse_rule, select
+from flarekd.pseudo_labels import drop, with_organs
+from flarekd.selection import Dropped
 from flarekd.tables import format_table
 from flarekd.workers import plan_workers
 
@@ -85,13 +86,13 @@ def fuse_labels(
     """
     extras = extras or Extras()
     everything = read_cohort(cohort)
-    cases = [_with_organs(c, organs) for c in everything if c.split == "train"]
+    cases = with_organs([c for c in everything if c.split == "train"], organs)
     path = out / "done.jsonl"
     tables = [out / fusion_table.FUSION, out / fusion_table.DROPPED]
     refuse_foreign(path, {case.case: _targets(out, case) for case in cases}, tables)
     ledger = Ledger(path)
     ledger.claim()
-    dropped, sizes = _drop(cases, tumor, extras.drop)
+    dropped, sizes = drop(cases, tumor, extras.drop)
     dropped |= _decided(cases, extras.review, {case.case for case in everything})
     left_out = {d.case for found in dropped.values() for d in found if d.component is None}
     jobs, failed = [], {}
@@ -142,16 +143,6 @@ def _fuse_all(
             advance(done, len(todo), job.case.case)
 
 
-def _with_organs(case: Case, folder: Path | None) -> Case:
-    """The case with its organ pseudo-label of another folder, where that has one."""
-    if folder is None:
-        return case
-    if not folder.is_dir():
-        raise InputError(f"no folder {str(folder)!r}", "run `flarekd pseudo-organs`")
-    path = folder / f"{case.case}.nii.gz"
-    return replace(case, organ_pseudo=path) if path.exists() else case
-
-
 def _tell_bare(jobs: Sequence[Job]) -> None:
     bare = [
         job.case.case
@@ -163,30 +154,6 @@ def _tell_bare(jobs: Sequence[Job]) -> None:
             f"{counted(bare, 'case')} without all organs and an organ pseudo-label, the first "
             f"{bare[0]!r}: those organs stay background"
         )
-
-
-def _drop(
-    cases: Sequence[Case], tumor: Path, texts: Sequence[str]
-) -> tuple[dict[str, list[Dropped]], dict[str, dict[int, float | None]]]:
-    """What rules drop of each case, and the voxels of each component where something is dropped."""
-    if not texts:
-        return {}, {}
-    try:
-        wanted: list[Rule] = [parse_rule(text) for text in texts]
-    except ValueError as error:
-        raise UsageError(f"--drop {error}", "see docs/fusion.md") from None
-    figures, components = fusion_table.read_quality(tumor)
-    dropped, sizes = {}, {}
-    for case in cases:
-        if case.has_tumor_label or case.case not in figures:
-            continue  # nothing of a person is dropped
-        labelled = case.label is not None
-        mine = [r for r in wanted if r.concerns(case.case, case.group, is_labelled=labelled)]
-        parts = components.get(case.case, {})
-        if found := select(case.case, mine, figures[case.case], parts):
-            dropped[case.case] = found
-            sizes[case.case] = {number: part["voxels"] for number, part in parts.items()}
-    return dropped, sizes
 
 
 def _decided(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from flarekd import console
 from flarekd.errors import InputError
+from flarekd.imaging.channels import first_channels
 from flarekd.imaging.files import case_id, list_scans
-from flarekd.imaging.listing import of_names
+from flarekd.imaging.listing import is_scan, of_ids
+from flarekd.layout import CASE, Layout
 from flarekd.segmenting import Options, segment_scans
 
 
@@ -15,7 +18,8 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
     """Segment scans; a re-run does those that are missing or out of date.
 
     Args:
-        inputs: Files, DICOM folders, or folders of such.
+        inputs: Files, DICOM folders, or folders of such; a path with ``{case}`` in it stands for
+            one scan a case.
         model: Student model file.
         out: Gets <case>.nii.gz and report.json.
         options: How.
@@ -37,20 +41,20 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
 
 
 def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Every scan that `inputs` name, by case id.
+    """Every scan that `inputs` name, by case id; further channels beside a CT are none.
 
     Raises:
         InputError: If one is missing, holds no scan, has a name that cannot be a case id, or two
-            scans share an id.
+            scans share an id; or if nothing says whether there are further channels.
     """
     scans: dict[str, Path] = {}
     for entry in inputs:
-        if not entry.exists():
-            raise InputError(f"no such file or folder: {str(entry)!r}")
-        found = list_scans(entry) if entry.is_dir() else {case_id(entry): entry}
+        found = _scans_of(entry)
         if not found:
             raise InputError(
-                f"no scan in {str(entry)!r}", "give .nii.gz, .mha, .nrrd or DICOM folders"
+                f"no scan in {str(entry)!r}",
+                "give .nii.gz, .mha, .nrrd or DICOM folders; where each case has a folder, "
+                f"'{entry}/{CASE}/name.nii.gz'",
             )
         both = sorted(scans.keys() & found.keys())
         if both:
@@ -59,8 +63,38 @@ def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
                 "rename one of them, or give separate --out folders",
             )
         scans |= found
-    wrong = of_names(scans.values())
+    wrong = of_ids(scans.items())
     if wrong:
         path, finding = wrong[0]
         raise InputError(f"{path.parent}: {finding.what}", finding.mend)
     return scans
+
+
+def _scans_of(entry: Path) -> dict[str, Path]:
+    """The scans that one of the inputs names."""
+    if not entry.exists() and CASE in str(entry):
+        return _a_folder_a_case(entry)
+    if entry.is_dir():
+        scans, told = first_channels(list_scans(entry), entry)
+        if told:
+            console.warn(told)
+        return scans
+    if not entry.exists():
+        raise InputError(f"no such file or folder: {str(entry)!r}")
+    return {case_id(entry): entry}
+
+
+def _a_folder_a_case(entry: Path) -> dict[str, Path]:
+    """The scans that a path with ``{case}`` in it stands for."""
+    depth = next(i for i, part in enumerate(entry.parts) if "{" in part)
+    root = Path(*entry.parts[:depth])
+    try:
+        layout = Layout("/".join(entry.parts[depth:]))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if layout.has_masks:
+        raise InputError(f"{str(entry)!r}: {{label}} stands for masks, here scans are wanted")
+    found = {case: path for case, path in layout.find(root).items() if is_scan(path)}
+    if not found:
+        raise InputError(f"no scan fits {str(entry)!r}", f"{CASE} stands for the name of a case")
+    return found

@@ -31,7 +31,9 @@ class _Task:
 
 
 @alone(console.warn)
-def make_phantoms(out: Path, cases: int, preset: str, seed: int, jobs: int) -> None:
+def make_phantoms(
+    out: Path, cases: int, preset: str, seed: int, jobs: int, *, scheduler: str | None = None
+) -> None:
     """Write a synthetic cohort: FLARE's folders, complete truth beside them, and what was planned.
 
     That is ``phantom.json``, and in ``phantoms.csv`` what scores are broken down by.
@@ -45,6 +47,7 @@ def make_phantoms(out: Path, cases: int, preset: str, seed: int, jobs: int) -> N
         preset: ``quick`` (coarse and small) or ``full`` (512 × 512).
         seed: Of the whole cohort.
         jobs: Processes, one case each at a time.
+        scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
         InputError: If the settings make no cohort, or `out` holds a cohort of other settings.
@@ -67,7 +70,7 @@ def make_phantoms(out: Path, cases: int, preset: str, seed: int, jobs: int) -> N
     failed = []
     with console.progress("phantoms") as advance:
         done = len(plans) - len(todo)
-        for outcome in map_cases(_write_case, todo, jobs):
+        for outcome in map_cases(_write_case, todo, jobs, scheduler):
             done += 1
             advance(done, len(plans), outcome.item.plan.case)
             if outcome.error is not None:

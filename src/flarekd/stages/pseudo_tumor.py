@@ -1,45 +1,41 @@
-"""pseudo-tumor: cohort.csv + teacher → tumour pseudo-labels where no person annotated tumours."""
+"""pseudo-tumor: cohort.csv + teacher → tumour pseudo-labels where no person annotated tumours.
+
+Under torchrun each process takes its share of the cases.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from flarekd import __version__, console, fusion_table
 from flarekd.cohort import Case, read_cohort
-from flarekd.components import without_small
-from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
+from flarekd.errors import CasesFailedError, FlarekdError, NoRoomError, counted, reason
 from flarekd.fusion import fuse
 from flarekd.imaging import checks
 from flarekd.imaging.atomic import update_text, write_json
-from flarekd.imaging.files import read_labels, read_volume, write_labels
+from flarekd.imaging.files import read_labels_on, read_volume, write_labels
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
-from flarekd.labels import IGNORE, TUMOR
+from flarekd.labels import IGNORE
 from flarekd.ledger import Ledger, refuse_foreign, stamp
-from flarekd.lock import alone
+from flarekd.pseudo_labels import with_organs
 from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.tables import format_table
-from flarekd.teacher.network import TeacherUNet
-from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
-
-SLICES = 8
-"""Slices a group: enough to fill a GPU, few enough for any memory."""
+from flarekd.teacher.segment import find_tumors, load, voxel_ml
+from flarekd.training import ranks
 
 LEDGER = "done.jsonl"
 
 PROBABILITY = "probability"
 """Folder of the tumour probabilities, below the pseudo-labels."""
-
-LEFT_RIGHT = -1
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,15 @@ class Extras:
         against: Model file of another teacher that labels the second time; the same one on the scan
             flipped left to right where left out.
         previous: Folders of pseudo-labels of earlier rounds, oldest first.
+        organs: Folder of organ pseudo-labels, for the figures; a case that it has none of keeps
+            the one of cohort.csv.
     """
 
     probability: bool = False
     quality: bool = False
     against: Path | None = None
     previous: tuple[Path, ...] = ()
+    organs: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,6 @@ class _Work:
     figures: Ledger
 
 
-@alone(console.warn)
 def pseudo_tumor(
     cohort: Path,
     model: Path,
@@ -96,17 +94,33 @@ def pseudo_tumor(
         InputError: If a model or the cohort cannot be used, or a file that no run wrote would be
             replaced.
         CasesFailedError: After the rest is written, if some cases failed.
+        InputError: If the model cannot be used, or `extras.organs` is no folder.
+        UsageError: If device or runtime are not there, or another run writes to `out`.
     """
     extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
-    chosen = predictor.device_for(model, device_name)
-    teacher = _load(model, chosen, runtime)
-    second = _load(extras.against, chosen, runtime) if extras.against is not None else None
-    targets = {case.case: _targets(out, case) for case in cases}
-    refuse_foreign(out / LEDGER, targets, _tables(out))
-    ledgers = Ledger(out / LEDGER), Ledger(out / "quality.jsonl")
-    ledgers[0].claim()
-    work = _Work(teacher, second, out, extras, *ledgers)
+    cases = with_organs(cases, extras.organs)
+    refuse_foreign(out / LEDGER, {c.case: _targets(out, c) for c in cases}, _tables(out))
+    with (
+        ranks.joined(predictor.device_for(model, device_name)) as (crew, where),
+        ranks.holding(out, crew, console.warn),
+    ):
+        teacher = load(model, where, runtime)
+        second = load(extras.against, where, runtime) if extras.against is not None else None
+        work = _Work(teacher, second, out, extras, *_ledgers(out))
+        failed = _label_all(work, cases[crew.rank :: crew.size])
+        failed = {case: why for part in crew.gather(failed) for case, why in part.items()}
+        if crew.is_first:
+            _finish(work, model, cases, failed)
+
+
+def _ledgers(out: Path) -> tuple[Ledger, Ledger]:
+    """What is labelled, and what is judged."""
+    return Ledger(out / LEDGER), Ledger(out / "quality.jsonl")
+
+
+def _label_all(work: _Work, cases: Sequence[Case]) -> dict[str, str]:
+    """One process's share of the cases; those that failed, and why."""
     failed: dict[str, str] = {}
     with console.progress("Tumour pseudo-labels") as advance:
         for done, case in enumerate(cases):
@@ -119,22 +133,19 @@ def pseudo_tumor(
                 failed[case.case] = reason(error)
                 console.error(f"{case.case}: {failed[case.case]}")
         advance(len(cases), len(cases), "")
+    return failed
+
+
+def _finish(work: _Work, model: Path, cases: Sequence[Case], failed: Mapping[str, str]) -> None:
+    """Report what all processes did."""
+    labels, figures = _ledgers(work.out)
+    labels.claim()
     whole = [case for case in cases if case.case not in failed]
-    _report(work, model, whole, failed)
-    if extras.quality:
-        _write_quality(out, whole, work.figures)
+    _report(replace(work, labels=labels), model, whole, failed)
+    if work.extras.quality:
+        _write_quality(work.out, whole, figures)
     if failed:
         raise CasesFailedError(f"{counted(failed, 'case')} not labelled: {', '.join(failed)}")
-
-
-def _load(model: Path, device: torch.device, runtime: Runtime) -> Predictor:
-    loaded = predictor.load(model, "teacher", TeacherUNet, device, runtime)
-    if loaded.card.label_ids != (0, TUMOR):
-        raise InputError(
-            f"{str(model)!r} labels {', '.join(loaded.card.labels[1:])}, not tumours alone",
-            "train one with `flarekd train-teacher`",
-        )
-    return loaded
 
 
 def _targets(out: Path, case: Case) -> list[Path]:
@@ -164,7 +175,7 @@ def _do(work: _Work, case: Case) -> None:
     for note in (*volume.notes, *checks.of_scan(volume.array)):
         console.warn(f"{case.image}: {note}")
     chances = np.zeros(volume.array.shape, np.uint8) if beside or judged else None
-    found, labels, dropped = _label(work.teacher, volume, probability=chances)
+    found, labels, dropped = find_tumors(work.teacher, volume, probability=chances)
     if judged and chances is not None:
         figures, rows = _judge(work, case, volume, labels, chances)
         work.figures.add(case.case, judged, figures=figures, components=rows)
@@ -172,7 +183,7 @@ def _do(work: _Work, case: Case) -> None:
         write_labels(probability, LabelMap(chances, volume.geometry))
     write_labels(target, LabelMap(labels, volume.geometry))
     facts = {
-        "tumor_ml": round(float((labels > 0).sum()) * _voxel_ml(volume), 3),
+        "tumor_ml": round(float((labels > 0).sum()) * voxel_ml(volume), 3),
         "dropped": dropped,
         "windows_run": found.windows_run,
         "windows_total": found.windows_total,
@@ -192,41 +203,6 @@ def _rounds(work: _Work, case: Case) -> list[Path]:
     return [folder / f"{case.case}.nii.gz" for folder in work.extras.previous]
 
 
-def _label(
-    teacher: Predictor,
-    volume: Volume,
-    *,
-    probability: NDArray[np.uint8] | None = None,
-    flip: bool = False,
-) -> tuple[SliceLabels, NDArray[np.uint8], int]:
-    """What the teacher says of a scan: as it is, as cleaned label ids, and what was left out.
-
-    Args:
-        teacher: The network.
-        volume: The scan.
-        probability: Filled with it.
-        flip: Whether the network sees the scan mirrored left to right.
-    """
-    settings = teacher.card.looking
-    tensor = teacher.network_input(volume)
-    groups = predict_slices(
-        teacher.network,
-        tensor.flip(LEFT_RIGHT) if flip else tensor,
-        teacher.card.patch[1:],
-        probe=Probe(settings.probe, settings.min_foreground),
-        batch=SLICES,
-    )
-    z, y, x = volume.array.shape
-    found = label_slices(groups, (z, y, x), settings.threshold, probability)
-    mask = np.flip(found.labels, LEFT_RIGHT) if flip else found.labels
-    tumors, dropped = without_small(mask, settings.min_ml / _voxel_ml(volume))
-    return found, np.asarray(teacher.card.label_ids, np.uint8)[tumors], dropped
-
-
-def _voxel_ml(volume: Volume) -> float:
-    return float(np.prod(volume.geometry.spacing_xyz)) / 1000
-
-
 def _judge(
     work: _Work,
     case: Case,
@@ -235,7 +211,7 @@ def _judge(
     probability: NDArray[np.uint8],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The figures of a pseudo-label, rounded as they are written."""
-    again = _label(work.second or work.teacher, volume, flip=work.second is None)[1]
+    again = find_tumors(work.second or work.teacher, volume, flip=work.second is None)[1]
     mask = labels != 0
     evidence = Evidence(
         mask, probability, again != 0, _organs(case, volume), volume.array,
@@ -245,7 +221,7 @@ def _judge(
     paths = _rounds(work, case)
     figures["uncertainty"] = None
     if paths and all(path.exists() for path in paths):
-        earlier = [_on_grid(path, volume) != 0 for path in paths]
+        earlier = [read_labels_on(path, volume.geometry).array != 0 for path in paths]
         figures["uncertainty"] = round_uncertainty([*earlier, mask])
     return _rounded(figures), [_rounded(row) for row in rows]
 
@@ -254,19 +230,11 @@ def _organs(case: Case, volume: Volume) -> NDArray[np.uint8] | None:
     """The organs that are known of a case; None where none is."""
     if case.label is None and case.organ_pseudo is None:
         return None
-    nothing = np.zeros(volume.array.shape, np.uint8)
-    partial = _on_grid(case.label, volume) if case.label else nothing
+    nothing, grid = np.zeros(volume.array.shape, np.uint8), volume.geometry
+    partial = read_labels_on(case.label, grid).array if case.label else nothing
     partial = np.where(partial == IGNORE, np.uint8(0), partial)  # nobody has looked there
-    organs = _on_grid(case.organ_pseudo, volume) if case.organ_pseudo else nothing
+    organs = read_labels_on(case.organ_pseudo, grid).array if case.organ_pseudo else nothing
     return fuse(partial, nothing.astype(bool), organs, case.annotated)
-
-
-def _on_grid(path: Path, volume: Volume) -> NDArray[np.uint8]:
-    labels = read_labels(path)
-    mismatch = volume.geometry.mismatch(labels.geometry)
-    if mismatch:
-        raise InputError(f"label and image do not match: {path}: {mismatch}", "re-export the label")
-    return labels.array
 
 
 def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:

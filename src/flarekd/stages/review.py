@@ -17,7 +17,7 @@ from flarekd.cohort import Case, read_cohort
 from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.fusion_table import Sources, read_sources
 from flarekd.imaging.atomic import update_text
-from flarekd.imaging.files import list_scans, read_labels, read_volume
+from flarekd.imaging.files import list_scans, read_labels_on, read_volume
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.ledger import Ledger, stamp
 from flarekd.lock import alone
@@ -69,13 +69,12 @@ def review(cohort: Path, labels: Path, out: Path, *, scheduler: str | None = Non
         scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
-        InputError: If no case of the cohort has a label map.
+        InputError: If no case of the cohort has a label map, or fusion.csv is no such table.
         CasesFailedError: After the rest is written, if some cases could not be read or drawn.
     """
-    jobs = _jobs(read_cohort(cohort), labels)
+    jobs, sources = _jobs(read_cohort(cohort), labels), read_sources(labels)
     failed: dict[str, str] = {}
     measured = _measure_all(jobs, Ledger(out / "measured.jsonl"), failed, scheduler)
-    sources = read_sources(labels)
     whole = [job for job in jobs if job.case.case in measured]
     subjects = {job.case.case: _subject(job, measured, sources) for job in whole}
     reasons = judge(subjects)
@@ -120,11 +119,8 @@ def _key(case: Case, labels: Path) -> str:
 
 
 def _read(job: _Job) -> tuple[Volume, LabelMap]:
-    volume, labels = read_volume(job.case.image), read_labels(job.labels)
-    mismatch = volume.geometry.mismatch(labels.geometry)
-    if mismatch:
-        raise InputError(f"label and image do not match: {mismatch}", "re-export the label")
-    return volume, labels
+    volume = read_volume(job.case.image)
+    return volume, read_labels_on(job.labels, volume.geometry)
 
 
 def _measure(job: _Job) -> dict[str, Any]:

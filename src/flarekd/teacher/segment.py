@@ -1,0 +1,76 @@
+"""A scan to its tumours: what `pseudo-tumor` does for every case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flarekd.components import without_small
+from flarekd.errors import InputError
+from flarekd.imaging.volume import Volume
+from flarekd.inference import predictor
+from flarekd.inference.predictor import Predictor
+from flarekd.inference.runtimes import Runtime
+from flarekd.labels import TUMOR
+from flarekd.teacher.network import TeacherUNet
+from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
+
+SLICES = 8
+"""Slices a group: enough to fill a GPU, few enough for any memory."""
+
+LEFT_RIGHT = -1
+
+
+def load(model: Path, device: torch.device, runtime: Runtime) -> Predictor:
+    """Read a teacher's model file and make its network ready.
+
+    Raises:
+        InputError: If it is no teacher, or finds something else than tumours.
+        UsageError: If the runtime is not there.
+    """
+    loaded = predictor.load(model, "teacher", TeacherUNet, device, runtime)
+    if loaded.card.label_ids != (0, TUMOR):
+        raise InputError(
+            f"{str(model)!r} labels {', '.join(loaded.card.labels[1:])}, not tumours alone",
+            "train one with `flarekd train-teacher`",
+        )
+    return loaded
+
+
+def find_tumors(
+    teacher: Predictor,
+    volume: Volume,
+    *,
+    probability: NDArray[np.uint8] | None = None,
+    flip: bool = False,
+) -> tuple[SliceLabels, NDArray[np.uint8], int]:
+    """What the teacher says of a scan: as it is, as cleaned label ids, and what was left out.
+
+    Args:
+        teacher: The network.
+        volume: The scan.
+        probability: Filled with it.
+        flip: Whether the network sees the scan mirrored left to right.
+    """
+    settings = teacher.card.looking
+    tensor = teacher.network_input(volume)
+    groups = predict_slices(
+        teacher.network,
+        tensor.flip(LEFT_RIGHT) if flip else tensor,
+        teacher.card.patch[1:],
+        probe=Probe(settings.probe, settings.min_foreground),
+        batch=SLICES,
+    )
+    z, y, x = volume.array.shape
+    found = label_slices(groups, (z, y, x), settings.threshold, probability)
+    mask = np.flip(found.labels, LEFT_RIGHT) if flip else found.labels
+    tumors, dropped = without_small(mask, settings.min_ml / voxel_ml(volume))
+    return found, np.asarray(teacher.card.label_ids, np.uint8)[tumors], dropped
+
+
+def voxel_ml(volume: Volume) -> float:
+    """Millilitres of a voxel."""
+    return float(np.prod(volume.geometry.spacing_xyz)) / 1000
