@@ -149,7 +149,7 @@ class Lab:
         """Label the held-out phantoms by a 2D network."""
         ready = predictor.load(model, "teacher", TeacherUNet, device.choose("auto"), "auto")
         ids = np.asarray(ready.card.label_ids, np.uint8)
-        threshold = ready.card.inference.get("threshold", 0.5)
+        threshold = ready.card.looking.threshold
         for case, path in list_scans(self.cohort / "imagesVal").items():
             volume = read_volume(path)
             found = segment_slices(

@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 def segment(ready: Predictor, volume: Volume) -> tuple[np.ndarray, float]:
     """Ids (z, y, x), and seconds of the windows."""
     seen = ready.network_input(volume)
-    step = float(ready.card.inference.get("step", 0.5))
+    step = ready.card.looking.step
     began = time.perf_counter()
     found = predict_logits(ready.network, seen, ready.card.patch, step=step)
     took_s = time.perf_counter() - began

@@ -133,7 +133,7 @@ def _teacher(probe: Probe) -> Way:
             teacher.card.patch[1:],
             tensor.shape[1:],
             probe=probe,
-            threshold=teacher.card.inference["threshold"],
+            threshold=teacher.card.looking.threshold,
         )
         labels = np.asarray(teacher.card.label_ids, np.uint8)[found.labels]
         return Found(labels, found.windows_run, found.windows_total)
