@@ -27,7 +27,7 @@ from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.labels import IGNORE
 from flarekd.ledger import Ledger, stamp
-from flarekd.pseudo_labels import with_organs
+from flarekd.pseudo_labels import refuse_gone, with_organs
 from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
@@ -96,12 +96,13 @@ def pseudo_tumor(
 
     Raises:
         CasesFailedError: After the rest is written, if some cases failed.
-        InputError: If the model cannot be used, or `extras.organs` is no folder.
+        InputError: If the model cannot be used, or a folder in `extras` is not there.
         UsageError: If device or runtime are not there, or another run writes to `out`.
     """
     extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
     cases = with_organs(cases, extras.organs)
+    refuse_gone(extras.previous)
     with (
         ranks.joined(predictor.device_for(model, device_name)) as (crew, where),
         ranks.holding(out, crew, console.warn),
