@@ -87,7 +87,10 @@ Task = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
-Scans = Annotated[list[Path], typer.Argument(help="Scans, DICOM folders, or folders of them.")]
+Scans = Annotated[
+    list[Path],
+    typer.Argument(help="Scans, DICOM folders, folders of them, or 'FOLDER/{case}/name.nii.gz'."),
+]
 Runtime = Annotated[RuntimeName, typer.Option(help="What runs the network.")]
 MaxMemory = Annotated[float | None, typer.Option(min=0.1, help="GB of main memory to keep to.")]
 Windows = Annotated[

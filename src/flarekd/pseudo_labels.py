@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,17 @@ def with_organs(cases: Sequence[Case], folder: Path | None) -> list[Case]:
         replace(case, organ_pseudo=found[case.case]) if found[case.case].exists() else case
         for case in cases
     ]
+
+
+def refuse_gone(rounds: Iterable[Path]) -> None:
+    """Refuse folders of earlier rounds that are not there: figures would lack them in silence.
+
+    Raises:
+        InputError: Naming the first.
+    """
+    for folder in rounds:
+        if not folder.is_dir():
+            raise InputError(f"no folder {str(folder)!r} of an earlier round", "check the path")
 
 
 def drop(

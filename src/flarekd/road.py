@@ -19,6 +19,7 @@ from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
 from flarekd.modelfile import read_card
 from flarekd.parallel import cpu_count
+from flarekd.pseudo_labels import refuse_gone
 from flarekd.report.run_charts import BENCH_FOLDER
 from flarekd.segmenting import Options
 from flarekd.selection import parse_rule
@@ -177,9 +178,10 @@ def _refuse_slips(settings: config.Config, organ_pseudo: Path | None) -> None:
     read_unused(data.review)
     if data.against is not None:
         read_card(data.against)
-    for folder in data.previous:
-        if not folder.is_dir():
-            raise InputError(f"data.previous: no folder {str(folder)!r}", "check the path")
+    try:
+        refuse_gone(data.previous)
+    except InputError as error:
+        raise InputError(f"data.previous: {error.what}", error.mend) from None
 
 
 def _asks(rules: Sequence[str], *, of_organs: bool) -> bool:

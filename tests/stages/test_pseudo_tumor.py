@@ -141,6 +141,13 @@ def test_organs_of_another_folder_are_those_that_figures_go_by(cohort):
         cohort.run(quality=True, organs=cohort.path / "gone")
 
 
+def test_an_earlier_round_that_is_not_there_is_told_before_anything_is_made(cohort):
+    cohort.add("a")
+    with pytest.raises(InputError, match=r"no folder '.*round1' of an earlier round"):
+        cohort.run(quality=True, previous=(cohort.path / "round1",))
+    assert not (cohort.path / "tumor").exists()
+
+
 def test_only_training_cases_whose_label_does_not_vouch_for_tumours_are_labelled(cohort):
     cohort.add("tumor_1", {14})
     cohort.add("tumor_4", {1, 2, 3, 4, 13, 14})

@@ -26,7 +26,7 @@ from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.labels import IGNORE
 from flarekd.ledger import Ledger, refuse_foreign, stamp
-from flarekd.pseudo_labels import with_organs
+from flarekd.pseudo_labels import refuse_gone, with_organs
 from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.tables import format_table
 from flarekd.teacher.segment import find_tumors, load, voxel_ml
@@ -91,16 +91,16 @@ def pseudo_tumor(
         runtime: What runs the network; `runtimes.choose` takes it.
 
     Raises:
-        InputError: If a model or the cohort cannot be used, or a file that no run wrote would be
-            replaced.
+        InputError: If a model or the cohort cannot be used, a folder in `extras` is not there, or a
+            file that no run wrote would be replaced.
         CasesFailedError: After the rest is written, if some cases failed.
-        InputError: If the model cannot be used, or `extras.organs` is no folder.
         UsageError: If device or runtime are not there, or another run writes to `out`.
     """
     extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
     cases = with_organs(cases, extras.organs)
     refuse_foreign(out / LEDGER, {c.case: _targets(out, c) for c in cases}, _tables(out))
+    refuse_gone(extras.previous)
     with (
         ranks.joined(predictor.device_for(model, device_name)) as (crew, where),
         ranks.holding(out, crew, console.warn),
