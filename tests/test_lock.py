@@ -11,9 +11,18 @@ import pytest
 
 from flarekd.errors import InputError, UsageError
 from flarekd.lock import NAME, abandon, alone, alone_on_file, locked
+from flarekd.segmenting import Options
 from flarekd.stages.bench import bench
+from flarekd.stages.evaluate import evaluate
 from flarekd.stages.export import export
+from flarekd.stages.fuse import fuse_labels
+from flarekd.stages.group_data import Folders, group_data
 from flarekd.stages.import_nnunet import import_nnunet
+from flarekd.stages.infer import infer
+from flarekd.stages.phantom import make_phantoms
+from flarekd.stages.pseudo_tumor import pseudo_tumor
+from flarekd.stages.rank import rank
+from flarekd.stages.review import review
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -154,6 +163,12 @@ def test_who_writes_one_file_is_alone_on_it_and_not_in_its_folder(tmp_path):
     assert done == ["b.onnx"]
 
 
+def scan(folder):
+    path = folder / "a_0000.nii.gz"
+    path.touch()
+    return path
+
+
 VERBS = {
     "bench": (lambda out: bench([sys.executable, "-c", "pass"], out), f"{NAME}-bench"),
     "export": (
@@ -164,6 +179,14 @@ VERBS = {
         lambda out: import_nnunet(out, None, out / "a.st", labels=None, orientation=None),
         f"{NAME}-a.st",
     ),
+    "group-data": (lambda out: group_data(Folders(out), out / "cohort.csv"), NAME),
+    "pseudo-tumor": (lambda out: pseudo_tumor(out, out, out, "cpu"), NAME),
+    "fuse": (lambda out: fuse_labels(out, out, out, "paper"), NAME),
+    "infer": (lambda out: infer([scan(out)], out, out, Options("cpu")), NAME),
+    "evaluate": (lambda out: evaluate(out, out, out, "flare23"), NAME),
+    "review": (lambda out: review(out, out, out), NAME),
+    "rank": (lambda out: rank([], out), NAME),
+    "phantom": (lambda out: make_phantoms(out, 1, "quick", 0, 1), NAME),
 }
 
 

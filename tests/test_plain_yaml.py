@@ -69,6 +69,18 @@ def test_what_cannot_be_a_value_is_a_value_error(text):
         parse(text)
 
 
+@pytest.mark.parametrize("number", ["1" + ":1" * 200_000, "1" + ":1" * 200_000 + ".5"])
+def test_numbers_that_take_the_square_of_their_length_are_refused(number):
+    assert parse("a: 1:30") == {"a": 90}
+    with pytest.raises(ValueError, match="number of more than 300 letters"):
+        parse(f"a: {number}")
+
+
+def test_more_values_than_any_configuration_has_are_not_even_read():
+    with pytest.raises(ValueError, match=r"more than 100,000 values$"):
+        parse("[" + "1," * 100_001)  # is not closed, which would be told first at the end
+
+
 def test_a_file_has_a_limit(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_bytes(b"#" * MOST_BYTES)

@@ -30,7 +30,7 @@ def hand_edits(table: Path, grouping: Path) -> dict[str, dict[str, Any]]:
     """
     if not table.exists():
         return {}
-    written = _written(grouping)
+    _, written = _read(grouping)
     found: dict[str, dict[str, Any]] = {}
     for case in read_cohort(table):
         changed: dict[str, Any] = {}
@@ -41,6 +41,19 @@ def hand_edits(table: Path, grouping: Path) -> dict[str, dict[str, Any]]:
         if changed:
             found[case.case] = changed
     return found
+
+
+def was_written_with(table: Path, grouping: Path) -> bool:
+    """Whether grouping.json is of this table, not of another in its folder: it has all its cases.
+
+    Raises:
+        InputError: If the table cannot be read.
+    """
+    if not table.exists():
+        return grouping.exists()
+    whole, written = _read(grouping)
+    is_named = whole.get("table", table.name) == table.name  # earlier versions name none
+    return is_named and {case.case for case in read_cohort(table)} <= written.keys()
 
 
 def edited(case: Case, edits: Mapping[str, Mapping[str, Any]]) -> Case:
@@ -61,10 +74,11 @@ def tell_edits(edits: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _written(grouping: Path) -> dict[str, frozenset[int]]:
-    """What ``annotated`` was when grouping.json was written; nothing where it cannot be read."""
+def _read(grouping: Path) -> tuple[dict[str, Any], dict[str, frozenset[int]]]:
+    """grouping.json, and of each case what ``annotated`` was; empty where it cannot be read."""
     try:
-        cases = plain_json.read(grouping)["cases"]
-        return {one["case"]: frozenset(one.get("annotated", ())) for one in cases}
+        whole = plain_json.read(grouping)
+        cases = whole["cases"]
+        return whole, {one["case"]: frozenset(one.get("annotated", ())) for one in cases}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return {}, {}

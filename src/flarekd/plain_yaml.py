@@ -18,6 +18,11 @@ MOST_BYTES = 1 << 20
 MOST_VALUES = 100_000
 DEEPEST = 40
 
+LONGEST_NUMBER = 300
+"""Letters. Numbers to the base of 60 (``1:30``) take yaml the square of their length."""
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
 
 def read(path: Path) -> Any:
     """Read a file.
@@ -56,7 +61,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._depth = 0
+        self._depth = self._values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # its stub's own gap
@@ -64,10 +69,16 @@ class _Loader(yaml.SafeLoader):
             message = f"the tag {event.tag!r} is not allowed: only plain values are"
             raise yaml.MarkedYAMLError(problem=message, problem_mark=event.start_mark)
         self._depth += 1
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise yaml.YAMLError(f"more than {MOST_VALUES:,} values")
         if self._depth > DEEPEST:
             message = f"values are nested more than {DEEPEST} deep"
             raise yaml.MarkedYAMLError(problem=message, problem_mark=event.start_mark)
         node = super().compose_node(parent, index)
+        if node is not None and node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+            message = f"a number of more than {LONGEST_NUMBER} letters"
+            raise yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
         self._depth -= 1
         return node
 

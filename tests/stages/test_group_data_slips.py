@@ -174,6 +174,27 @@ def test_files_that_no_run_wrote_are_never_replaced(data, place):
     assert sorted(data.group(KITS)) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("name", "rows", "forgets"),
+    [
+        ("small.csv", "a,mine.nii.gz\n", []),
+        ("cohort.csv", "a,mine.nii.gz\nb,mine.nii.gz\n", ["cohort.facts.jsonl"]),
+    ],
+)
+def test_a_table_of_a_person_is_not_replaced_where_another_was_grouped(data, name, rows, forgets):
+    data.add("a", [1, 2])
+    data.group()
+    for one in forgets:
+        (data.path / one).unlink()
+    own = data.path / name
+    own.write_text(f"case,image\n{rows}", encoding="utf-8")
+    before = data.bytes()
+    folders = Folders(data.path / "images", data.path / "labels")
+    with pytest.raises(InputError, match=rf"no run .*recorded 1 file .*{name}"):
+        group_data(folders, own)
+    assert data.bytes() == before
+
+
 def test_a_table_of_an_earlier_run_is_told_and_kept_where_no_case_can_be_used(data):
     data.add("a", [1, 2, 3, 4])
     data.group()

@@ -24,11 +24,14 @@ class Report:
         """Add a case."""
         self._lines.append(_line(record))
 
-    def write(self, path: Path, norms: Norms, refused: Mapping[str, Any], *, strict: bool) -> None:
+    def write(
+        self, path: Path, table: str, norms: Norms, refused: Mapping[str, Any], *, strict: bool
+    ) -> None:
         """Write the file, whole or not at all.
 
         Args:
             path: The file.
+            table: Name of the cohort.csv beside it that it is of.
             norms: What is usual in the cohort.
             refused: Case to why it cannot be used.
             strict: Whether ambiguous cases were left out of cohort.csv.
@@ -36,7 +39,7 @@ class Report:
         typical = {BY_ID[label].name: asdict(one) for label, one in norms.volumes.items()}
         told = [_line({"case": case, **refused[case]}) for case in sorted(refused)]
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.write('{\n"flarekd": ' + _line(__version__) + ",\n")
+            file.write(f'{{\n"flarekd": {_line(__version__)},\n"table": {_line(table)},\n')
             file.write(f'"strict": {_line(strict)},\n"typical_ml": {_line(typical)},\n"cases": [')
             _write_lines(file, self._lines)
             file.write('],\n"refused": [')

@@ -14,7 +14,7 @@ from flarekd.decisions import read_unused, tell_strangers, tell_unused
 from flarekd.errors import CasesFailedError, InputError, counted
 from flarekd.evidence import PSEUDO, Evidence, weigh
 from flarekd.groups_file import TABLE_1, Rules, read_rules
-from flarekd.hand_edits import edited, hand_edits, tell_edits
+from flarekd.hand_edits import edited, hand_edits, tell_edits, was_written_with
 from flarekd.imaging.atomic import write_text
 from flarekd.imaging.case_files import LABEL, Folders, find_cases
 from flarekd.imaging.examine import Files, examine, extents
@@ -106,7 +106,7 @@ def group_data(
     if kept:
         write_text(out, format_cohort((case for case, _ in kept), out.parent))
     # after the table: killed between the two, what was just written would look like a person's edit
-    report.write(out.with_name(GROUPING), norms, refused, strict=strict)
+    report.write(out.with_name(GROUPING), out.name, norms, refused, strict=strict)
     if kept:
         _show(kept, lacking, rules)
         console.info(f"{out}: {counted(kept, 'case')}, {len(doubtful)} for a person to decide")
@@ -143,7 +143,8 @@ def _measure(
 ) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """What was measured of each case (JSON), and of those that cannot be used why."""
     path = out.with_suffix(".facts.jsonl")
-    if not out.with_name(GROUPING).exists():  # which stays where a person deletes what was measured
+    # where a person deletes what was measured, grouping.json still knows the table
+    if not was_written_with(out, out.with_name(GROUPING)):
         refuse_foreign(path, {one.case: one.written for one in files}, [out])
     ledger = Ledger(path)
     todo = [one for one in files if not ledger.is_done(one.case, one.key, *one.written)]
