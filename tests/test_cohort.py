@@ -209,3 +209,10 @@ def test_blank_lines_are_passed_over(tmp_path):
     path = tmp_path / "cohort.csv"
     path.write_text("case,image\n\na,a.nii.gz\r\n\n\nb,b.nii.gz\n\n", encoding="utf-8")
     assert [case.case for case in read_cohort(path)] == ["a", "b"]
+
+
+def test_a_table_in_the_letters_of_one_country_is_told_how_to_save(tmp_path):
+    path = tmp_path / "cohort.csv"
+    path.write_bytes("case;image\nMüller;a.nii.gz\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"is not UTF-8: byte 12 .* 'CSV UTF-8'"):
+        read_cohort(path)

@@ -179,7 +179,10 @@ def _rows(
     """The columns of a table in lower case, and its rows by line number, empty ones left out."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        what = f"cohort {str(path)!r} is not UTF-8: byte {error.start} is no letter there"
+        raise InputError(what, "save it from the spreadsheet as 'CSV UTF-8'") from error
+    except OSError as error:
         raise InputError(
             f"cannot read cohort {str(path)!r}: {error}", "make it with `flarekd group-data`"
         ) from error

@@ -36,6 +36,14 @@ def stamp(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def stamp_or_why(*parts: Any) -> str:
+    """As `stamp`; where one cannot be looked at, why: whoever reads it will tell of its case."""
+    try:
+        return stamp(*parts)
+    except OSError as error:
+        return str(error)
+
+
 def _of_file(path: Path) -> list[Any]:
     status = path.stat()
     return [path.name, status.st_size, status.st_mtime_ns]

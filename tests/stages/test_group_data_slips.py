@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flarekd.cohort import read_cohort
-from flarekd.errors import InputError
+from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.stages.group_data import Folders, group_data
@@ -126,6 +126,18 @@ def test_a_table_that_was_written_and_its_evidence_not_yet_is_no_persons_edit(da
     capsys.readouterr()
     assert data.group()["a"].annotated == {1, 2, 3, 4, 13}
     assert "a person changed" not in capsys.readouterr().err
+
+
+def test_a_link_that_leads_nowhere_fails_its_case_alone(data):
+    data.add("a", [1, 2, 3, 4])
+    data.add("b", [1, 2, 3, 4])
+    (data.path / "images" / "gone.nii.gz").symlink_to(data.path / "nowhere.nii.gz")
+    (data.path / "labels" / "b.nii.gz").unlink()
+    (data.path / "labels" / "b.nii.gz").symlink_to("b.nii.gz")
+    said = r"2 cases left out: b: .*Too many levels of symbolic links.*gone: .*gone.nii.gz"
+    with pytest.raises(CasesFailedError, match=said):
+        data.group()
+    assert [case.case for case in read_cohort(data.table)] == ["a"]
 
 
 KITS = "datasets: [{ids: kits23}]"

@@ -18,7 +18,7 @@ from flarekd.imaging.mask_names import tell_others, with_masks
 from flarekd.imaging.nnunet_raw import noticed
 from flarekd.labels import NAMES
 from flarekd.layout import Layout
-from flarekd.ledger import stamp
+from flarekd.ledger import stamp_or_why
 
 LABEL = "label"
 
@@ -107,7 +107,7 @@ def find_cases(folders: Folders, rules: Rules, out: Path) -> Found:
         if case in pseudo:
             sources.append(_source(PSEUDO, case, pseudo[case], dataset, out))
         parts = [part for one in sources for part in _parts(one)]
-        found.files.append(Files(case, image, tuple(sources), stamp(VERSION, image, *parts)))
+        found.files.append(Files(case, image, tuple(sources), stamp_or_why(VERSION, image, *parts)))
     return found
 
 
