@@ -13,7 +13,7 @@ from flarekd.foreign import classes_of
 from flarekd.groups_file import Dataset, Rules
 from flarekd.imaging.channels import first_channels
 from flarekd.imaging.examine import Files, Mask, Source
-from flarekd.imaging.listing import is_scan, list_scans, of_ids, suffix_of
+from flarekd.imaging.listing import deeper, is_scan, list_scans, of_ids, suffix_of
 from flarekd.imaging.mask_names import tell_others, with_masks
 from flarekd.imaging.nnunet_raw import noticed
 from flarekd.labels import NAMES
@@ -93,7 +93,7 @@ def find_cases(folders: Folders, rules: Rules, out: Path) -> Found:
         )
     everything = scans | more
     if not everything:
-        raise InputError(f"no scan in {str(folders.images)!r}", _deeper(folders.images))
+        raise InputError(f"no scan in {str(folders.images)!r}", deeper(folders.images))
     found.rules.refuse_idle(everything.keys())
     drawn, masks = _labels(folders, scans, found)
     pseudo = list_scans(folders.organ_pseudo) if folders.organ_pseudo else {}
@@ -257,14 +257,3 @@ def _tell_strays(
     if strays:
         count = counted(strays, f"{kind} file")
         into.told.append(f"{count} without a scan, the first {strays[0]!r}")
-
-
-def _deeper(folder: Path) -> str:
-    """How to mend a folder without scans: they may lie in folders of their own."""
-    deep = next((p for p in sorted(folder.glob("*/*")) if suffix_of(p) and p.name[0] != "."), None)
-    if deep is None:
-        return "give a folder of .nii.gz, .mha or .nrrd files"
-    return (
-        f"there is {str(deep.relative_to(folder))!r}: where each case has a folder say so in "
-        f"groups.yaml (images: '{{case}}/{deep.name}')"
-    )

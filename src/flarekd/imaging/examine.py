@@ -18,7 +18,7 @@ from flarekd.errors import counted, listed
 from flarekd.extents import Extent, count_ids, measure_extents
 from flarekd.foreign import IdMap, relabel
 from flarekd.imaging import checks
-from flarekd.imaging.files import read_geometry, read_grid, read_labels, refuse_torn, write_labels
+from flarekd.imaging.files import read_geometry, read_grid, read_labels, why_torn, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
 from flarekd.labels import IGNORE, NAMES, TUMOR
 from flarekd.masks import Merger
@@ -103,13 +103,15 @@ def examine(files: Files) -> dict[str, Any]:
         InputError: If a file cannot be read, or holds what are no labels.
     """
     geometry, notes = read_grid(files.image)
-    refuse_torn(files.image)
+    told = [f"image: {note}" for note in notes]
+    # told and not refused: once the file is mended, later stages go on from this cohort
+    told += [f"image: {torn}"] if (torn := why_torn(files.image)) else []
     depth, _, _ = geometry.shape_zyx
     facts: dict[str, Any] = {
         "size": list(geometry.size_xyz),
         "spacing": list(geometry.spacing_xyz),
         "height_mm": round(depth * geometry.spacing_zyx[0], 3),
-        "notes": [f"image: {note}" for note in notes],
+        "notes": told,
     }
     for source in files.sources:
         found = _measure(source, geometry)

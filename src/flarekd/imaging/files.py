@@ -24,7 +24,7 @@ from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
 __all__ = [
     "case_id", "list_scans", "read_geometry", "read_grid", "read_labels", "read_labels_on",
-    "read_stored", "read_volume", "refuse_torn", "voxel_bytes", "write_labels", "write_volume",
+    "read_stored", "read_volume", "voxel_bytes", "why_torn", "write_labels", "write_volume",
 ]  # fmt: skip
 
 _FORMATS = "use .nii.gz, .nii, .mha, .mhd, .nrrd or a folder of DICOM files"
@@ -122,14 +122,17 @@ def read_grid(path: Path) -> Grid:
     return Grid(grid.geometry, (*grid.notes, *notes))
 
 
-def refuse_torn(path: Path) -> None:
-    """Refuse a NIfTI file that is torn, by its end; it is read where that alone does not tell.
+def why_torn(path: Path) -> str:
+    """Why a NIfTI file cannot be read to its end, by a look there; empty where it can.
 
-    Raises:
-        InputError: If it is torn or cannot be read.
+    It is read where that alone does not tell; other formats are not looked at.
     """
-    if suffix_of(path).startswith(".nii") and not nifti.ends_well(path):
-        nifti.read(path)
+    try:
+        if suffix_of(path).startswith(".nii") and not nifti.ends_well(path):
+            nifti.read(path)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def voxel_bytes(path: Path) -> int:

@@ -64,6 +64,17 @@ def list_scans(folder: Path) -> dict[str, Path]:
     return dict(sorted((case_id(path), path) for path in paths))
 
 
+def deeper(folder: Path) -> str:
+    """How to mend a folder without scans: they may lie in folders of their own."""
+    deep = next((p for p in sorted(folder.glob("*/*")) if suffix_of(p) and p.name[0] != "."), None)
+    if deep is None:
+        return "give a folder of .nii.gz, .mha or .nrrd files"
+    return (
+        f"there is {str(deep.relative_to(folder))!r}: where each case has a folder say so in "
+        f"groups.yaml (images: '{{case}}/{deep.name}')"
+    )
+
+
 def entries(folder: Path) -> list[Path]:
     """The scans directly in a folder, sorted by name, whatever they are called.
 
