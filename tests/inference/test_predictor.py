@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -181,6 +184,19 @@ def test_a_loaded_network_is_the_saved_one_ready_for_inference(tmp_path):
     assert all(torch.equal(value, expected[k]) for k, value in ready.network.state_dict().items())
     assert ready.sha256 == file_hash(path)
     assert ready.card.model_dump_json() == card("student").model_dump_json()
+
+
+def test_loading_imports_no_computer_algebra(tmp_path):
+    """Drawing weights on the meta device does, and takes longer than all else of the start."""
+    path = model(tmp_path, "student")
+    code = (
+        "import sys, torch; from pathlib import Path\n"
+        "from flarekd.student.segment import Student\n"
+        f"Student.load(Path({str(path)!r}), device=torch.device('cpu'), runtime='torch')\n"
+        "assert 'sympy' not in sys.modules, 'sympy'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from flarekd.inference.accumulate import Network
 from flarekd.inference.graph import divisors, kept, to_onnx, user_cache
 from flarekd.inference.head import Features, Head
 from flarekd.inference.runtimes import ALL, Runtime, choose, start
+from flarekd.layers import Unfilled
 from flarekd.modelfile import ModelCard, Orientation, read_card, read_weights
 
 CANONICAL: Orientation = "LPS"
@@ -201,7 +202,8 @@ def _restore(
     """The network of a model file, in eval mode on the CPU, windows and what it gives along LPS."""
     try:
         _check(path, card, build)
-        network = build(**card.network)
+        with Unfilled():
+            network = build(**card.network)
         network.load_state_dict(read_weights(path))
     except _NO_NETWORK as error:
         raise _unfit(path, error) from error
@@ -222,7 +224,7 @@ def _unfit(path: Path, error: Exception) -> InputError:
 
 def _check(path: Path, card: ModelCard, build: Callable[..., nn.Module]) -> None:
     """Refuse a network larger than its file, or than a machine, before it takes memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         network: Any = build(**card.network)
     wanted = sum(tensor.numel() for tensor in network.state_dict().values())
     if wanted > path.stat().st_size:

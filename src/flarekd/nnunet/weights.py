@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from flarekd.card_parts import NETWORKS, check
+from flarekd.layers import Unfilled
 from flarekd.nnunet.names import (
     Names,
     published_names,
@@ -52,7 +53,7 @@ class Converted:
 
     def build(self) -> nn.Module:
         """The network, without memory for its weights."""
-        with torch.device("meta"):
+        with torch.device("meta"), Unfilled():
             if self.role == "student":
                 return StudentUNet(**self.network)
             return TeacherUNet(**self.network)
