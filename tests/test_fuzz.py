@@ -6,14 +6,14 @@ import pytest
 from benchmarks import fuzz, fuzz_inputs
 
 INPUTS, SEED = 300, 1
-NETWORKS = ("model", "card", "onnx", "openvino", "weights")
-"""What builds a network, and takes longer."""
+SLOW = ("model", "card", "onnx", "openvino", "weights", "plans", "pickle")
+"""What builds a network, or weighs one, and takes longer."""
 
 
 @pytest.mark.parametrize("name", fuzz_inputs.READERS)
 def test_a_broken_file_is_read_or_refused_and_nothing_else(name):
     """In a process of its own: what a library may do to its memory is no concern of other tests."""
-    inputs = INPUTS // 3 if name in NETWORKS else INPUTS
+    inputs = INPUTS // 5 if name in SLOW else INPUTS
     outcome = fuzz.fuzz(name, inputs, SEED)
     assert not outcome.crashes
     assert outcome.inputs == inputs

@@ -169,6 +169,12 @@ def scan(folder):
     return path
 
 
+def cohort(folder):
+    path = folder / "cohort.csv"
+    path.write_text("case,image\na,a_0000.nii.gz\n", encoding="utf-8")
+    return path
+
+
 VERBS = {
     "bench": (lambda out: bench([sys.executable, "-c", "pass"], out), f"{NAME}-bench"),
     "export": (
@@ -180,7 +186,7 @@ VERBS = {
         f"{NAME}-a.st",
     ),
     "group-data": (lambda out: group_data(Folders(out), out / "cohort.csv"), NAME),
-    "pseudo-tumor": (lambda out: pseudo_tumor(out, out, out, "cpu"), NAME),
+    "pseudo-tumor": (lambda out: pseudo_tumor(cohort(out), out, out, "cpu"), NAME),
     "fuse": (lambda out: fuse_labels(out, out, out, "paper"), NAME),
     "infer": (lambda out: infer([scan(out)], out, out, Options("cpu")), NAME),
     "evaluate": (lambda out: evaluate(out, out, out, "flare23"), NAME),
