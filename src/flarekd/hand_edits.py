@@ -56,6 +56,19 @@ def was_written_with(table: Path, grouping: Path) -> bool:
     return is_named and {case.case for case in read_cohort(table)} <= written.keys()
 
 
+def left_out(table: Path, grouping: Path) -> list[str]:
+    """The cases that could not be used when the table was written, and that nobody has added since.
+
+    Raises:
+        InputError: If the table cannot be read.
+    """
+    try:
+        refused = {str(one["case"]) for one in _read(grouping)[0].get("refused", ())}
+    except (KeyError, TypeError):
+        refused = set()
+    return sorted(refused - {case.case for case in read_cohort(table)})
+
+
 def edited(case: Case, edits: Mapping[str, Mapping[str, Any]]) -> Case:
     """The case with what a person wrote of it; nothing is annotated where no label file is left."""
     changed = dict(edits.get(case.case, {}))

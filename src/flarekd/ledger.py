@@ -16,6 +16,9 @@ from typing import Any
 from flarekd import plain_json
 from flarekd.errors import InputError, counted, listed, writing
 
+DONE = "done.jsonl"
+"""The ledger of a folder of results."""
+
 
 def stamp(*parts: Any) -> str:
     """A short hash of inputs and settings; a Path counts by its name, size and modification time.

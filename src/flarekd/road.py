@@ -12,8 +12,9 @@ from typing import Literal
 from flarekd import config, console
 from flarekd.cohort import read_cohort
 from flarekd.decisions import read_unused
-from flarekd.errors import CasesFailedError, InputError
+from flarekd.errors import CasesFailedError, InputError, counted, listed
 from flarekd.fusion_table import read_organ_quality
+from flarekd.hand_edits import left_out
 from flarekd.imaging.files import list_scans
 from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
@@ -136,6 +137,8 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
     console.heading("Grouping partial labels")
     if cohort.exists():
         console.info(f"keeping {cohort}; remove it to group anew")
+        with problems.of_cases():
+            _tell_left_out(cohort)
     else:
         with problems.of_cases():
             folders = Folders(data.images, data.labels, data.unlabeled, data.organ_pseudo)
@@ -158,6 +161,14 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
                     extras=Extras(data.test_images, training=_trainings(data.out)),
                 )
     problems.tell()
+
+
+def _tell_left_out(cohort: Path) -> None:
+    """A table that is kept lacks what could not be used when it was written, mended or not."""
+    absent = left_out(cohort, cohort.with_name("grouping.json"))
+    if absent:
+        what = f"{counted(absent, 'case')} not in {cohort} since it was written: {listed(absent)}"
+        raise CasesFailedError(what, "grouping.json says why; once mended, remove it to group anew")
 
 
 def _refuse_slips(settings: config.Config, organ_pseudo: Path | None) -> None:

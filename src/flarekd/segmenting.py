@@ -22,7 +22,7 @@ from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import Volume
 from flarekd.inference.predictor import device_for
 from flarekd.inference.runtimes import Runtime
-from flarekd.ledger import Ledger, refuse_foreign, stamp
+from flarekd.ledger import DONE, Ledger, refuse_foreign, stamp
 from flarekd.modelfile import ModelCard
 from flarekd.parallel import Behind, Outcome, read_ahead
 from flarekd.report.beside import Beside
@@ -30,7 +30,6 @@ from flarekd.student.budget import Budget
 from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student, WindowSettings
 from flarekd.training import ranks
 
-LEDGER = "done.jsonl"
 FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
 """What ends a case and not the run; torch says RuntimeError where memory is short."""
 
@@ -99,7 +98,7 @@ def segment_scans(
         CasesFailedError: After the rest is written, if some scans failed.
     """
     everything = {case: Beside.everything(out, case) for case in scans}
-    refuse_foreign(out / LEDGER, everything, Beside.shared(out))
+    refuse_foreign(out / DONE, everything, Beside.shared(out))
     with (
         ranks.joined(device_for(model, options.device)) as (crew, where),
         ranks.holding(out, crew, console.warn),
@@ -115,7 +114,7 @@ def segment_scans(
         run.segment(mine, options.max_memory_gb)
         failed = {c: why for part in crew.gather(run.failed) for c, why in part.items()}
         if crew.is_first:
-            Ledger(out / LEDGER).claim()
+            Ledger(out / DONE).claim()
             options.beside.finish(out, [case for case in scans if case not in failed], run.names)
             _finish(student, model, out, scans, failed)
 
@@ -149,7 +148,7 @@ class _Run:
         self.failed: dict[str, str] = {}
         self.names = dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
         self._student, self._out, self._beside, self._begun = student, out, beside, begun
-        self._ledger = Ledger(out / LEDGER)
+        self._ledger = Ledger(out / DONE)
 
     def segment(self, scans: dict[str, Path], max_memory_gb: float | None) -> None:
         """Segment those scans that are not done."""
@@ -276,7 +275,7 @@ def _finish(
     student: Student, model: Path, out: Path, scans: Mapping[str, Path], failed: dict[str, str]
 ) -> None:
     """Write the report of all processes' cases, and say how it went."""
-    ledger = Ledger(out / LEDGER)
+    ledger = Ledger(out / DONE)
     records = [ledger.records[case] for case in scans if case not in failed]
     report = {
         "flarekd": __version__,

@@ -212,6 +212,8 @@ def test_a_label_that_does_not_fit_its_scan_leaves_its_case_out_of_the_cohort_al
     names = [case.case for case in read_cohort(folders / "run" / "cohort.csv")]
     assert names == ["tumor_a", "tumor_b", "plain"]
     assert read_card(folders / "run" / road.STUDENT).training["cases"] == 3
+    with pytest.raises(CasesFailedError, match=r"1 case not in .*cohort\.csv since .*: organs"):
+        run(folders, *NO_TEST)  # the table is kept, and what it lacks is named again
 
 
 def test_a_test_scan_that_fails_scores_zero_and_the_others_are_scored(folders):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flarekd import console
+from flarekd import console, plain_json
 from flarekd.errors import CasesFailedError, InputError, UsageError, counted
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import write_labels, write_volume
@@ -18,13 +17,12 @@ from flarekd.imaging.listing import suffix_of
 from flarekd.imaging.repair import examine_labels, examine_scan
 from flarekd.imaging.sweep import Entry, Sweep, sweep
 from flarekd.imaging.volume import LabelMap
-from flarekd.ledger import Ledger, refuse_foreign
+from flarekd.ledger import DONE, Ledger, refuse_foreign
 from flarekd.lock import locked
 from flarekd.parallel import map_cases
 from flarekd.workers import plan_workers
 
 CHANGES = "changes.json"
-LEDGER = "done.jsonl"
 
 BYTES_A_VOXEL = 8
 """What opening a file takes: as stored, turned, and repaired."""
@@ -126,7 +124,7 @@ def _examine(task: _Task) -> _Result:
     volume = examined.repaired
     if task.fix is None or task.target is None or volume is None:
         return _Result(examined.findings, examined.changes, False)
-    Ledger(task.fix / LEDGER).begin(task.place, input=str(entry.path.absolute()))
+    Ledger(task.fix / DONE).begin(task.place, input=str(entry.path.absolute()))
     try:
         if isinstance(volume, LabelMap):
             write_labels(task.target, volume)
@@ -141,11 +139,11 @@ def _examine(task: _Task) -> _Result:
 def _claim(fix: Path, tasks: Sequence[_Task]) -> dict[str, dict[str, Any]]:
     """What ``changes.json`` says of earlier copies, once nothing is in the way of new ones."""
     try:
-        found = json.loads((fix / CHANGES).read_text(encoding="utf-8"))
+        found = plain_json.read(fix / CHANGES)
         known = {str(one["output"]): one for one in found if one["input"] and one["changes"]}
     except (OSError, ValueError, LookupError, TypeError):
         known = {}
-    ledger = Ledger(fix / LEDGER)
+    ledger = Ledger(fix / DONE)
     for place in known.keys() - ledger.records.keys():  # an earlier version kept no ledger
         ledger.begin(place, input=str(Path(str(known[place]["input"])).absolute()))
     refuse_foreign(ledger.path, {task.place: [fix / task.entry.place] for task in tasks})
@@ -162,7 +160,7 @@ def _drop_stale(
     written = {task.place for task in tasks if results[task.entry.path].written}
     seen = {str(task.entry.path.absolute()): results[task.entry.path] for task in tasks}
     within = [folder.absolute() for folder in folders]
-    for place, record in Ledger(fix / LEDGER).records.items():
+    for place, record in Ledger(fix / DONE).records.items():
         original, copy = str(record.get("input", "")), fix / str(place)
         # a ledger may come with somebody's data: nothing outside is removed
         is_ours = copy.is_file() and copy.resolve().is_relative_to(fix.resolve())

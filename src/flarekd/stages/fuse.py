@@ -19,7 +19,7 @@ from flarekd.fusion_checks import Facts, outliers
 from flarekd.imaging.atomic import update_text
 from flarekd.imaging.fuse_case import Job, fuse_one
 from flarekd.labels import ORGANS
-from flarekd.ledger import Ledger, refuse_foreign, stamp
+from flarekd.ledger import DONE, Ledger, refuse_foreign, stamp
 from flarekd.lock import alone
 from flarekd.parallel import map_cases
 from flarekd.pseudo_labels import drop, with_organs
@@ -87,7 +87,7 @@ def fuse_labels(
     extras = extras or Extras()
     everything = read_cohort(cohort)
     cases = with_organs([c for c in everything if c.split == "train"], organs)
-    path = out / "done.jsonl"
+    path = out / DONE
     tables = [out / fusion_table.FUSION, out / fusion_table.DROPPED]
     refuse_foreign(path, {case.case: _targets(out, case) for case in cases}, tables)
     ledger = Ledger(path)

@@ -25,14 +25,12 @@ from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.labels import IGNORE
-from flarekd.ledger import Ledger, refuse_foreign, stamp
+from flarekd.ledger import DONE, Ledger, refuse_foreign, stamp
 from flarekd.pseudo_labels import refuse_gone, with_organs
 from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.tables import format_table
 from flarekd.teacher.segment import find_tumors, load, voxel_ml
 from flarekd.training import ranks
-
-LEDGER = "done.jsonl"
 
 PROBABILITY = "probability"
 """Folder of the tumour probabilities, below the pseudo-labels."""
@@ -99,7 +97,7 @@ def pseudo_tumor(
     extras = extras or Extras()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
     cases = with_organs(cases, extras.organs)
-    refuse_foreign(out / LEDGER, {c.case: _targets(out, c) for c in cases}, _tables(out))
+    refuse_foreign(out / DONE, {c.case: _targets(out, c) for c in cases}, _tables(out))
     refuse_gone(extras.previous)
     with (
         ranks.joined(predictor.device_for(model, device_name)) as (crew, where),
@@ -116,7 +114,7 @@ def pseudo_tumor(
 
 def _ledgers(out: Path) -> tuple[Ledger, Ledger]:
     """What is labelled, and what is judged."""
-    return Ledger(out / LEDGER), Ledger(out / "quality.jsonl")
+    return Ledger(out / DONE), Ledger(out / "quality.jsonl")
 
 
 def _label_all(work: _Work, cases: Sequence[Case]) -> dict[str, str]:
