@@ -45,9 +45,9 @@ from flarekd.metrics.protocols import ClassScore, score_case
 from flarekd.metrics.summary import summary_of
 from flarekd.parallel import cpu_count
 from flarekd.report.curves import draw_curves
-from flarekd.road import PHANTOM_FOLDERS
+from flarekd.road import phantom_folders
 from flarekd.stages.fuse import fuse_labels
-from flarekd.stages.group_data import Folders, group_data
+from flarekd.stages.group_data import group_data
 from flarekd.stages.infer import infer
 from flarekd.stages.phantom import make_phantoms
 from flarekd.stages.pseudo_tumor import pseudo_tumor
@@ -198,7 +198,7 @@ def _scores(out: Path) -> dict[int, Any]:
 
 def _cohort(lab: Lab) -> None:
     make_phantoms(lab.cohort, lab.size, lab.preset, lab.settings.seed, cpu_count())
-    group_data(Folders(*(lab.cohort / name for name in PHANTOM_FOLDERS)), lab.out / "cohort.csv")
+    group_data(phantom_folders(lab.cohort), lab.out / "cohort.csv")
 
 
 def _teacher(attention: str, lab: Lab) -> None:

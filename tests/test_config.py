@@ -119,6 +119,21 @@ def test_all_problems_are_told_at_once():
         assert key in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"), [("more", ("more",)), ("[one, two]", ("one", "two")), ("null", ())]
+)
+def test_folders_without_labels_are_one_or_many(tmp_path, written, meant):
+    path = tmp_path / "mine.yaml"
+    text = f"base: quick\ndata: {{images: scans, out: run, unlabeled: {written}}}\n"
+    path.write_text(text, encoding="utf-8")
+    data = config.load(path).data
+    assert data is not None
+    assert data.unlabeled == tuple(tmp_path / name for name in meant)
+    again = tmp_path / "again.yaml"
+    again.write_text(config.dump(config.load(path)), encoding="utf-8")
+    assert config.load(again).data == data
+
+
 def test_data_folders_are_relative_to_the_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(

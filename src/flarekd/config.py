@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from flarekd import plain_yaml
 from flarekd.errors import InputError
@@ -28,7 +28,7 @@ class Data(Section):
     Attributes:
         images: Scans with (partial) labels.
         labels: Their label maps.
-        unlabeled: Scans without labels.
+        unlabeled: Folder of scans without labels, or a list of such folders.
         organ_pseudo: Organ pseudo-labels of all of them.
         groups: groups.yaml, where there are other groups than Table 1's or other data sets' ids.
         review: review.csv of the page that ``review`` writes; cases ticked drop or fix are not
@@ -43,7 +43,7 @@ class Data(Section):
 
     images: Path
     labels: Path | None = None
-    unlabeled: Path | None = None
+    unlabeled: tuple[Path, ...] = ()
     organ_pseudo: Path | None = None
     groups: Path | None = None
     review: Path | None = None
@@ -52,6 +52,13 @@ class Data(Section):
     out: Path
     test_images: Path | None = None
     test_labels: Path | None = None
+
+    @field_validator("unlabeled", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return value if isinstance(value, (list, tuple)) else (value,)
 
 
 class Quality(Section):

@@ -42,7 +42,6 @@ from flarekd.stages.train_teacher import train_teacher
 TEACHER = "teacher/model.safetensors"
 ORGAN_TEACHER = "organ-teacher/model.safetensors"
 STUDENT = "student/model.safetensors"
-PHANTOM_FOLDERS = ("imagesTr", "labelsTr", "imagesUnlabeled", "organPseudo")
 
 
 class Problems:
@@ -86,8 +85,7 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
     console.heading("Synthetic cohort")
     make_phantoms(cohort, settings.phantoms.cases, preset, settings.seed, cpu_count())
     console.heading("Grouping partial labels")
-    folders = Folders(*(cohort / name for name in PHANTOM_FOLDERS))
-    group_data(folders, out / "cohort.csv")
+    group_data(phantom_folders(cohort), out / "cohort.csv")
     problems = Problems()
     _teach_and_distil(out, settings, "auto", problems, truth=cohort / "truth")
     problems.tell()
@@ -111,6 +109,14 @@ def _bench(scan: Path, out: Path) -> None:
     shutil.rmtree(place / "labels", ignore_errors=True)  # what is done would not be done again
     words = ["infer", str(scan), "--model", str(out / STUDENT), "--out", str(place / "labels")]
     bench([sys.executable, "-m", "flarekd", *words], place)
+
+
+def phantom_folders(cohort: Path) -> Folders:
+    """What of a synthetic cohort there is to learn from."""
+    images, labels, pseudo, more = (
+        cohort / name for name in ("imagesTr", "labelsTr", "organPseudo", "imagesUnlabeled")
+    )
+    return Folders(images, labels, pseudo, (more,))
 
 
 def run(settings: config.Config, device: str) -> None:
@@ -141,7 +147,7 @@ def _run(settings: config.Config, data: config.Data, device: str) -> None:
             _tell_left_out(cohort)
     else:
         with problems.of_cases():
-            folders = Folders(data.images, data.labels, data.unlabeled, data.organ_pseudo)
+            folders = Folders(data.images, data.labels, data.organ_pseudo, data.unlabeled)
             group_data(folders, cohort, groups=data.groups, strict=settings.quality.strict)
     _teach_and_distil(data.out, settings, device, problems)
     if data.test_images is not None:

@@ -51,12 +51,12 @@ def case(folder, name, ids, ending=".nii.gz"):
     label_map(folder / "labels" / f"{name}{ending}", ids)
 
 
-def group(folder, unlabeled=False, organ_pseudo=False, **options):
+def group(folder, unlabeled=(), organ_pseudo=False, **options):
     folders = Folders(
         folder / "images",
         folder / "labels",
-        folder / "unlabeled" if unlabeled else None,
         folder / "organPseudo" if organ_pseudo else None,
+        tuple(folder / name for name in unlabeled),
     )
     return group_data(folders, folder / "cohort.csv", **options)
 
@@ -111,7 +111,7 @@ def test_scans_without_a_label_and_scans_of_the_other_folder_are_unlabelled(tmp_
     scan(tmp_path / "unlabeled" / "case_a_0000.nii.gz")
     for name in ("case_a", "case_c"):
         label_map(tmp_path / "organPseudo" / f"{name}.nii.gz", {1, 2})
-    group(tmp_path, unlabeled=True, organ_pseudo=True)
+    group(tmp_path, unlabeled=["unlabeled"], organ_pseudo=True)
     c, a, b = read_cohort(tmp_path / "cohort.csv")  # labelled first, then by name
     assert [entry.case for entry in (c, a, b)] == ["case_c", "case_a", "case_b"]
     for entry in (a, b):
@@ -133,7 +133,7 @@ def test_a_label_of_the_same_name_as_an_unlabelled_scan_is_not_taken_for_its_lab
     case(tmp_path, "case_a", {14})
     scan(tmp_path / "unlabeled" / "case_b_0000.nii.gz")
     label_map(tmp_path / "labels" / "case_b.nii.gz", {14})
-    _, b = group(tmp_path, unlabeled=True)
+    _, b = group(tmp_path, unlabeled=["unlabeled"])
     assert (b.case, b.label, b.annotated) == ("case_b", None, frozenset())
 
 
@@ -225,9 +225,20 @@ def test_a_scan_packed_in_parts_or_with_more_than_its_voxels_is_not_torn(tmp_pat
 def test_the_same_id_in_both_image_folders_is_refused(tmp_path):
     case(tmp_path, "case_a", {14})
     scan(tmp_path / "unlabeled" / "case_a.nii.gz")
-    with pytest.raises(InputError, match=r"case 'case_a' is in .*images.* and in .*unlabeled"):
-        group(tmp_path, unlabeled=True)
+    with pytest.raises(InputError, match=r"'case_a' is found twice: .*images.* and .*unlabeled"):
+        group(tmp_path, unlabeled=["unlabeled"])
     assert not (tmp_path / "cohort.csv").exists()
+
+
+def test_scans_without_labels_may_lie_in_several_folders(tmp_path):
+    case(tmp_path, "case_a", {14})
+    scan(tmp_path / "1-500" / "case_b_0000.nii.gz")
+    scan(tmp_path / "501-1000" / "case_c_0000.nii.gz")
+    found = group(tmp_path, unlabeled=["1-500", "501-1000"])
+    assert [one.case for one in found] == ["case_a", "case_b", "case_c"]
+    scan(tmp_path / "501-1000" / "case_b_0000.nii.gz")
+    with pytest.raises(InputError, match=r"'case_b' is found twice: .*1-500.* and .*501-1000"):
+        group(tmp_path, unlabeled=["1-500", "501-1000"])
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -51,7 +51,9 @@ def group_data(
     images: Annotated[Path, typer.Option(help="Folder of scans.")],
     out: Annotated[Path, typer.Option(help="cohort.csv to write.")],
     labels: Annotated[Path | None, typer.Option(help="Folder of partial label maps.")] = None,
-    unlabeled: Annotated[Path | None, typer.Option(help="Folder of scans without labels.")] = None,
+    unlabeled: Annotated[
+        list[Path] | None, typer.Option(help="Folder of scans without labels. Repeatable.")
+    ] = None,
     organ_pseudo: options.OrganPseudo = None,
     groups: options.Groups = None,
     strict: options.Strict = False,
@@ -61,7 +63,7 @@ def group_data(
     """Find out which classes each case has annotated (Table 1), and say why."""
     from flarekd.stages import group_data as stage
 
-    folders = stage.Folders(images, labels, unlabeled, organ_pseudo)
+    folders = stage.Folders(images, labels, organ_pseudo, tuple(unlabeled or ()))
     stage.group_data(folders, out, groups=groups, strict=strict, review=review, scheduler=scheduler)
 
 

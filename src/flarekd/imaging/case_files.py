@@ -36,14 +36,14 @@ class Folders:
     Attributes:
         images: Scans; those with a file in `labels` are partially labelled, others unlabelled.
         labels: Partial label maps.
-        unlabeled: Further scans without labels.
         organ_pseudo: Organ pseudo-labels.
+        unlabeled: Folders of further scans without labels.
     """
 
     images: Path
     labels: Path | None = None
-    unlabeled: Path | None = None
     organ_pseudo: Path | None = None
+    unlabeled: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -84,14 +84,13 @@ def find_cases(folders: Folders, rules: Rules, out: Path) -> Found:
         found.rules, told = noticed(rules, folders.images)
         found.tell(told)
     scans = _scans(folders.images, found)
-    more = _flat(folders.unlabeled, found)
-    both = sorted(scans.keys() & more.keys())
-    if both:
-        raise InputError(
-            f"case {both[0]!r} is in {str(folders.images)!r} and in {str(folders.unlabeled)!r}",
-            "rename one of them",
-        )
-    everything = scans | more
+    everything = dict(scans)
+    for folder in folders.unlabeled:
+        more = _flat(folder, found)
+        if both := sorted(everything.keys() & more.keys()):
+            twice = f"{str(everything[both[0]])!r} and {str(more[both[0]])!r}"
+            raise InputError(f"case {both[0]!r} is found twice: {twice}", "rename one of them")
+        everything |= more
     if not everything:
         raise InputError(f"no scan in {str(folders.images)!r}", deeper(folders.images))
     found.rules.refuse_idle(everything.keys())
@@ -150,9 +149,7 @@ def _scans(images: Path, found: Found) -> dict[str, Path]:
     return dict(sorted(scans.items()))
 
 
-def _flat(folder: Path | None, found: Found) -> dict[str, Path]:
-    if folder is None:
-        return {}
+def _flat(folder: Path, found: Found) -> dict[str, Path]:
     scans, told = first_channels(list_scans(folder), folder)
     found.tell(told)
     return scans
