@@ -50,6 +50,25 @@ def test_ctrl_c_while_the_command_line_is_loaded_leaves_no_traceback():
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.parametrize(("words", "status"), [(["--version"], 0), (["fly"], 2)])
+def test_what_is_done_ends_at_once_without_taking_python_apart(words, status):
+    code = (
+        "import atexit, sys\n"
+        "class Large:\n"
+        "    def __del__(self):\n"
+        "        print('taken apart')\n"
+        "sys.large = Large()\n"
+        "atexit.register(print, 'tidied up')\n"
+        f"sys.argv = ['flarekd', *{words!r}]\n"
+        "from flarekd.__main__ import main\n"
+        "main()\n"
+    )
+    done = new_python(code)
+    assert done.returncode == status
+    assert done.stdout == ("0.1.0\n" if status == 0 else "") + "tidied up\n"
+    assert "No such command" in done.stderr or status == 0
+
+
 def test_the_version_is_told():
     assert flarekd("--version").stdout.strip() == "0.1.0"
 
