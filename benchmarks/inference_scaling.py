@@ -141,7 +141,7 @@ def draw(path: Path, tables: dict[str, list[dict[str, float]]]) -> None:
         top.legend(frameon=False)
         for axis in (top, bottom):
             axis.set_xlabel(key)
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.08 * axis.get_ylim()[1])
             axis.grid(alpha=0.3)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def main() -> None:
     """Make what is needed, take turns, say and draw what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("inference-scaling"))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slices", type=int, nargs="*", default=SLICES)
     parser.add_argument("--classes", type=int, nargs="*", default=CLASSES)
     parser.add_argument("--slices-of-classes", type=int, default=200)
