@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +18,17 @@ from flarekd.errors import InputError, UsageError
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+Made = TypeVar("Made")
 
 WAIT_S = 30
 """So long a scheduler may take to answer, and so long may pass until its first worker is there."""
 
 LOOK_S, PAUSE_S = 2.0, 0.02
 """So long nothing may come before it is asked whether a worker is left, and until the next look."""
+
+_TURN = threading.Lock()
+_KEPT: dict[str, Any] = {}
+"""What `kept` made, of one run."""
 
 AHEAD = 2
 """Cases given out for every thread of a worker, as ``parallel.AHEAD``."""
@@ -162,6 +170,28 @@ def _attempt_in(folder: str, attempt: Callable[[Item], Outcome], item: Item) -> 
     """One case, by a worker: relative paths are meant from where the verb was called."""
     os.chdir(folder)
     return attempt(item)
+
+
+@contextmanager
+def kept(run: str, make: Callable[[], Made]) -> Iterator[Made]:
+    """What a worker makes once for a run, such as a network; one thread of it has it at a time.
+
+    It stays in memory until another run asks: nobody tells a worker that a run is over.
+
+    Args:
+        run: As `new_run` names it.
+        make: Called at the run's first case.
+    """
+    with _TURN:
+        if run not in _KEPT:
+            _KEPT.clear()
+            _KEPT[run] = make()
+        yield _KEPT[run]
+
+
+def new_run() -> str:
+    """A name that no other run has."""
+    return uuid.uuid4().hex
 
 
 def version() -> str:

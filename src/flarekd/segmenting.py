@@ -1,37 +1,34 @@
 """Many scans through a student: whatever they are called and wherever they come from.
 
-While the network is loaded the first scan is read; while it runs on one, the next is read and the
-last written. Under torchrun each process takes its share of the scans. What is whole and current is
-left alone.
+One process does them, or several that torchrun started, or the workers of a Dask cluster; each its
+share (``share.py``), and one writes the report of all.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flarekd import __version__, console
-from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
-from flarekd.imaging.atomic import write_json
-from flarekd.imaging.files import read_volume, write_labels
-from flarekd.imaging.volume import Volume
-from flarekd.inference.predictor import device_for
-from flarekd.inference.runtimes import Runtime
-from flarekd.ledger import DONE, Ledger, refuse_foreign, stamp
-from flarekd.modelfile import ModelCard
-from flarekd.parallel import Behind, Outcome, read_ahead
-from flarekd.report.beside import Beside
-from flarekd.student.budget import Budget
-from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student, WindowSettings
-from flarekd.training import ranks
+import torch
 
-FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
-"""What ends a case and not the run; torch says RuntimeError where memory is short."""
+from flarekd import __version__, console
+from flarekd.cluster import kept, new_run
+from flarekd.errors import CasesFailedError, counted
+from flarekd.imaging.atomic import write_json
+from flarekd.inference.exported import content_hash
+from flarekd.inference.predictor import card_of, device_for
+from flarekd.inference.runtimes import Runtime
+from flarekd.ledger import DONE, Ledger, refuse_foreign
+from flarekd.lock import locked
+from flarekd.modelfile import ModelCard
+from flarekd.parallel import map_cases
+from flarekd.report.beside import Beside
+from flarekd.share import Share, begin, names_of
+from flarekd.student.segment import Student, WindowSettings
+from flarekd.training import ranks
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,10 @@ class Options:
         device: As `predictor.device_for` takes it.
         runtime: What runs the network.
         settings: What to do otherwise than the model file says.
-        max_memory_gb: Bytes · 10⁻⁹ that the process may take; None for no limit.
+        max_memory_gb: Bytes · 10⁻⁹ that a process may take; None for no limit.
         beside: What to write beside each label map.
+        scheduler: As ``parallel.map_cases`` takes it: its workers run the network, each on a
+            device of its own.
     """
 
     device: str = "auto"
@@ -51,23 +50,54 @@ class Options:
     settings: WindowSettings = field(default_factory=WindowSettings)
     max_memory_gb: float | None = None
     beside: Beside = field(default_factory=Beside)
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True)
-class _Scan:
-    """A scan to segment: its case, its file, and what its record is known by."""
+class _Order:
+    """What a worker is told beside the scan.
 
-    case: str
-    path: Path
-    key: str
+    Attributes:
+        run: Name of the run; what a worker loaded for another one is not used.
+        model: Student model file.
+        sha256: Of that file.
+        out: Gets the label maps.
+        options: How.
+    """
+
+    run: str
+    model: Path
+    sha256: str
+    out: Path
+    options: Options
+
+
+class _Notes:
+    """What a share says on a worker, to be told where the verb was called."""
+
+    def __init__(self) -> None:
+        self._said: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Note it."""
+        self._said.append(text)
+
+    def error(self, text: str) -> None:
+        """Say nothing: what failed stands in `Share.failed`."""
+
+    def take(self) -> list[str]:
+        """What was said since this was asked last."""
+        said, self._said = self._said, []
+        return said
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A scan on its way: ready for the network, and itself where it is needed again."""
+class _Told:
+    """What a worker says of a scan: why it failed, what to look at, how it was done."""
 
-    prepared: Prepared
-    volume: Volume | None
+    failed: str | None
+    notes: list[str]
+    how: dict[str, Any]
 
 
 def _welcome(_card: ModelCard) -> None:
@@ -91,7 +121,8 @@ def segment_scans(
         check: Raises where what the model says of itself will not do, before anything is done.
 
     Raises:
-        InputError: If the model cannot be used, or a file that no run wrote would be replaced.
+        InputError: If the model cannot be used, a file that no run wrote would be replaced, or no
+            scheduler answers.
         UsageError: If device or runtime are not there, or the memory allowed is too little for
             anything.
         NoRoomError: If the disk is full.
@@ -99,196 +130,115 @@ def segment_scans(
     """
     everything = {case: Beside.everything(out, case) for case in scans}
     refuse_foreign(out / DONE, everything, Beside.shared(out))
+    if options.scheduler is not None:
+        card = card_of(model, "student")
+        check(card)
+        order = _Order(new_run(), model, content_hash(model), out, options)
+        with locked(out, console.warn):
+            failed, how = _by_workers(scans, order)
+            _finish(scans, order, names_of(card), failed, how)
+        return
     with (
         ranks.joined(device_for(model, options.device)) as (crew, where),
         ranks.holding(out, crew, console.warn),
     ):
         mine = dict(list(scans.items())[crew.rank :: crew.size])
         # with a limit, memory is planned before anything is read
-        begun = _begin(mine, out) if options.max_memory_gb is None else {}
-        student = Student.load(
-            model, device=where, runtime=options.runtime, settings=options.settings
-        )
+        begun = begin(mine, out) if options.max_memory_gb is None else {}
+        student = _load(model, where, options)
         check(student.predictor.card)
-        run = _Run(student, out, options.beside, begun)
-        run.segment(mine, options.max_memory_gb)
-        failed = {c: why for part in crew.gather(run.failed) for c, why in part.items()}
+        share = Share(student, out, options.beside, console, begun)
+        with console.progress("Segmenting") as advance:
+            share.segment(mine, options.max_memory_gb, advance)
+        failed = {c: why for part in crew.gather(share.failed) for c, why in part.items()}
         if crew.is_first:
-            Ledger(out / DONE).claim()
-            options.beside.finish(out, [case for case in scans if case not in failed], run.names)
-            _finish(student, model, out, scans, failed)
+            order = _Order("", model, student.predictor.sha256, out, options)
+            _finish(scans, order, names_of(student.predictor.card), failed, [share.how])
 
 
-_TimedVolume = tuple[Volume, float]  # and the seconds that reading it took
+def _load(model: Path, where: torch.device, options: Options) -> Student:
+    return Student.load(model, device=where, runtime=options.runtime, settings=options.settings)
 
 
-def _begin(scans: Mapping[str, Path], out: Path) -> dict[Path, Future[_TimedVolume]]:
-    """Begin to read the first scan that has no label map, if there is one, in a thread."""
-    first = next((p for case, p in scans.items() if not _target(out, case).exists()), None)
-    if first is None:
-        return {}
-    thread = ThreadPoolExecutor(1, "first-scan")
-    begun = {first: thread.submit(_timed_volume, first)}
-    thread.shutdown(wait=False)
-    return begun
+def _by_workers(
+    scans: Mapping[str, Path], order: _Order
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Give the scans to the workers of a cluster: those that failed, and how all were done."""
+    failed: dict[str, str] = {}
+    how: list[dict[str, Any]] = []
+    with console.progress("Segmenting") as advance:
+        work = partial(_on_worker, order)
+        outcomes = map_cases(work, scans.items(), scheduler=order.options.scheduler)
+        for done, outcome in enumerate(outcomes, 1):
+            case, told = outcome.item[0], outcome.result
+            for note in told.notes if told else ():
+                console.warn(note)
+            why = told.failed if told else outcome.error
+            if why is not None:
+                failed[case] = why
+                console.error(f"{case}: {why}")
+            if told and told.how not in how:
+                how.append(told.how)
+            advance(done, len(scans), case)
+    return failed, how
 
 
-def _timed_volume(path: Path) -> _TimedVolume:
-    began = time.monotonic()
-    return read_volume(path), time.monotonic() - began
+def _on_worker(order: _Order, scan: tuple[str, Path]) -> _Told:
+    """One scan; the network is loaded for the first."""
+    case, path = scan
+    with kept(order.run, partial(_open, order)) as (share, notes):
+        share.segment({case: path}, order.options.max_memory_gb, lambda *_: None)
+        return _Told(share.failed.pop(case, None), notes.take(), share.how)
 
 
-class _Run:
-    """One process's share of the scans, from files to label maps; some may be begun already."""
+def _open(order: _Order) -> tuple[Share, _Notes]:
+    """A share of this worker.
 
-    def __init__(
-        self, student: Student, out: Path, beside: Beside, begun: dict[Path, Future[_TimedVolume]]
-    ) -> None:
-        card = student.predictor.card
-        self.failed: dict[str, str] = {}
-        self.names = dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
-        self._student, self._out, self._beside, self._begun = student, out, beside, begun
-        self._ledger = Ledger(out / DONE)
-
-    def segment(self, scans: dict[str, Path], max_memory_gb: float | None) -> None:
-        """Segment those scans that are not done."""
-        todo = self._todo(scans)
-        is_overlapped = len(todo) > 1
-        if max_memory_gb is not None and todo:
-            todo, is_overlapped = self._within(todo, max_memory_gb)
-        behind = Behind(is_behind=is_overlapped)
-        with console.progress("Segmenting") as advance, behind as writer:
-            outcomes = read_ahead(self._read, todo, is_ahead=is_overlapped)
-            for done, outcome in enumerate(outcomes, len(scans) - len(todo)):
-                advance(done, len(scans), outcome.item.case)
-
-                def tell(
-                    window: int, windows: int, done: int = done, case: str = outcome.item.case
-                ) -> None:
-                    advance(done, len(scans), f"{case} · window {window} of {windows}")
-
-                writer.do(self._look(outcome, tell))
-            advance(len(scans), len(scans), "")
-
-    def _todo(self, scans: dict[str, Path]) -> list[_Scan]:
-        student = self._student
-        how = [student.windows, student.step, student.method, student.predictor.runtime]
-        how += ["dicom-seg"] if self._beside.dicom_seg else []
-        todo = []
-        for case, path in scans.items():
-            try:
-                key = stamp(student.predictor.sha256, how, str(path), path)
-            except OSError as error:
-                self._fail(case, str(error))
-                continue
-            outputs = [_target(self._out, case), *self._beside.outputs(self._out, case)]
-            if not self._ledger.is_done(case, key, *outputs):
-                todo.append(_Scan(case, path, key))
-        return todo
-
-    def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
-        """The scans that fit into the memory allowed, and whether they may overlap."""
-        how = self._beside
-        budget = Budget.of(
-            self._student, max_memory_gb, keeps_scan=how.needs_scan, beside=how.voxel_bytes
-        )
-        refused = budget.refuse({scan.case: scan.path for scan in todo})
-        for case, why in refused.items():
-            Beside.forget(self._out, case)
-            self._fail(case, why)
-        fit = [scan for scan in todo if scan.case not in refused]
-        return fit, budget.allows_overlap([scan.path for scan in fit])
-
-    def _fail(self, case: str, why: str) -> None:
-        self.failed[case] = why
-        console.error(f"{case}: {why}")
-
-    def _read(self, scan: _Scan) -> _Read:
-        self._ledger.begin(scan.case)
-        Beside.forget(self._out, scan.case)  # of another model or scan: if this fails, none
-        begun = self._begun.pop(scan.path, None)
-        volume, seconds = begun.result() if begun else _timed_volume(scan.path)
-        for note in volume.notes:
-            console.warn(f"{scan.path}: {note}")
-        try:
-            prepared = self._student.prepare(volume)
-        except RuntimeError as error:  # torch's word for too little memory
-            raise InputError(f"{scan.path}: {reason(error)}") from error
-        if prepared.not_ct:
-            console.warn(f"{scan.path}: {NOT_CT}: {prepared.not_ct}")
-        prepared.seconds["read"] = round(seconds, 3)
-        return _Read(prepared, volume if self._beside.needs_scan else None)
-
-    def _look(
-        self, outcome: Outcome[_Scan, _Read], tell: Callable[[int, int], None]
-    ) -> Callable[[], None]:
-        """Run the network; what is left to do is returned."""
-        scan, read = outcome.item, outcome.result
-        if read is None:
-            self._fail(scan.case, outcome.error or "it could not be read")
-            return lambda: None
-        try:
-            found = self._student.segment(read.prepared, tell)
-        except FAILURES as error:
-            self._fail(scan.case, reason(error))
-            return lambda: None
-        return partial(self._write, scan, read, found)
-
-    def _write(self, scan: _Scan, read: _Read, found: Segmentation) -> None:
-        target = _target(self._out, scan.case)
-        try:
-            began = time.monotonic()
-            labels = found.labels
-            write_labels(target, labels, self.names)
-            self._beside.write(
-                self._out, scan.case, scan.path, scan=read.volume, labels=labels, names=self.names
-            )
-            found.seconds["write"] = round(time.monotonic() - began, 3)
-            facts = _facts(self._student, scan.path, target, found)
-            self._ledger.add(scan.case, scan.key, **facts, not_ct=read.prepared.not_ct)
-        except NoRoomError:
-            raise
-        except FAILURES as error:
-            self._fail(scan.case, reason(error))
+    Raises:
+        InputError: If the model file is another one here.
+    """
+    student = _load(order.model, device_for(order.model, order.options.device), order.options)
+    student.predictor.require(order.sha256)
+    notes = _Notes()
+    return Share(student, order.out, order.options.beside, notes), notes
 
 
-def _target(out: Path, case: str) -> Path:
-    return out / f"{case}.nii.gz"
+def _together(how: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all workers say; where they differ, in a device or a runtime, all of it.
 
-
-def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> dict[str, Any]:
-    """What report.json says of a case."""
-    card, geometry = student.predictor.card, found.labels.geometry
-    return {
-        "input": str(path),
-        "output": target.name,
-        "size": list(geometry.size_xyz),
-        "spacing_mm": list(geometry.spacing_xyz),
-        "windows_run": found.windows_run,
-        "windows_total": found.windows_total,
-        "volume_ml": found.volumes_ml(dict(zip(card.label_ids[1:], card.labels[1:], strict=True))),
-        "seconds": found.seconds,
-    }
+    >>> _together([{"device": "cuda:0", "step": 0.5}, {"device": "cpu", "step": 0.5}])
+    {'device': 'cpu, cuda:0', 'step': 0.5}
+    """
+    told: dict[str, list[Any]] = {}
+    for one in how:
+        for key, value in one.items():
+            if value not in told.setdefault(key, []):
+                told[key].append(value)
+    return {k: v[0] if len(v) == 1 else ", ".join(sorted(map(str, v))) for k, v in told.items()}
 
 
 def _finish(
-    student: Student, model: Path, out: Path, scans: Mapping[str, Path], failed: dict[str, str]
+    scans: Mapping[str, Path],
+    order: _Order,
+    names: Mapping[int, str],
+    failed: Mapping[str, str],
+    how: list[dict[str, Any]],
 ) -> None:
-    """Write the report of all processes' cases, and say how it went."""
+    """Write what all scans share and the report, and say how it went."""
+    out = order.out
     ledger = Ledger(out / DONE)
-    records = [ledger.records[case] for case in scans if case not in failed]
+    ledger.claim()
+    whole = [case for case in scans if case not in failed]
+    order.options.beside.finish(out, whole, names)
     report = {
         "flarekd": __version__,
-        "model": model.name,
-        "model_sha256": student.predictor.sha256,
-        "device": str(student.predictor.device),
-        "runtime": student.predictor.runtime,
-        "windows": student.windows,
-        "step": student.step,
-        "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
+        "model": order.model.name,
+        "model_sha256": order.sha256,
+        **_together(how),
+        "cases": [{k: v for k, v in ledger.records[case].items() if k != "key"} for case in whole],
         "failed": failed,
     }
     write_json(out / "report.json", report)
-    console.info(f"{out}: {counted(records, 'label map')}, {counted(failed, 'scan')} failed")
+    console.info(f"{out}: {counted(whole, 'label map')}, {counted(failed, 'scan')} failed")
     if failed:
         raise CasesFailedError(f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}")

@@ -16,7 +16,7 @@ from tests.imaging.bad_inputs import ORIGIN, SIZE, nifti
 from tests.imaging.dicom_series import write_series
 from tests.training.test_ranks import forked
 
-from flarekd import __version__, segmenting
+from flarekd import __version__, share
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import read_labels, read_volume, write_volume
 from flarekd.imaging.volume import Geometry, Volume
@@ -342,7 +342,7 @@ def test_the_first_scan_is_read_while_the_network_loads(tmp_path, model, monkeyp
         return loaded(*arguments, **options)
 
     loaded = Student.load
-    monkeypatch.setattr(segmenting, "read_volume", read)
+    monkeypatch.setattr(share, "read_volume", read)
     monkeypatch.setattr(Student, "load", load_slowly)
     infer([path], model, tmp_path / "out", replace(CPU, max_memory_gb=limit))
     assert set(report(tmp_path / "out")["cases"][0]["seconds"]) >= {"read", "resample", "network"}
@@ -533,7 +533,7 @@ def test_a_scan_that_is_refused_for_its_size_keeps_no_labels_of_an_earlier_run(
     path, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
     infer([path], model, out, CPU)
     other = student(tmp_path / "other.safetensors", seed=1)
-    monkeypatch.setattr(segmenting.Budget, "refuse", lambda _, scans: dict.fromkeys(scans, "large"))
+    monkeypatch.setattr(share.Budget, "refuse", lambda _, scans: dict.fromkeys(scans, "large"))
     with pytest.raises(CasesFailedError, match="a"):
         infer([path], other, out, replace(CPU, max_memory_gb=99.0))
     assert not (out / "a.nii.gz").exists()

@@ -82,8 +82,9 @@ class Cohort:
         path.write_text(format_cohort(self.cases, self.path))
         return path
 
-    def run(self, **more):
-        pseudo_organs(self.table, self.model, self.out, Options("cpu", "torch"), **more)
+    def run(self, scheduler=None, **more):
+        how = Options("cpu", "torch", scheduler=scheduler)
+        pseudo_organs(self.table, self.model, self.out, how, **more)
 
     def figures(self):
         text = (self.out / "quality.csv").read_text(encoding="utf-8")

@@ -71,10 +71,11 @@ class Cohort:
         vouched = frozenset(ids or ())
         self.cases.append(Case(name, image, split, annotated=vouched, label=label))
 
-    def run(self, out="tumor", **extras):
+    def run(self, out="tumor", scheduler=None, **extras):
         (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
         beside = Extras(**extras)
-        pseudo_tumor(self.path / "cohort.csv", self.model, self.path / out, "cpu", beside)
+        table = self.path / "cohort.csv"
+        pseudo_tumor(table, self.model, self.path / out, "cpu", beside, scheduler=scheduler)
 
     def table(self, name, out="tumor"):
         text = (self.path / out / name).read_text(encoding="utf-8")

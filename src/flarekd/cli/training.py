@@ -64,13 +64,14 @@ def pseudo_tumor(
     against: options.Against = None,
     previous: options.Previous = None,
     organs: options.Organs = None,
+    scheduler: options.Scheduler = None,
 ) -> None:
     """Label tumours with the teacher where no person did."""
     from flarekd.stages.pseudo_tumor import Extras
     from flarekd.stages.pseudo_tumor import pseudo_tumor as stage
 
     beside = Extras(probability, quality, against, tuple(previous or ()), organs)
-    stage(cohort, model, out, device, beside, runtime=runtime.value)
+    stage(cohort, model, out, device, beside, runtime=runtime.value, scheduler=scheduler)
 
 
 def pseudo_organs(
@@ -80,12 +81,14 @@ def pseudo_organs(
     device: Device = "auto",
     runtime: options.Runtime = RuntimeName.auto,
     quality: options.OrganQuality = False,
+    scheduler: options.Scheduler = None,
 ) -> None:
     """Label organs where no person drew all of them."""
     from flarekd.segmenting import Options
     from flarekd.stages.pseudo_organs import pseudo_organs as stage
 
-    stage(cohort, model, out, Options(device, runtime.value), quality=quality)
+    how = Options(device, runtime.value, scheduler=scheduler)
+    stage(cohort, model, out, how, quality=quality)
 
 
 def fuse(

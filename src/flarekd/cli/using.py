@@ -42,6 +42,7 @@ def infer(
     statistics: Statistics = False,
     preview: Preview = False,
     dicom_seg: DicomSeg = False,
+    scheduler: options.Scheduler = None,
 ) -> None:
     """Segment scans; each label map lies exactly on its scan."""
     from flarekd.report.beside import Beside
@@ -51,7 +52,7 @@ def infer(
 
     how = WindowSettings(windows.value if windows else None, step, labels.value)
     beside = Beside(statistics, preview, dicom_seg)
-    stage(inputs, model, out, Options(device, runtime.value, how, max_memory, beside))
+    stage(inputs, model, out, Options(device, runtime.value, how, max_memory, beside, scheduler))
 
 
 def evaluate(

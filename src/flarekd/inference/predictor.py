@@ -25,6 +25,7 @@ from flarekd.inference.runtimes import ALL, Runtime, choose, start
 from flarekd.layers import Unfilled
 from flarekd.modelfile import ModelCard, Orientation, read_card, read_weights
 
+Role = Literal["teacher", "student"]
 CANONICAL: Orientation = "LPS"
 _NO_NETWORK = (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 """What building a network may raise for a card that nobody in his senses wrote."""
@@ -59,6 +60,18 @@ class Predictor:
     sha256: str
     runtime: str = "torch"
     head: Head | None = None
+
+    def require(self, sha256: str) -> None:
+        """See to it that this is the file that somebody else means.
+
+        Raises:
+            InputError: If it is another.
+        """
+        if self.sha256 != sha256:
+            raise InputError(
+                "the model file is another one on this machine than where the verb was called",
+                "give a path that all machines share",
+            )
 
     @property
     def channels(self) -> int:
@@ -127,7 +140,7 @@ class Reoriented(nn.Module):
 
 def load(
     path: Path,
-    role: Literal["teacher", "student"],
+    role: Role,
     build: Callable[..., nn.Module],
     device: torch.device,
     runtime: Runtime = "torch",
@@ -150,9 +163,7 @@ def load(
     """
     is_graph = path.suffix in exported.RUNNERS
     chosen = choose(runtime, device, exported.RUNNERS.get(path.suffix, ALL))
-    card = exported.read_card(path) if is_graph else read_card(path)
-    if card.role != role:
-        raise InputError(f"{str(path)!r} is a {card.role}, a {role} is needed")
+    card = card_of(path, role)
     sha256 = exported.content_hash(path)
     head = _head(path) if head_apart and not is_graph else None
     network: Network
@@ -172,6 +183,18 @@ def load(
             raise InputError(f"{str(path)!r}: a window of {card.patch} gives {taken:,} numbers")
         network = start(chosen, graph, window_size(card), outputs)
     return Predictor(network, card, device, sha256, chosen, head)
+
+
+def card_of(path: Path, role: Role) -> ModelCard:
+    """What a model file, or a graph that was exported of one, says of itself.
+
+    Raises:
+        InputError: If the file is not a model, or of another role.
+    """
+    card = exported.read_card(path) if path.suffix in exported.RUNNERS else read_card(path)
+    if card.role != role:
+        raise InputError(f"{str(path)!r} is a {card.role}, a {role} is needed")
+    return card
 
 
 def device_for(model: Path, name: str) -> torch.device:

@@ -87,20 +87,20 @@ def pseudo_organs(
         # of labels that are made anew the figures are old
         (out / fusion_table.QUALITY).unlink(missing_ok=True)
 
-    scans = {case.case: case.image for case in cases}
+    scans, options = {case.case: case.image for case in cases}, options or Options()
     failure = None
     try:
-        segment_scans(scans, model, out, options or Options(), check)
+        segment_scans(scans, model, out, options, check)
     except CasesFailedError as error:
         failure = error
     if quality:
         with locked(out, console.warn):
-            _write_quality(cases, model, out)
+            _write_quality(cases, model, out, options.scheduler)
     if failure:
         raise failure
 
 
-def _write_quality(cases: Sequence[Case], model: Path, out: Path) -> None:
+def _write_quality(cases: Sequence[Case], model: Path, out: Path, scheduler: str | None) -> None:
     """quality.csv, in the order of the cohort; what was measured is not measured again."""
     fingerprint, sha256 = read_card(model).fingerprint, file_hash(model)
     if not fingerprint:
@@ -115,7 +115,7 @@ def _write_quality(cases: Sequence[Case], model: Path, out: Path) -> None:
     workers = plan_workers((job.labels for job in todo), BYTES_A_VOXEL, console.info)
     failed: dict[str, str] = {}
     with console.progress("Figures") as advance:
-        for done, outcome in enumerate(map_cases(_judge, todo, workers), 1):
+        for done, outcome in enumerate(map_cases(_judge, todo, workers, scheduler), 1):
             job = outcome.item
             if outcome.result is not None:
                 ledger.add(job.case.case, job.key, figures=outcome.result)

@@ -31,13 +31,22 @@ def load(model: Path, device: torch.device, runtime: Runtime) -> Predictor:
         InputError: If it is no teacher, or finds something else than tumours.
         UsageError: If the runtime is not there.
     """
-    loaded = predictor.load(model, "teacher", TeacherUNet, device, runtime)
-    if loaded.card.label_ids != (0, TUMOR):
+    require_tumors(model)
+    return predictor.load(model, "teacher", TeacherUNet, device, runtime)
+
+
+def require_tumors(model: Path) -> None:
+    """See to it that a model file is a teacher of tumours.
+
+    Raises:
+        InputError: If it is none.
+    """
+    card = predictor.card_of(model, "teacher")
+    if card.label_ids != (0, TUMOR):
         raise InputError(
-            f"{str(model)!r} labels {', '.join(loaded.card.labels[1:])}, not tumours alone",
+            f"{str(model)!r} labels {', '.join(card.labels[1:])}, not tumours alone",
             "train one with `flarekd train-teacher`",
         )
-    return loaded
 
 
 def find_tumors(

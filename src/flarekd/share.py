@@ -1,0 +1,251 @@
+"""One process's share of the scans, from files to label maps.
+
+While the network runs on one scan, the next is read and the last written. What is whole and current
+is left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from flarekd.errors import FlarekdError, InputError, NoRoomError, reason
+from flarekd.imaging.files import read_volume, write_labels
+from flarekd.imaging.volume import Volume
+from flarekd.ledger import DONE, Ledger, stamp
+from flarekd.modelfile import ModelCard
+from flarekd.parallel import Behind, Outcome, read_ahead
+from flarekd.report.beside import Beside
+from flarekd.student.budget import Budget
+from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student
+
+FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
+"""What ends a case and not the run; torch says RuntimeError where memory is short."""
+
+Advance = Callable[[int, int, str], object]
+"""Told how many scans are done, of how many, and what is done now."""
+
+
+class Voice(Protocol):
+    """Where a share speaks; `flarekd.console` is one."""
+
+    def warn(self, text: str, /) -> None:
+        """Say something to look at."""
+
+    def error(self, text: str, /) -> None:
+        """Say what failed."""
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A scan to segment: its case, its file, and what its record is known by."""
+
+    case: str
+    path: Path
+    key: str
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A scan on its way: ready for the network, and itself where it is needed again."""
+
+    prepared: Prepared
+    volume: Volume | None
+
+
+TimedVolume = tuple[Volume, float]
+"""A scan, and the seconds that reading it took."""
+
+
+def begin(scans: Mapping[str, Path], out: Path) -> dict[Path, Future[TimedVolume]]:
+    """Begin to read the first scan that has no label map, if there is one, in a thread."""
+    first = next((p for case, p in scans.items() if not _target(out, case).exists()), None)
+    if first is None:
+        return {}
+    thread = ThreadPoolExecutor(1, "first-scan")
+    begun = {first: thread.submit(_timed_volume, first)}
+    thread.shutdown(wait=False)
+    return begun
+
+
+def _timed_volume(path: Path) -> TimedVolume:
+    began = time.monotonic()
+    return read_volume(path), time.monotonic() - began
+
+
+class Share:
+    """One process's share of the scans, from files to label maps.
+
+    Args:
+        student: The network.
+        out: Gets the label maps.
+        beside: What to write beside each.
+        voice: Where it speaks.
+        begun: Scans that are being read already.
+
+    Attributes:
+        failed: Case to why.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        out: Path,
+        beside: Beside,
+        voice: Voice,
+        begun: Mapping[Path, Future[TimedVolume]] | None = None,
+    ) -> None:
+        self.failed: dict[str, str] = {}
+        self._student, self._out, self._beside, self._voice = student, out, beside, voice
+        self._begun = dict(begun or {})
+        self._names = names_of(student.predictor.card)
+        self._ledger = Ledger(out / DONE)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What runs the network and how, for the report."""
+        loaded, student = self._student.predictor, self._student
+        return {
+            "device": str(loaded.device),
+            "runtime": loaded.runtime,
+            "windows": student.windows,
+            "step": student.step,
+        }
+
+    def segment(
+        self, scans: Mapping[str, Path], max_memory_gb: float | None, advance: Advance
+    ) -> None:
+        """Segment those scans that are not done; what fails stands in `failed`.
+
+        Raises:
+            NoRoomError: If the disk is full.
+            UsageError: If the memory allowed is too little for anything.
+        """
+        todo = self._todo(scans)
+        is_overlapped = len(todo) > 1
+        if max_memory_gb is not None and todo:
+            todo, is_overlapped = self._within(todo, max_memory_gb)
+        with Behind(is_behind=is_overlapped) as writer:
+            outcomes = read_ahead(self._read, todo, is_ahead=is_overlapped)
+            for done, outcome in enumerate(outcomes, len(scans) - len(todo)):
+                advance(done, len(scans), outcome.item.case)
+
+                def tell(
+                    window: int, windows: int, done: int = done, case: str = outcome.item.case
+                ) -> None:
+                    advance(done, len(scans), f"{case} · window {window} of {windows}")
+
+                writer.do(self._look(outcome, tell))
+            advance(len(scans), len(scans), "")
+
+    def _todo(self, scans: Mapping[str, Path]) -> list[_Scan]:
+        student = self._student
+        how = [student.windows, student.step, student.method, student.predictor.runtime]
+        how += ["dicom-seg"] if self._beside.dicom_seg else []
+        todo = []
+        for case, path in scans.items():
+            try:
+                key = stamp(student.predictor.sha256, how, str(path), path)
+            except OSError as error:
+                self._fail(case, str(error))
+                continue
+            outputs = [_target(self._out, case), *self._beside.outputs(self._out, case)]
+            if not self._ledger.is_done(case, key, *outputs):
+                todo.append(_Scan(case, path, key))
+        return todo
+
+    def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
+        """The scans that fit into the memory allowed, and whether they may overlap."""
+        how = self._beside
+        budget = Budget.of(
+            self._student, max_memory_gb, keeps_scan=how.needs_scan, beside=how.voxel_bytes
+        )
+        refused = budget.refuse({scan.case: scan.path for scan in todo})
+        for case, why in refused.items():
+            Beside.forget(self._out, case)
+            self._fail(case, why)
+        fit = [scan for scan in todo if scan.case not in refused]
+        return fit, budget.allows_overlap([scan.path for scan in fit])
+
+    def _fail(self, case: str, why: str) -> None:
+        self.failed[case] = why
+        self._voice.error(f"{case}: {why}")
+
+    def _read(self, scan: _Scan) -> _Read:
+        self._ledger.begin(scan.case)
+        Beside.forget(self._out, scan.case)  # of another model or scan: if this fails, none
+        begun = self._begun.pop(scan.path, None)
+        volume, seconds = begun.result() if begun else _timed_volume(scan.path)
+        for note in volume.notes:
+            self._voice.warn(f"{scan.path}: {note}")
+        try:
+            prepared = self._student.prepare(volume)
+        except RuntimeError as error:  # torch's word for too little memory
+            raise InputError(f"{scan.path}: {reason(error)}") from error
+        if prepared.not_ct:
+            self._voice.warn(f"{scan.path}: {NOT_CT}: {prepared.not_ct}")
+        prepared.seconds["read"] = round(seconds, 3)
+        return _Read(prepared, volume if self._beside.needs_scan else None)
+
+    def _look(
+        self, outcome: Outcome[_Scan, _Read], tell: Callable[[int, int], None]
+    ) -> Callable[[], None]:
+        """Run the network; what is left to do is returned."""
+        scan, read = outcome.item, outcome.result
+        if read is None:
+            self._fail(scan.case, outcome.error or "it could not be read")
+            return lambda: None
+        try:
+            found = self._student.segment(read.prepared, tell)
+        except FAILURES as error:
+            self._fail(scan.case, reason(error))
+            return lambda: None
+        return partial(self._write, scan, read, found)
+
+    def _write(self, scan: _Scan, read: _Read, found: Segmentation) -> None:
+        target = _target(self._out, scan.case)
+        try:
+            began = time.monotonic()
+            labels = found.labels
+            write_labels(target, labels, self._names)
+            self._beside.write(
+                self._out, scan.case, scan.path, scan=read.volume, labels=labels, names=self._names
+            )
+            found.seconds["write"] = round(time.monotonic() - began, 3)
+            facts = _facts(scan.path, target, found, self._names)
+            self._ledger.add(scan.case, scan.key, **facts, not_ct=read.prepared.not_ct)
+        except NoRoomError:
+            raise
+        except FAILURES as error:
+            self._fail(scan.case, reason(error))
+
+
+def names_of(card: ModelCard) -> dict[int, str]:
+    """The labels of a model but background, by id."""
+    return dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
+
+
+def _target(out: Path, case: str) -> Path:
+    return out / f"{case}.nii.gz"
+
+
+def _facts(
+    path: Path, target: Path, found: Segmentation, names: Mapping[int, str]
+) -> dict[str, Any]:
+    """What report.json says of a case."""
+    geometry = found.labels.geometry
+    return {
+        "input": str(path),
+        "output": target.name,
+        "size": list(geometry.size_xyz),
+        "spacing_mm": list(geometry.spacing_xyz),
+        "windows_run": found.windows_run,
+        "windows_total": found.windows_total,
+        "volume_ml": found.volumes_ml(names),
+        "seconds": found.seconds,
+    }
