@@ -8,30 +8,26 @@ left alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from flarekd import __version__, console
-from flarekd.errors import CasesFailedError, FlarekdError, InputError, NoRoomError, counted, reason
+from flarekd.errors import FAILURES, CasesFailedError, InputError, NoRoomError, counted, reason
 from flarekd.imaging.atomic import write_json
 from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import Volume
 from flarekd.inference.predictor import device_for
 from flarekd.inference.runtimes import Runtime
-from flarekd.ledger import DONE, Ledger, refuse_foreign, stamp
+from flarekd.ledger import DONE, Ledger, forget_figures, refuse_foreign, stamp
 from flarekd.modelfile import ModelCard
 from flarekd.parallel import Behind, Outcome, read_ahead
 from flarekd.report.beside import Beside
 from flarekd.student.budget import Budget
 from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student, WindowSettings
 from flarekd.training import ranks
-
-FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
-"""What ends a case and not the run; torch says RuntimeError where memory is short."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,8 @@ def segment_scans(
     out: Path,
     options: Options,
     check: Callable[[ModelCard], None] = _welcome,
+    *,
+    tables: Sequence[Path] = (),
 ) -> None:
     """Segment scans; a re-run does those that are missing or out of date.
 
@@ -89,16 +87,18 @@ def segment_scans(
         out: Gets <case>.nii.gz and report.json.
         options: How.
         check: Raises where what the model says of itself will not do, before anything is done.
+        tables: Of figures of the label maps; they go once one is made anew.
 
     Raises:
-        InputError: If the model cannot be used, or a file that no run wrote would be replaced.
+        InputError: If the model cannot be used, or a file that no run wrote, or that a person
+            changed since, would be replaced.
         UsageError: If device or runtime are not there, or the memory allowed is too little for
             anything.
         NoRoomError: If the disk is full.
         CasesFailedError: After the rest is written, if some scans failed.
     """
     everything = {case: Beside.everything(out, case) for case in scans}
-    refuse_foreign(out / DONE, everything, Beside.shared(out))
+    refuse_foreign(out / DONE, everything, [*Beside.shared(out), *tables])
     with (
         ranks.joined(device_for(model, options.device)) as (crew, where),
         ranks.holding(out, crew, console.warn),
@@ -111,6 +111,7 @@ def segment_scans(
         )
         check(student.predictor.card)
         run = _Run(student, out, options.beside, begun)
+        crew.after_first(lambda: run.make_way(scans, tables))
         run.segment(mine, options.max_memory_gb)
         failed = {c: why for part in crew.gather(run.failed) for c, why in part.items()}
         if crew.is_first:
@@ -150,9 +151,18 @@ class _Run:
         self._student, self._out, self._beside, self._begun = student, out, beside, begun
         self._ledger = Ledger(out / DONE)
 
-    def segment(self, scans: dict[str, Path], max_memory_gb: float | None) -> None:
+    def make_way(self, scans: Mapping[str, Path], tables: Sequence[Path]) -> None:
+        """Remove figures of label maps that are made anew; refused where a person changed those."""
+        todo, _ = self._todo(scans)
+        self._ledger.refuse_changed({one.case: [_target(self._out, one.case)] for one in todo})
+        if todo:
+            forget_figures(tables, console.info)
+
+    def segment(self, scans: Mapping[str, Path], max_memory_gb: float | None) -> None:
         """Segment those scans that are not done."""
-        todo = self._todo(scans)
+        todo, unseen = self._todo(scans)
+        for case, why in unseen.items():
+            self._fail(case, why)
         is_overlapped = len(todo) > 1
         if max_memory_gb is not None and todo:
             todo, is_overlapped = self._within(todo, max_memory_gb)
@@ -170,21 +180,22 @@ class _Run:
                 writer.do(self._look(outcome, tell))
             advance(len(scans), len(scans), "")
 
-    def _todo(self, scans: dict[str, Path]) -> list[_Scan]:
+    def _todo(self, scans: Mapping[str, Path]) -> tuple[list[_Scan], dict[str, str]]:
+        """The scans that are not done; and those that cannot be looked at, with the reason."""
         student = self._student
         how = [student.windows, student.step, student.method, student.predictor.runtime]
         how += ["dicom-seg"] if self._beside.dicom_seg else []
-        todo = []
+        todo, unseen = [], {}
         for case, path in scans.items():
             try:
                 key = stamp(student.predictor.sha256, how, str(path), path)
             except OSError as error:
-                self._fail(case, str(error))
+                unseen[case] = reason(error)
                 continue
             outputs = [_target(self._out, case), *self._beside.outputs(self._out, case)]
             if not self._ledger.is_done(case, key, *outputs):
                 todo.append(_Scan(case, path, key))
-        return todo
+        return todo, unseen
 
     def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
         """The scans that fit into the memory allowed, and whether they may overlap."""
@@ -202,6 +213,11 @@ class _Run:
     def _fail(self, case: str, why: str) -> None:
         self.failed[case] = why
         console.error(f"{case}: {why}")
+
+    def _give_up(self, case: str, why: str) -> None:
+        """The same once its files were touched."""
+        self._ledger.give_up(case, _target(self._out, case))
+        self._fail(case, why)
 
     def _read(self, scan: _Scan) -> _Read:
         self._ledger.begin(scan.case)
@@ -225,12 +241,12 @@ class _Run:
         """Run the network; what is left to do is returned."""
         scan, read = outcome.item, outcome.result
         if read is None:
-            self._fail(scan.case, outcome.error or "it could not be read")
+            self._give_up(scan.case, outcome.error or "it could not be read")
             return lambda: None
         try:
             found = self._student.segment(read.prepared, tell)
         except FAILURES as error:
-            self._fail(scan.case, reason(error))
+            self._give_up(scan.case, reason(error))
             return lambda: None
         return partial(self._write, scan, read, found)
 
@@ -244,31 +260,17 @@ class _Run:
                 self._out, scan.case, scan.path, scan=read.volume, labels=labels, names=self.names
             )
             found.seconds["write"] = round(time.monotonic() - began, 3)
-            facts = _facts(self._student, scan.path, target, found)
-            self._ledger.add(scan.case, scan.key, **facts, not_ct=read.prepared.not_ct)
+            facts = {"input": str(scan.path), "output": target.name, **found.facts(self.names)}
+            facts["not_ct"] = read.prepared.not_ct
+            self._ledger.add(scan.case, scan.key, target, **facts)
         except NoRoomError:
             raise
         except FAILURES as error:
-            self._fail(scan.case, reason(error))
+            self._give_up(scan.case, reason(error))
 
 
 def _target(out: Path, case: str) -> Path:
     return out / f"{case}.nii.gz"
-
-
-def _facts(student: Student, path: Path, target: Path, found: Segmentation) -> dict[str, Any]:
-    """What report.json says of a case."""
-    card, geometry = student.predictor.card, found.labels.geometry
-    return {
-        "input": str(path),
-        "output": target.name,
-        "size": list(geometry.size_xyz),
-        "spacing_mm": list(geometry.spacing_xyz),
-        "windows_run": found.windows_run,
-        "windows_total": found.windows_total,
-        "volume_ml": found.volumes_ml(dict(zip(card.label_ids[1:], card.labels[1:], strict=True))),
-        "seconds": found.seconds,
-    }
 
 
 def _finish(
@@ -276,7 +278,7 @@ def _finish(
 ) -> None:
     """Write the report of all processes' cases, and say how it went."""
     ledger = Ledger(out / DONE)
-    records = [ledger.records[case] for case in scans if case not in failed]
+    records = [ledger.facts(case) for case in scans if case not in failed]
     report = {
         "flarekd": __version__,
         "model": model.name,
@@ -285,7 +287,7 @@ def _finish(
         "runtime": student.predictor.runtime,
         "windows": student.windows,
         "step": student.step,
-        "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
+        "cases": records,
         "failed": failed,
     }
     write_json(out / "report.json", report)

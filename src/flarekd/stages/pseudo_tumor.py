@@ -6,29 +6,27 @@ Under torchrun each process takes its share of the cases.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flarekd import __version__, console, fusion_table
 from flarekd.cohort import Case, read_cohort
-from flarekd.errors import CasesFailedError, FlarekdError, NoRoomError, counted, reason
-from flarekd.fusion import fuse
+from flarekd.errors import FAILURES, CasesFailedError, NoRoomError, UsageError, counted, reason
 from flarekd.imaging import checks
 from flarekd.imaging.atomic import update_text, write_json
-from flarekd.imaging.files import read_labels_on, read_volume, write_labels
-from flarekd.imaging.volume import LabelMap, Volume
+from flarekd.imaging.files import read_volume, write_labels
+from flarekd.imaging.volume import LabelMap
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
-from flarekd.labels import IGNORE
-from flarekd.ledger import DONE, Ledger, refuse_foreign, stamp
+from flarekd.ledger import DONE, Ledger, forget_figures, refuse_foreign, stamp
 from flarekd.pseudo_labels import refuse_gone, with_organs
-from flarekd.quality import Evidence, judge, round_uncertainty
 from flarekd.tables import format_table
+from flarekd.teacher.figures import judge_label
 from flarekd.teacher.segment import find_tumors, load, voxel_ml
 from flarekd.training import ranks
 
@@ -55,6 +53,18 @@ class Extras:
     against: Path | None = None
     previous: tuple[Path, ...] = ()
     organs: Path | None = None
+
+    def refuse_idle(self) -> None:
+        """Refuse what only the figures take where none are asked for.
+
+        Raises:
+            UsageError: If something is.
+        """
+        given = {"--against": self.against, "--previous": self.previous, "--organs": self.organs}
+        idle = [option for option, value in given.items() if value]
+        if idle and not self.quality:
+            what = f"{' and '.join(idle)} would do nothing: only figures take that"
+            raise UsageError(what, "add --quality, or leave that out")
 
 
 @dataclass(frozen=True)
@@ -92,9 +102,11 @@ def pseudo_tumor(
         InputError: If a model or the cohort cannot be used, a folder in `extras` is not there, or a
             file that no run wrote would be replaced.
         CasesFailedError: After the rest is written, if some cases failed.
-        UsageError: If device or runtime are not there, or another run writes to `out`.
+        UsageError: If device or runtime are not there, another run writes to `out`, or something is
+            given for figures that are not asked for.
     """
     extras = extras or Extras()
+    extras.refuse_idle()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
     cases = with_organs(cases, extras.organs)
     refuse_foreign(out / DONE, {c.case: _targets(out, c) for c in cases}, _tables(out))
@@ -106,6 +118,7 @@ def pseudo_tumor(
         teacher = load(model, where, runtime)
         second = load(extras.against, where, runtime) if extras.against is not None else None
         work = _Work(teacher, second, out, extras, *_ledgers(out))
+        crew.after_first(lambda: _refuse_changed(work, cases))
         failed = _label_all(work, cases[crew.rank :: crew.size])
         failed = {case: why for part in crew.gather(failed) for case, why in part.items()}
         if crew.is_first:
@@ -127,7 +140,7 @@ def _label_all(work: _Work, cases: Sequence[Case]) -> dict[str, str]:
                 _do(work, case)
             except NoRoomError:
                 raise
-            except (FlarekdError, OSError, ValueError, MemoryError, RuntimeError) as error:
+            except FAILURES as error:
                 failed[case.case] = reason(error)
                 console.error(f"{case.case}: {failed[case.case]}")
         advance(len(cases), len(cases), "")
@@ -159,34 +172,74 @@ def _tables(out: Path) -> list[Path]:
 def _do(work: _Work, case: Case) -> None:
     """Label one case, where that or something beside it is missing or out of date."""
     target, probability = _targets(work.out, case)
-    beside = [probability] if work.extras.probability else []
     case.refuse_own([target, probability])
-    key = stamp(work.teacher.sha256, work.teacher.runtime, case.image)
-    judged = stamp(key, *_judged_by(work, case)) if work.extras.quality else ""
-    is_judged = not judged or work.figures.is_done(case.case, judged)
-    if is_judged and work.labels.is_done(case.case, key, target, *beside):
+    key, judged = _keys(work, case)
+    if _is_done(work, case, key, judged):
         return
     work.labels.begin(case.case)
-    for path in (target, probability, *_tables(work.out)):
+    forget_figures(_tables(work.out), console.info)
+    for path in (target, probability):
         path.unlink(missing_ok=True)  # of another teacher: if this fails, none
+    try:
+        facts = _label(work, case, judged)
+    except FAILURES:
+        work.labels.give_up(case.case, target, probability)
+        raise
+    work.labels.add(case.case, key, target, probability, **facts)
+
+
+def _label(work: _Work, case: Case, judged: str) -> dict[str, Any]:
+    """Label one case, and judge it where `judged` is not empty."""
+    target, probability = _targets(work.out, case)
     volume = read_volume(case.image)
     for note in (*volume.notes, *checks.of_scan(volume.array)):
         console.warn(f"{case.image}: {note}")
+    beside = work.extras.probability
     chances = np.zeros(volume.array.shape, np.uint8) if beside or judged else None
     found, labels, dropped = find_tumors(work.teacher, volume, probability=chances)
     if judged and chances is not None:
-        figures, rows = _judge(work, case, volume, labels, chances)
+        figures, rows = judge_label(
+            work.teacher,
+            work.second,
+            case,
+            volume,
+            labels=labels,
+            probability=chances,
+            rounds=_rounds(work, case),
+        )
         work.figures.add(case.case, judged, figures=figures, components=rows)
     if beside and chances is not None:
         write_labels(probability, LabelMap(chances, volume.geometry))
     write_labels(target, LabelMap(labels, volume.geometry))
-    facts = {
+    return {
         "tumor_ml": round(float((labels > 0).sum()) * voxel_ml(volume), 3),
         "dropped": dropped,
         "windows_run": found.windows_run,
         "windows_total": found.windows_total,
     }
-    work.labels.add(case.case, key, **facts)
+
+
+def _keys(work: _Work, case: Case) -> tuple[str, str]:
+    """What a case's label, and its figures, are known by; empty where no figures are wanted."""
+    key = stamp(work.teacher.sha256, work.teacher.runtime, case.image)
+    return key, stamp(key, *_judged_by(work, case)) if work.extras.quality else ""
+
+
+def _is_done(work: _Work, case: Case, key: str, judged: str) -> bool:
+    target, probability = _targets(work.out, case)
+    beside = [probability] if work.extras.probability else []
+    is_judged = not judged or work.figures.is_done(case.case, judged)
+    return is_judged and work.labels.is_done(case.case, key, target, *beside)
+
+
+def _refuse_changed(work: _Work, cases: Sequence[Case]) -> None:
+    """Refuse to make labels anew that a person changed."""
+    replaced = {}
+    for case in cases:
+        with suppress(OSError):  # told when it is done
+            if not _is_done(work, case, *_keys(work, case)):
+                replaced[case.case] = _targets(work.out, case)
+    work.labels.refuse_changed(replaced)
 
 
 def _judged_by(work: _Work, case: Case) -> list[Any]:
@@ -201,52 +254,14 @@ def _rounds(work: _Work, case: Case) -> list[Path]:
     return [folder / f"{case.case}.nii.gz" for folder in work.extras.previous]
 
 
-def _judge(
-    work: _Work,
-    case: Case,
-    volume: Volume,
-    labels: NDArray[np.uint8],
-    probability: NDArray[np.uint8],
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The figures of a pseudo-label, rounded as they are written."""
-    again = find_tumors(work.second or work.teacher, volume, flip=work.second is None)[1]
-    mask = labels != 0
-    evidence = Evidence(
-        mask, probability, again != 0, _organs(case, volume), volume.array,
-        volume.geometry.spacing_zyx,
-    )  # fmt: skip
-    figures, rows = judge(evidence, work.teacher.card.fingerprint)
-    paths = _rounds(work, case)
-    figures["uncertainty"] = None
-    if paths and all(path.exists() for path in paths):
-        earlier = [read_labels_on(path, volume.geometry).array != 0 for path in paths]
-        figures["uncertainty"] = round_uncertainty([*earlier, mask])
-    return _rounded(figures), [_rounded(row) for row in rows]
-
-
-def _organs(case: Case, volume: Volume) -> NDArray[np.uint8] | None:
-    """The organs that are known of a case; None where none is."""
-    if case.label is None and case.organ_pseudo is None:
-        return None
-    nothing, grid = np.zeros(volume.array.shape, np.uint8), volume.geometry
-    partial = read_labels_on(case.label, grid).array if case.label else nothing
-    partial = np.where(partial == IGNORE, np.uint8(0), partial)  # nobody has looked there
-    organs = read_labels_on(case.organ_pseudo, grid).array if case.organ_pseudo else nothing
-    return fuse(partial, nothing.astype(bool), organs, case.annotated)
-
-
-def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
-
-
 def _report(work: _Work, model: Path, cases: Sequence[Case], failed: Mapping[str, str]) -> None:
-    records = [work.labels.records[case.case] for case in cases]
+    records = [work.labels.facts(case.case) for case in cases]
     report = {
         "flarekd": __version__,
         "model": model.name,
         "model_sha256": work.teacher.sha256,
         "runtime": work.teacher.runtime,
-        "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
+        "cases": records,
         "failed": failed,
     }
     write_json(work.out / "report.json", report)
