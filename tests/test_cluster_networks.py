@@ -119,9 +119,25 @@ def test_organs_are_labelled_and_judged_by_workers_as_by_this_process(scheduler,
     assert facts(here) == facts(work.out)
 
 
+def test_what_a_person_changed_fails_alone_on_a_cluster_and_stays(scheduler, tmp_path):
+    model, options = student(tmp_path / "student.safetensors"), replace(CPU, scheduler=scheduler)
+    for name in "ab":
+        scan(tmp_path / "scans" / f"{name}_0000.nii.gz")
+    out = tmp_path / "out"
+    infer([tmp_path / "scans"], model, out, options)
+    mine = out / "a.nii.gz"
+    mine.write_bytes((out / "b.nii.gz").read_bytes() + b"\0" * 8)
+    kept = mine.read_bytes()
+    other = student(tmp_path / "other.safetensors", seed=1)
+    with pytest.raises(CasesFailedError, match="1 of 2 scans failed: a"):
+        infer([tmp_path / "scans"], other, out, options)
+    assert mine.read_bytes() == kept
+    assert "somebody changed since the last run" in report(out)["failed"]["a"]
+
+
 def test_a_worker_that_has_another_model_file_says_so(tmp_path):
     model = student(tmp_path / "student.safetensors")
-    order = _Order("run", model, "0" * 64, tmp_path / "out", CPU)
+    order = _Order("run", model, "0" * 64, tmp_path / "out", CPU, ())
     with pytest.raises(InputError, match="another one on this machine"):
         _on_worker(order, ("a", Path("a.nii.gz")))
 

@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -118,3 +119,67 @@ def test_a_case_that_is_begun_anew_is_not_done(tmp_path):
     ledger.add("a", "k")
     ledger.begin("a")
     assert not Ledger(tmp_path / "done.jsonl").is_done("a", "k")
+
+
+def packed(path, content):
+    path.write_bytes(gzip.compress(content, mtime=0))
+    return path
+
+
+def test_what_a_person_changed_since_it_was_written_is_refused_and_what_was_copied_is_not(tmp_path):
+    ledger = Ledger(tmp_path / "done.jsonl")
+    files = {case: packed(tmp_path / f"{case}.nii.gz", b"labels") for case in "abcd"}
+    for case, path in files.items():
+        ledger.add(case, "k", path, tmp_path / "probability" / path.name, seconds=1)
+    known = Ledger(tmp_path / "done.jsonl")
+    assert known.facts("a") == {"case": "a", "seconds": 1}
+    everything = {case: [path, tmp_path / "none.nii.gz"] for case, path in files.items()}
+    known.refuse_changed(everything)
+    os.utime(files["b"], (1, 1))  # copied, or touched
+    known.refuse_changed(everything)
+    packed(files["c"], b"labelz")  # as many bytes
+    files["d"].unlink()
+    said = r"^1 file would be replaced that somebody changed since .*c\.nii\.gz · move them away"
+    with pytest.raises(InputError, match=said):
+        known.refuse_changed(everything)
+    known.refuse_changed({case: everything[case] for case in ("a", "b", "d")})
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.mha"])
+def test_a_file_that_is_not_packed_is_known_by_its_time(tmp_path, name):
+    path, ledger = tmp_path / name, Ledger(tmp_path / "done.jsonl")
+    path.write_bytes(bytes(20))
+    ledger.add("a", "", path)
+    ledger.refuse_changed({"a": [path]})
+    path.write_bytes(bytes([1, *bytes(19)]))
+    os.utime(path, (5, 5))
+    with pytest.raises(InputError, match="somebody changed"):
+        ledger.refuse_changed({"a": [path]})
+
+
+def test_what_comes_to_lie_where_a_case_failed_is_a_persons(tmp_path):
+    path, ledger = tmp_path / "a.nii.gz", Ledger(tmp_path / "done.jsonl")
+    ledger.begin("a")
+    ledger.give_up("a", path)
+    ledger.refuse_changed({"a": [path]})
+    packed(path, b"drawn by hand")
+    with pytest.raises(InputError, match=r"a\.nii\.gz"):
+        Ledger(ledger.path).refuse_changed({"a": [path]})
+
+
+@pytest.mark.parametrize("written", ["", ', "written": 5', ', "written": {"b": 1}'])
+def test_a_ledger_that_does_not_say_what_was_written_goes_on_working(tmp_path, written):
+    path, ledger = packed(tmp_path / "a.nii.gz", b"x"), tmp_path / "done.jsonl"
+    ledger.write_text(f'{{"case": "a", "key": "k"{written}}}\n', encoding="utf-8")
+    known = Ledger(ledger)
+    assert known.is_done("a", "k", path)
+    if "{" not in written:
+        known.refuse_changed({"a": [path]})
+
+
+def test_what_a_run_that_was_killed_left_is_replaced(tmp_path):
+    path, ledger = tmp_path / "a.nii.gz", Ledger(tmp_path / "done.jsonl")
+    ledger.add("a", "k", packed(path, b"first"))
+    ledger.begin("a")
+    packed(path, b"second")
+    Ledger(ledger.path).refuse_changed({"a": [path]})

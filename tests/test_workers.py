@@ -41,6 +41,15 @@ def test_there_are_as_many_as_the_largest_case_leaves_room_for(monkeypatch, file
     assert said.endswith("too little for the largest case") == (free < NEED)
 
 
+def test_there_are_no_more_than_cases(monkeypatch, files):
+    monkeypatch.setattr(workers, "_free", lambda: 9 * NEED)
+    told = []
+    assert plan_workers(files[1:2], 10_000, told.append) == 1
+    assert told[0].startswith("1 worker, 745 MB")
+    # a case without a file of its size is one all the same
+    assert plan_workers([files[1], None], 10_000, told.append) == 2
+
+
 def test_of_no_case_nothing_is_said():
     told = []
     assert plan_workers([], 10, told.append) == 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flarekd.case_ids import on_disk, why_no_case_id
-from flarekd.errors import InputError
+from flarekd.errors import InputError, said
 from flarekd.labels import BY_ID, ORGANS, TUMOR
 from flarekd.tables import format_table, plain
 
@@ -184,7 +184,7 @@ def _rows(
         raise InputError(what, "save it from the spreadsheet as 'CSV UTF-8'") from error
     except OSError as error:
         raise InputError(
-            f"cannot read cohort {str(path)!r}: {error}", "make it with `flarekd group-data`"
+            f"cannot read cohort {str(path)!r}: {said(error)}", "make it with `flarekd group-data`"
         ) from error
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from flarekd import plain_yaml
-from flarekd.errors import InputError
+from flarekd.errors import InputError, said
 from flarekd.protocol import Section, Student, Teacher
 
 
@@ -142,7 +142,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         tree = plain_yaml.read(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read configuration {str(path)!r}: {error}") from error
+        raise InputError(f"cannot read configuration {str(path)!r}: {said(error)}") from error
     if not isinstance(tree, dict):
         raise InputError(f"configuration {str(path)!r} is not a mapping of keys to values")
     base = tree.pop("base", None)

@@ -17,6 +17,17 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 MAKE_ROOM = "make room on that disk and run the same command again, a training with --resume"
 
+_MENDS = {
+    **dict.fromkeys(NO_ROOM, MAKE_ROOM),
+    errno.ENOENT: "check the path; was it moved or deleted meanwhile?",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "write to a disk that is not read-only",
+    errno.ELOOP: "remove that link, or put the file itself there",
+    errno.ENAMETOOLONG: "shorten the path",
+    errno.EIO: "look whether its disk or network drive fails, and copy what is there",
+}
+
 
 LESS_MEMORY = (
     "let fewer cases be worked on at a time: `taskset -c 0 flarekd …`, --jobs of phantom, "
@@ -70,6 +81,10 @@ class CasesFailedError(FlarekdError):
     exit_code = 4
 
 
+FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
+"""What ends a case and not the run; torch says RuntimeError where memory is short."""
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Make what a system refuses within a ``with`` say which file it is of: a write does not.
@@ -117,7 +132,30 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_said or isinstance(error, MemoryError)
 
 
+def said(error: BaseException) -> str:
+    """What an error says; of the system's the word alone, where a sentence names the file.
+
+    Examples:
+        >>> said(PermissionError(13, "Permission denied", "a.nii")), said(ValueError("odd"))
+        ('Permission denied', 'odd')
+    """
+    word = error.strerror if isinstance(error, OSError) else None
+    return word or str(error) or type(error).__name__
+
+
+def mend_of(error: OSError) -> str:
+    """What a person can do about what a system refuses."""
+    return _MENDS.get(error.errno or 0, "mend that and run the same command again")
+
+
 def reason(error: BaseException) -> str:
-    """What a person is told of an error that costs a case, and what helps where memory is short."""
-    text = str(error) or type(error).__name__
-    return f"{text} · {LESS_MEMORY}" if is_out_of_memory(error) else text
+    """What a person is told of an error that costs a case: what, where, and what helps.
+
+    Examples:
+        >>> reason(PermissionError(13, "Permission denied", "a.nii"))
+        'a.nii: Permission denied · check its permissions'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        return f"{where}{error.strerror} · {mend_of(error)}"
+    return f"{said(error)} · {LESS_MEMORY}" if is_out_of_memory(error) else said(error)

@@ -10,19 +10,14 @@ import typer
 from typer.core import TyperGroup
 
 from flarekd import interrupts
-from flarekd.errors import (
-    MAKE_ROOM,
-    NO_ROOM,
-    FlarekdError,
-    InputError,
-    is_out_of_memory,
-    reason,
-)
+from flarekd.errors import FlarekdError, InputError, is_out_of_memory, reason
 
 NOT_OURS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
+    errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ESTALE, errno.EMFILE,
 }  # fmt: skip
-"""What a system refuses, and no bug of ours: no permission, no room, a broken disk."""
+"""What a system refuses, and no bug of ours: no permission, no room, a broken disk, paths that
+lead nowhere."""
 
 
 class Verbs(TyperGroup):
@@ -46,11 +41,7 @@ class Verbs(TyperGroup):
                 raise
             from flarekd import console
 
-            where = error.filename or "a file"
-            mend = (
-                MAKE_ROOM if error.errno in NO_ROOM else "mend that and run the same command again"
-            )
-            console.error(f"{where}: {error.strerror} · {mend}")
+            console.error(reason(error))
             raise typer.Exit(InputError.exit_code) from None
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

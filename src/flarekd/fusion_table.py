@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flarekd.cohort import Case
-from flarekd.errors import InputError
+from flarekd.errors import InputError, said
 from flarekd.fusion_checks import Facts, flags
 from flarekd.labels import LABELS, NAMES, ORGANS
 from flarekd.selection import CASE_FIGURES, COMPONENT_FIGURES, ORGAN_FIGURES, Dropped
@@ -180,7 +180,7 @@ def _read(
         reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
         rows = [{key: plain(value or "") for key, value in row.items() if key} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {str(path)!r}: {error}", mend) from error
+        raise InputError(f"cannot read {str(path)!r}: {said(error)}", mend) from error
     lacking = [name for name in needed if name not in (reader.fieldnames or ())]
     if lacking:
         raise InputError(f"{str(path)!r} has no column {lacking[0]!r}", mend)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from flarekd import plain_json, plain_yaml
-from flarekd.errors import InputError, listed
+from flarekd.errors import InputError, listed, reason, said
 from flarekd.foreign import BOTH, DATASETS, IdMap, id_map, our_id
 from flarekd.labels import BY_ID, GROUPS, TUMOR
 from flarekd.layout import Layout
@@ -126,7 +126,7 @@ def read_rules(path: Path) -> Rules:
     try:
         tree = plain_yaml.read(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {str(path)!r}: {error}", MEND) from error
+        raise InputError(f"cannot read {str(path)!r}: {said(error)}", MEND) from error
     try:
         file = _File.model_validate(tree or {})
     except ValidationError as error:
@@ -146,7 +146,7 @@ def read_rules(path: Path) -> Rules:
         try:
             datasets.append(_dataset(entry, path.parent))
         except (ValueError, OSError) as error:
-            problems.append(f"datasets.{index}: {error}")
+            problems.append(f"datasets.{index}: {reason(error)}")
     if problems:
         raise InputError(f"{path.name}: {'; '.join(problems)}", MEND)
     return Rules(groups, tuple(datasets))

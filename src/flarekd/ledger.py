@@ -1,7 +1,8 @@
 """What is done and with what.
 
 A line a case, so that a re-run does only what is missing or out of date; and one before a case's
-files are written, so that what a run left is told from what a person put there.
+files are written, so that what a run left is told from what a person put there. It says what the
+files were like when they were done, so that what a person changed in them since is told, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from flarekd.errors import InputError, counted, listed, writing
 
 DONE = "done.jsonl"
 """The ledger of a folder of results."""
+
+_WRITTEN = "written"
+"""Where a record says what a case's files were like; those of earlier versions do not."""
+
+_GZIP_END = 8
+"""Bytes at the end of a gzip file: sum and size of what is packed."""
 
 
 def stamp(*parts: Any) -> str:
@@ -91,13 +98,54 @@ class Ledger:
         """
         self._append({"case": case, **facts})
 
-    def add(self, case: str, key: str, **facts: Any) -> None:
+    def add(self, case: str, key: str, *outputs: Path, **facts: Any) -> None:
         """Record a finished case, after its outputs are in place.
+
+        Args:
+            case: Its id.
+            key: As `is_done` takes it.
+            outputs: Files that a person may come to change (`refuse_changed`), there or not.
+            facts: JSON values to keep.
 
         Raises:
             NoRoomError: If the disk is full; the case is not done then.
         """
-        self._append({"case": case, "key": key, **facts})
+        self._append({"case": case, "key": key, **facts, **self._written(outputs)})
+
+    def give_up(self, case: str, *outputs: Path) -> None:
+        """Record that a case has failed: what comes to lie in place of `outputs` is a person's."""
+        self._append({"case": case, **self._written(outputs)})
+
+    def facts(self, case: str) -> dict[str, Any]:
+        """What is recorded of a case, but for what only the ledger itself needs."""
+        return {k: v for k, v in self.records[case].items() if k not in ("key", _WRITTEN)}
+
+    def is_changed(self, case: str, path: Path) -> bool:
+        """Whether a file is another than its case was left with; not where nothing tells."""
+        written = self.records.get(case, {}).get(_WRITTEN)
+        if not isinstance(written, dict) or not path.is_file():
+            return False
+        mark = written.get(self._name(path))
+        return not (isinstance(mark, list) and _is_same(path, mark))
+
+    def refuse_changed(self, outputs: Mapping[str, Iterable[Path]]) -> None:
+        """Keep a run from replacing files that a person changed, or put there, since the last one.
+
+        Args:
+            outputs: By case, the files that are going to be replaced or removed.
+
+        Raises:
+            InputError: If one of them was changed.
+        """
+        changed = [
+            path for case, paths in outputs.items() for path in paths if self.is_changed(case, path)
+        ]
+        if changed:
+            raise InputError(
+                f"{counted(changed, 'file')} would be replaced that somebody changed since the "
+                f"last run: {listed([str(path) for path in changed], most=3)}",
+                "move them away to have them made anew, or write to another folder",
+            )
 
     def claim(self) -> None:
         """Make the file if need be, before what all cases share is written.
@@ -106,6 +154,13 @@ class Ledger:
             NoRoomError: If the disk is full.
         """
         self._write("")
+
+    def _written(self, outputs: Iterable[Path]) -> dict[str, Any]:
+        marks = {self._name(path): _mark(path) if path.is_file() else None for path in outputs}
+        return {_WRITTEN: {name: mark for name, mark in marks.items() if mark}} if marks else {}
+
+    def _name(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self.path.parent)).as_posix()
 
     def _append(self, record: dict[str, Any]) -> None:
         # a line break first: the line before may have been torn
@@ -119,6 +174,26 @@ class Ledger:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             with os.fdopen(os.open(self.path, flags, 0o666), "a", encoding="utf-8") as file:
                 file.write(text)
+
+
+def _mark(path: Path) -> list[Any]:
+    """What a file is known by: size, modification time, and of a gzip file the sum in its end."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        end = b""
+        if path.name.endswith(".gz") and status.st_size >= _GZIP_END:
+            file.seek(-_GZIP_END, os.SEEK_END)
+            end = file.read()
+    return [status.st_size, status.st_mtime_ns, end.hex()]
+
+
+def _is_same(path: Path, mark: list[Any]) -> bool:
+    """Whether a file is as it was; one that was only copied or touched is, if it can be told."""
+    status = path.stat()
+    if mark[:2] == [status.st_size, status.st_mtime_ns]:
+        return True
+    size, _, end = _mark(path)
+    return bool(end) and [size, end] == mark[::2]
 
 
 def refuse_foreign(
@@ -147,3 +222,11 @@ def refuse_foreign(
             f"{named}",
             "write to another folder, or move them away",
         )
+
+
+def forget_figures(tables: Iterable[Path], say: Callable[[str], None]) -> None:
+    """Remove tables of figures, and say so: labels that they are of are about to be made anew."""
+    for path in tables:
+        if path.exists():
+            path.unlink(missing_ok=True)  # processes of torchrun come here together
+            say(f"{path}: removed, labels are made anew that it is of · --quality writes it again")

@@ -26,7 +26,7 @@ from flarekd.card_parts import (
     check_spacing,
     why_unusable,
 )
-from flarekd.errors import InputError
+from flarekd.errors import InputError, said
 from flarekd.imaging.atomic import replacing
 from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.protocol import check_patch_size
@@ -150,7 +150,8 @@ def read_card(path: Path) -> ModelCard:
             text = (file.metadata() or {}).get(KEY)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{str(path)!r} is not a model file: {error}", "give a *.safetensors that flarekd wrote"
+            f"{str(path)!r} is not a model file: {said(error)}",
+            "give a *.safetensors that flarekd wrote",
         ) from error
     return parse_card(text, path)
 
@@ -182,7 +183,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{str(path)!r} is not a model file: {error}") from error
+        raise InputError(f"{str(path)!r} is not a model file: {said(error)}") from error
 
 
 def file_hash(path: Path) -> str:

@@ -26,7 +26,7 @@ from itertools import islice
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
-from flarekd.errors import LESS_MEMORY, FlarekdError, NoRoomError, is_out_of_memory, reason
+from flarekd.errors import FAILURES, LESS_MEMORY, NoRoomError, is_out_of_memory, reason
 from flarekd.interrupts import leave_quietly
 
 Item = TypeVar("Item")
@@ -255,7 +255,7 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Res
         return Outcome(item, function(item), None)
     except NoRoomError:
         raise
-    except (FlarekdError, OSError, ValueError, MemoryError, RuntimeError) as error:
+    except FAILURES as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
         return Outcome(item, None, reason(error))

@@ -199,11 +199,20 @@ def _refuse_slips(settings: config.Config, organ_pseudo: Path | None) -> None:
         refuse_gone(data.previous)
     except InputError as error:
         raise InputError(f"data.previous: {error.what}", error.mend) from None
+    if (data.against or data.previous) and not _figures(settings.quality, of_organs=False):
+        idle = "data.against" if data.against else "data.previous"
+        what = f"{idle} would do nothing: only figures of tumours take that"
+        raise InputError(what, "set quality.figures: true, or leave that out")
 
 
 def _asks(rules: Sequence[str], *, of_organs: bool) -> bool:
     """Whether a rule goes by figures of organ pseudo-labels, or of tumours."""
     return any((parse_rule(rule).subject == "organs") is of_organs for rule in rules)
+
+
+def _figures(quality: config.Quality, *, of_organs: bool) -> bool:
+    """Whether figures of organ pseudo-labels, or of tumours, are made."""
+    return quality.figures or _asks(quality.drop, of_organs=of_organs)
 
 
 def _label_organs(
@@ -225,7 +234,7 @@ def _label_organs(
         train_organs(cohort, out / "organ-teacher", settings, device, "may")
     console.heading("Organ pseudo-labels")
     with problems.of_cases():
-        figures = settings.quality.figures or _asks(settings.quality.drop, of_organs=True)
+        figures = _figures(settings.quality, of_organs=True)
         pseudo_organs(cohort, out / ORGAN_TEACHER, out / "organs", Options(device), quality=figures)
     return out / "organs"
 
@@ -251,12 +260,13 @@ def _teach_and_distil(
     organs = _label_organs(out, settings, device, problems)
     console.heading("Tumour pseudo-labels")
     with problems.of_cases():
+        figures = _figures(quality, of_organs=False)
         judged = Judged(
             probability=quality.probability,
-            quality=quality.figures or _asks(quality.drop, of_organs=False),
+            quality=figures,
             against=data.against if data else None,
             previous=data.previous if data else (),
-            organs=organs,
+            organs=organs if figures else None,
         )
         pseudo_tumor(cohort, out / TEACHER, out / "tumor", device, judged)
     console.heading("Fusing labels")

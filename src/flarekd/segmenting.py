@@ -6,7 +6,7 @@ share (``share.py``), and one writes the report of all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,7 @@ class _Order:
         sha256: Of that file.
         out: Gets the label maps.
         options: How.
+        tables: Of figures of the label maps.
     """
 
     run: str
@@ -70,6 +71,7 @@ class _Order:
     sha256: str
     out: Path
     options: Options
+    tables: tuple[Path, ...]
 
 
 class _Notes:
@@ -77,6 +79,10 @@ class _Notes:
 
     def __init__(self) -> None:
         self._said: list[str] = []
+
+    def info(self, text: str) -> None:
+        """Note it."""
+        self._said.append(text)
 
     def warn(self, text: str) -> None:
         """Note it."""
@@ -110,6 +116,8 @@ def segment_scans(
     out: Path,
     options: Options,
     check: Callable[[ModelCard], None] = _welcome,
+    *,
+    tables: Sequence[Path] = (),
 ) -> None:
     """Segment scans; a re-run does those that are missing or out of date.
 
@@ -119,21 +127,23 @@ def segment_scans(
         out: Gets <case>.nii.gz and report.json.
         options: How.
         check: Raises where what the model says of itself will not do, before anything is done.
+        tables: Of figures of the label maps; they go once one is made anew.
 
     Raises:
-        InputError: If the model cannot be used, a file that no run wrote would be replaced, or no
-            scheduler answers.
+        InputError: If the model cannot be used, a file that no run wrote, or that a person changed
+            since, would be replaced, or no scheduler answers. On a cluster what a person changed
+            fails its case alone.
         UsageError: If device or runtime are not there, or the memory allowed is too little for
             anything.
         NoRoomError: If the disk is full.
         CasesFailedError: After the rest is written, if some scans failed.
     """
     everything = {case: Beside.everything(out, case) for case in scans}
-    refuse_foreign(out / DONE, everything, Beside.shared(out))
+    refuse_foreign(out / DONE, everything, [*Beside.shared(out), *tables])
     if options.scheduler is not None:
         card = card_of(model, "student")
         check(card)
-        order = _Order(new_run(), model, content_hash(model), out, options)
+        order = _Order(new_run(), model, content_hash(model), out, options, tuple(tables))
         with locked(out, console.warn):
             failed, how = _by_workers(scans, order)
             _finish(scans, order, names_of(card), failed, how)
@@ -148,11 +158,12 @@ def segment_scans(
         student = _load(model, where, options)
         check(student.predictor.card)
         share = Share(student, out, options.beside, console, begun)
+        crew.after_first(lambda: share.make_way(scans, tables))
         with console.progress("Segmenting") as advance:
             share.segment(mine, options.max_memory_gb, advance)
         failed = {c: why for part in crew.gather(share.failed) for c, why in part.items()}
         if crew.is_first:
-            order = _Order("", model, student.predictor.sha256, out, options)
+            order = _Order("", model, student.predictor.sha256, out, options, tuple(tables))
             _finish(scans, order, names_of(student.predictor.card), failed, [share.how])
 
 
@@ -187,6 +198,7 @@ def _on_worker(order: _Order, scan: tuple[str, Path]) -> _Told:
     """One scan; the network is loaded for the first."""
     case, path = scan
     with kept(order.run, partial(_open, order)) as (share, notes):
+        share.make_way({case: path}, order.tables)
         share.segment({case: path}, order.options.max_memory_gb, lambda *_: None)
         return _Told(share.failed.pop(case, None), notes.take(), share.how)
 
@@ -235,7 +247,7 @@ def _finish(
         "model": order.model.name,
         "model_sha256": order.sha256,
         **_together(how),
-        "cases": [{k: v for k, v in ledger.records[case].items() if k != "key"} for case in whole],
+        "cases": [ledger.facts(case) for case in whole],
         "failed": failed,
     }
     write_json(out / "report.json", report)

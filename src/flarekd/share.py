@@ -7,25 +7,22 @@ is left alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from flarekd.errors import FlarekdError, InputError, NoRoomError, reason
+from flarekd.errors import FAILURES, InputError, NoRoomError, reason
 from flarekd.imaging.files import read_volume, write_labels
 from flarekd.imaging.volume import Volume
-from flarekd.ledger import DONE, Ledger, stamp
+from flarekd.ledger import DONE, Ledger, forget_figures, stamp
 from flarekd.modelfile import ModelCard
 from flarekd.parallel import Behind, Outcome, read_ahead
 from flarekd.report.beside import Beside
 from flarekd.student.budget import Budget
 from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student
-
-FAILURES = (FlarekdError, OSError, ValueError, MemoryError, RuntimeError)
-"""What ends a case and not the run; torch says RuntimeError where memory is short."""
 
 Advance = Callable[[int, int, str], object]
 """Told how many scans are done, of how many, and what is done now."""
@@ -33,6 +30,9 @@ Advance = Callable[[int, int, str], object]
 
 class Voice(Protocol):
     """Where a share speaks; `flarekd.console` is one."""
+
+    def info(self, text: str, /) -> None:
+        """Say something."""
 
     def warn(self, text: str, /) -> None:
         """Say something to look at."""
@@ -117,6 +117,17 @@ class Share:
             "step": student.step,
         }
 
+    def make_way(self, scans: Mapping[str, Path], tables: Sequence[Path]) -> None:
+        """Remove tables of figures of label maps that are made anew.
+
+        Raises:
+            InputError: If a person changed one of those label maps.
+        """
+        todo, _ = self._todo(scans)
+        self._ledger.refuse_changed({one.case: [_target(self._out, one.case)] for one in todo})
+        if todo:
+            forget_figures(tables, self._voice.info)
+
     def segment(
         self, scans: Mapping[str, Path], max_memory_gb: float | None, advance: Advance
     ) -> None:
@@ -126,7 +137,9 @@ class Share:
             NoRoomError: If the disk is full.
             UsageError: If the memory allowed is too little for anything.
         """
-        todo = self._todo(scans)
+        todo, unseen = self._todo(scans)
+        for case, why in unseen.items():
+            self._fail(case, why)
         is_overlapped = len(todo) > 1
         if max_memory_gb is not None and todo:
             todo, is_overlapped = self._within(todo, max_memory_gb)
@@ -143,21 +156,22 @@ class Share:
                 writer.do(self._look(outcome, tell))
             advance(len(scans), len(scans), "")
 
-    def _todo(self, scans: Mapping[str, Path]) -> list[_Scan]:
+    def _todo(self, scans: Mapping[str, Path]) -> tuple[list[_Scan], dict[str, str]]:
+        """The scans that are not done; and those that cannot be looked at, with the reason."""
         student = self._student
         how = [student.windows, student.step, student.method, student.predictor.runtime]
         how += ["dicom-seg"] if self._beside.dicom_seg else []
-        todo = []
+        todo, unseen = [], {}
         for case, path in scans.items():
             try:
                 key = stamp(student.predictor.sha256, how, str(path), path)
             except OSError as error:
-                self._fail(case, str(error))
+                unseen[case] = reason(error)
                 continue
             outputs = [_target(self._out, case), *self._beside.outputs(self._out, case)]
             if not self._ledger.is_done(case, key, *outputs):
                 todo.append(_Scan(case, path, key))
-        return todo
+        return todo, unseen
 
     def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
         """The scans that fit into the memory allowed, and whether they may overlap."""
@@ -175,6 +189,11 @@ class Share:
     def _fail(self, case: str, why: str) -> None:
         self.failed[case] = why
         self._voice.error(f"{case}: {why}")
+
+    def _give_up(self, case: str, why: str) -> None:
+        """The same once its files were touched."""
+        self._ledger.give_up(case, _target(self._out, case))
+        self._fail(case, why)
 
     def _read(self, scan: _Scan) -> _Read:
         self._ledger.begin(scan.case)
@@ -198,12 +217,12 @@ class Share:
         """Run the network; what is left to do is returned."""
         scan, read = outcome.item, outcome.result
         if read is None:
-            self._fail(scan.case, outcome.error or "it could not be read")
+            self._give_up(scan.case, outcome.error or "it could not be read")
             return lambda: None
         try:
             found = self._student.segment(read.prepared, tell)
         except FAILURES as error:
-            self._fail(scan.case, reason(error))
+            self._give_up(scan.case, reason(error))
             return lambda: None
         return partial(self._write, scan, read, found)
 
@@ -217,12 +236,13 @@ class Share:
                 self._out, scan.case, scan.path, scan=read.volume, labels=labels, names=self._names
             )
             found.seconds["write"] = round(time.monotonic() - began, 3)
-            facts = _facts(scan.path, target, found, self._names)
-            self._ledger.add(scan.case, scan.key, **facts, not_ct=read.prepared.not_ct)
+            facts = {"input": str(scan.path), "output": target.name, **found.facts(self._names)}
+            facts["not_ct"] = read.prepared.not_ct
+            self._ledger.add(scan.case, scan.key, target, **facts)
         except NoRoomError:
             raise
         except FAILURES as error:
-            self._fail(scan.case, reason(error))
+            self._give_up(scan.case, reason(error))
 
 
 def names_of(card: ModelCard) -> dict[int, str]:
@@ -232,20 +252,3 @@ def names_of(card: ModelCard) -> dict[int, str]:
 
 def _target(out: Path, case: str) -> Path:
     return out / f"{case}.nii.gz"
-
-
-def _facts(
-    path: Path, target: Path, found: Segmentation, names: Mapping[int, str]
-) -> dict[str, Any]:
-    """What report.json says of a case."""
-    geometry = found.labels.geometry
-    return {
-        "input": str(path),
-        "output": target.name,
-        "size": list(geometry.size_xyz),
-        "spacing_mm": list(geometry.spacing_xyz),
-        "windows_run": found.windows_run,
-        "windows_total": found.windows_total,
-        "volume_ml": found.volumes_ml(names),
-        "seconds": found.seconds,
-    }

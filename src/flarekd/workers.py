@@ -24,18 +24,20 @@ _CGROUP = Path("/sys/fs/cgroup")
 def plan_workers(
     files: Iterable[Path | None], bytes_a_voxel: int, say: Callable[[str], None]
 ) -> int:
-    """As many processes as there are processors, or fewer where memory is too little for them.
+    """As many processes as there are processors: fewer for fewer cases, or where memory is short.
 
     Args:
-        files: One of each case, of its size; those that cannot be read do not count.
+        files: One of each case, of its size, None where it has none; what a case takes is told by
+            those that can be read.
         bytes_a_voxel: What the work takes of a case.
         say: Is told what each will take; not where there is no case.
     """
-    sized = [path for path in files if path is not None]
+    cases = list(files)
+    sized = [path for path in cases if path is not None]
     if not sized:
         return 1
     each, free = BASE + bytes_a_voxel * _most_voxels(sized), _free()
-    jobs = max(1, min(cpu_count(), free // each))
+    jobs = max(1, min(cpu_count(), len(cases), free // each))
     told = f"{counted(jobs, 'worker')}, {each / 1e6:.0f} MB each at most"
     told += f", {free / 1e9:.1f} GB of memory free"
     say(told if each <= free else f"{told}: too little for the largest case")

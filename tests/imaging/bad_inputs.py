@@ -435,6 +435,20 @@ LABELS = [
         kind="labels",
     ),
     Bad(
+        "NaN or infinity in a label map",
+        "refused",
+        "1 of 4,320 voxels are NaN or infinite · set them to 0 where nothing is labelled",
+        nifti("labels/a.nii.gz", edited(organs, (MIDDLE, np.nan))),
+        kind="labels",
+    ),
+    Bad(
+        "RGB label map",
+        "refused",
+        "voxels are RGB, not one number each · give one number a voxel: .*the ids of a label map",
+        nifti("labels/a.nii.gz", organs, datatype=128, bitpix=24),
+        kind="labels",
+    ),
+    Bad(
         "empty label map",
         "doubtful",
         "nothing is labelled",

@@ -19,7 +19,7 @@ from tests.imaging.bad_inputs import ct, labelled, nifti, organs, shifted
 from tests.imaging.dicom_series import write_series
 
 from flarekd.cohort import read_cohort
-from flarekd.errors import CasesFailedError, InputError, UsageError
+from flarekd.errors import CasesFailedError, InputError, UsageError, counted
 from flarekd.imaging.files import list_scans, read_labels, read_volume, write_labels
 from flarekd.imaging.volume import Geometry, LabelMap
 from flarekd.lock import NAME
@@ -59,11 +59,15 @@ def test_names_that_cannot_be_case_ids_are_refused_by_every_verb(tmp_path, capsy
     assert re.search(said, str(error.value))
     with pytest.raises(InputError):
         find_scans([tmp_path / "in" / name for name in names])
-    with pytest.raises(CasesFailedError):
+    with pytest.raises(CasesFailedError, match=r"^1 of"):
         check([tmp_path / "in"])
-    (finding,) = found(capsys)
-    assert finding[0] == "refused"
-    assert re.search(said, finding[1])
+    shown = capsys.readouterr()
+    (finding,) = shown.out.splitlines()[1:]
+    assert finding.startswith("refused")
+    assert re.search(said, finding)
+    # what is in them is sound: it is the name that nothing can be done with
+    fine = "1 fine, " if len(names) > 1 else ""
+    assert f"{counted(names, 'file')}: {fine}1 refused" in shown.err
 
 
 def test_two_runs_do_not_repair_into_one_folder(tmp_path):
@@ -411,3 +415,19 @@ def test_a_ledger_that_came_with_data_removes_nothing_outside_its_folder(tmp_pat
     (tmp_path / "fixed" / "changes.json").write_text(json.dumps(changes), encoding="utf-8")
     check([tmp_path / "in"], fix=tmp_path / "fixed")
     assert (tmp_path / "other" / "b.nii.gz").exists()
+
+
+def test_a_copy_that_a_person_changed_is_neither_replaced_nor_removed(tmp_path, capsys):
+    fix = tmp_path / "fixed"
+    slipped(tmp_path, "in/a.nii.gz")
+    check([tmp_path / "in"], fix=fix)
+    check([tmp_path / "in"], fix=fix)
+    copy = fix / "in" / "a.nii.gz"
+    nifti("a.nii.gz", organs)(copy.parent)
+    mine = copy.read_bytes()
+    with pytest.raises(InputError, match=r"1 file would be replaced .*in/a\.nii\.gz"):
+        check([tmp_path / "in"], fix=fix)
+    scans(tmp_path, "in/a.nii.gz")  # mended; given alone, its copy has another place
+    check([tmp_path / "in" / "a.nii.gz"], fix=fix)
+    assert "kept, somebody changed it" in " ".join(capsys.readouterr().err.split())
+    assert copy.read_bytes() == mine

@@ -617,3 +617,41 @@ def test_fusion_csv_has_conflicts_of_each_organ_and_what_was_drawn_in_part(folde
     assert row["organ_against_human_ml"] == "0.0056"
     assert (row["liver_under_tumor_ml"], row["aorta_under_tumor_ml"]) == ("0.0028", "0.0028")
     assert row["unvouched_ml"] == "0.0056"
+
+
+def test_a_fused_label_that_a_person_corrected_is_kept_and_never_replaced(folder):
+    folder.add("case_a")
+    folder.add("case_b")
+    folder.fuse()
+    corrected = write(folder.path / "fused" / "case_b.nii.gz", [9] * 8)
+    folder.fuse()  # nothing is out of date
+    assert folder.row("case_b") == [9] * 8
+    before = folder.times()
+    with pytest.raises(InputError, match=r"1 file would be replaced .*fused/case_b\.nii\.gz"):
+        folder.fuse("simple")
+    with pytest.raises(InputError, match=r"case_b\.nii\.gz"):
+        folder.fuse(review=decide(folder, case_a="drop", case_b="drop"))
+    assert (folder.row("case_b"), folder.times()) == ([9] * 8, before)
+    corrected.unlink()
+    folder.fuse("simple")
+    assert folder.row("case_b") == SIMPLE
+
+
+def test_a_label_drawn_where_fusion_failed_is_not_replaced(folder):
+    folder.add("case_a", tumor=[3] * 8)
+    with pytest.raises(CasesFailedError, match="case_a"):
+        folder.fuse()
+    write(folder.path / "fused" / "case_a.nii.gz", [9] * 8)
+    with pytest.raises(InputError, match=r"case_a\.nii\.gz"):
+        folder.fuse()
+    assert folder.row("case_a") == [9] * 8
+
+
+def test_a_scan_that_is_gone_is_told_with_its_name_and_how_to_mend_it(folder):
+    folder.add("case_a")
+    folder.add("case_b")
+    folder.cases[1].image.unlink()
+    said = r"not fused: case_b: \S*case_b_0000\.nii\.gz: No such file or directory · check the path"
+    with pytest.raises(CasesFailedError, match=said):
+        folder.fuse()
+    assert folder.row("case_a") == PAPER

@@ -275,3 +275,16 @@ def test_a_second_run_measures_nothing_anew(data):
     before = facts.read_bytes()
     group(data, TOTAL)
     assert facts.read_bytes() == before
+
+
+def test_label_files_that_a_person_corrected_are_never_replaced(data):
+    kits(data)
+    path = group(data, KITS)["case_00000"].label
+    drawn = read_labels(path)
+    write_labels(path, LabelMap(np.full_like(drawn.array, 13), drawn.geometry))
+    group(data, KITS)  # nothing is out of date
+    source = data / "case_00000" / "segmentation.nii.gz"
+    labels(source, np.zeros(SHAPE, np.uint8))
+    with pytest.raises(InputError, match=r"1 file would be replaced .*case_00000\.nii\.gz"):
+        group(data, KITS)
+    assert (read_labels(path).array == 13).all()

@@ -39,7 +39,7 @@ FINGERPRINT = {
 }
 
 
-def model(path, names=NAMES[:14], seed=0, fingerprint=FINGERPRINT):
+def model(path, names=NAMES[:14], seed=0, fingerprint=FINGERPRINT, spacing=(4.0, 1.5, 1.5)):
     """A network with random weights: its labels are nonsense, and depend on every voxel."""
     torch.manual_seed(seed)
     arguments = {"classes": len(names), "channels": (4, 4, 8, 8), "strides": STRIDES}
@@ -48,7 +48,7 @@ def model(path, names=NAMES[:14], seed=0, fingerprint=FINGERPRINT):
         network=arguments,
         labels=names,
         label_ids=tuple(range(len(names))),
-        spacing=(4.0, 1.5, 1.5),
+        spacing=spacing,
         patch=(8, 16, 16),
         intensity=(-200.0, 300.0, 50.0, 100.0),
         inference={"step": 0.5, "windows": "full"},
@@ -154,7 +154,9 @@ def test_a_case_that_fails_is_named_and_the_others_are_written(cohort):
     assert caught.value.exit_code == 4
     assert set(cohort.written()) == {"a"}
     assert set(cohort.report()["failed"]) == {"torn", "gone"}
-    assert gone.name in cohort.report()["failed"]["gone"]
+    assert cohort.report()["failed"]["gone"].startswith(
+        f"{gone}: No such file or directory · check the path"
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,3 +248,46 @@ def test_a_model_that_does_not_know_its_cohort_gives_no_distances(cohort, capsys
     cohort.run(quality=True)
     assert cohort.figures()["a"]["distance"] == ""
     assert "does not say what it was trained on" in capsys.readouterr().err
+
+
+def test_a_pseudo_label_that_a_person_corrected_is_kept_and_never_replaced(cohort):
+    cohort.add("a")
+    cohort.add("b")
+    cohort.run()
+    drawn = LabelMap(np.full(GEOMETRY.shape_zyx, 5, np.uint8), GEOMETRY)
+    write_labels(cohort.out / "b.nii.gz", drawn)
+    before = cohort.written()
+    cohort.run()
+    assert cohort.written() == before
+    cohort.model = model(cohort.path / "other.safetensors", seed=1)
+    with pytest.raises(InputError, match=r"1 file would be replaced .*b\.nii\.gz · move them"):
+        cohort.run()
+    assert cohort.written() == before
+    (cohort.out / "b.nii.gz").rename(cohort.path / "mine.nii.gz")
+    cohort.run()
+    assert cohort.written().keys() == before.keys()
+    assert cohort.written()["a"] != before["a"]
+    assert "written" not in cohort.report()["cases"][0]
+
+
+def test_figures_stay_where_no_label_is_made_anew_and_it_is_told_where_they_go(cohort, capsys):
+    cohort.add("a")
+    cohort.run(quality=True)
+    before = cohort.figures()
+    cohort.run()
+    assert cohort.figures() == before
+    cohort.add("b")
+    capsys.readouterr()
+    cohort.run()
+    assert not (cohort.out / "quality.csv").exists()
+    told = " ".join(capsys.readouterr().err.split())
+    assert "quality.csv: removed, labels are made anew that it is of · --quality writes it" in told
+
+
+def test_a_persons_table_of_figures_is_never_replaced(cohort):
+    cohort.add("a")
+    cohort.out.mkdir()
+    (cohort.out / "quality.csv").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"recorded 1 file .*quality\.csv"):
+        cohort.run(quality=True)
+    assert (cohort.out / "quality.csv").read_text(encoding="utf-8") == "mine"

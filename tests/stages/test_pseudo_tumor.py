@@ -16,7 +16,7 @@ from tests.training.test_ranks import forked
 
 from flarekd import __version__
 from flarekd.cohort import Case, format_cohort
-from flarekd.errors import CasesFailedError, InputError
+from flarekd.errors import CasesFailedError, InputError, UsageError
 from flarekd.imaging.files import read_labels, read_volume, write_labels, write_volume
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.inference.predictor import load
@@ -109,7 +109,7 @@ def cohort(tmp_path, model):
     return Cohort(tmp_path, model)
 
 
-def test_processes_of_torchrun_share_the_cases_and_the_first_tells_of_all(cohort, model):
+def test_processes_of_torchrun_share_the_cases_and_the_first_tells_of_all(cohort, model, other):
     """Its ranks are forked here; ``test_ranks.py`` has the real torchrun."""
     for name in ("a", "b", "c", "torn"):
         cohort.add(name)
@@ -125,6 +125,13 @@ def test_processes_of_torchrun_share_the_cases_and_the_first_tells_of_all(cohort
     assert cohort.table("quality.csv") == cohort.table("quality.csv", "alone")[:3]
     before = cohort.written()
     forked(cohort.path, *verb, statuses=[4, 0])
+    assert cohort.written() == before
+    drawn = LabelMap(np.full(GEOMETRY.shape_zyx, 14, np.uint8), GEOMETRY)
+    write_labels(cohort.path / "tumor" / "c.nii.gz", drawn)
+    before = cohort.written()
+    verb[verb.index(model)] = other
+    said = forked(cohort.path, *verb, statuses=[3, 3])  # all are refused, before one has begun
+    assert "1 file would be replaced that somebody changed" in said
     assert cohort.written() == before
 
 
@@ -406,7 +413,7 @@ def test_earlier_rounds_give_the_uncertainty(cohort):
     assert new["uncertainty"] == ""
 
 
-def test_figures_are_made_once_and_again_where_what_they_are_of_changes(cohort, other):
+def test_figures_are_made_once_and_again_where_what_they_are_of_changes(cohort, other, capsys):
     cohort.add("plain")
     cohort.run()
     labelled = cohort.written()
@@ -419,8 +426,11 @@ def test_figures_are_made_once_and_again_where_what_they_are_of_changes(cohort, 
     assert cohort.written() == again
     assert cohort.table("quality.csv") == before
     cohort.model = other
+    capsys.readouterr()
     cohort.run()  # the figures are of another pseudo-label now, and go
     assert not (cohort.path / "tumor" / "quality.csv").exists()
+    told = " ".join(capsys.readouterr().err.split())
+    assert "quality.csv: removed, labels are made anew that it is of · --quality writes it" in told
     cohort.run(quality=True)
     assert cohort.table("quality.csv") != before
 
@@ -447,3 +457,50 @@ def test_fusion_takes_the_figures_as_they_are(cohort):
     assert 0 < kept < (cohort.labels("plain") == 14).sum()
     assert (fused == 14).sum() == kept
     assert not ((fused == 14) & (cohort.labels("plain") != 14)).any()
+
+
+@pytest.mark.parametrize("place", ["b.nii.gz", "probability/b.nii.gz"])
+def test_a_pseudo_label_that_a_person_corrected_is_kept_and_never_replaced(cohort, other, place):
+    cohort.add("a")
+    cohort.add("b")
+    cohort.run(probability=True)
+    path = cohort.path / "tumor" / place
+    write_labels(path, LabelMap(np.full(GEOMETRY.shape_zyx, 14, np.uint8), GEOMETRY))
+    before, drawn = cohort.written(), path.read_bytes()
+    cohort.run(probability=True)
+    cohort.model = other
+    with pytest.raises(InputError, match=rf"1 file would be replaced .*{re.escape(place)} · move"):
+        cohort.run(probability=True)
+    assert (cohort.written(), path.read_bytes()) == (before, drawn)
+    path.unlink()
+    cohort.run(probability=True)
+    assert path.read_bytes() != drawn
+
+
+def test_a_label_drawn_where_the_teacher_failed_is_not_replaced(cohort):
+    cohort.add("a")
+    whole = cohort.cases[0].image.read_bytes()
+    cohort.cases[0].image.write_bytes(b"no scan")
+    with pytest.raises(CasesFailedError, match="a"):
+        cohort.run()
+    drawn = LabelMap(np.full(GEOMETRY.shape_zyx, 14, np.uint8), GEOMETRY)
+    write_labels(cohort.path / "tumor" / "a.nii.gz", drawn)
+    cohort.cases[0].image.write_bytes(whole)
+    with pytest.raises(InputError, match=r"a\.nii\.gz"):
+        cohort.run()
+    assert (cohort.labels("a") == 14).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"against": "x"}, "--against"),
+        ({"previous": ("x",)}, "--previous"),
+        ({"organs": "x", "against": "x"}, "--against and --organs"),
+    ],
+)
+def test_what_only_figures_take_is_refused_without_them(cohort, given, named):
+    cohort.add("a")
+    with pytest.raises(UsageError, match=rf"^{named} would do nothing.* · add --quality"):
+        cohort.run(**given)
+    assert not (cohort.path / "tumor").exists()

@@ -276,6 +276,7 @@ def test_what_is_asked_of_labels_is_passed_on_to_the_verbs(folders):
         ("quality.drop=[case distance]", r"quality\.drop: 'case distance' is no rule"),
         ("data.against=gone.safetensors", r"'gone\.safetensors' is not a model file"),
         ("data.previous=[gone]", r"data\.previous: no folder 'gone'"),
+        ("data.previous=[.]", r"data\.previous would do nothing: .* · set quality\.figures: true"),
         ("quality.drop=[organs distance > 4]", r"quality\.drop: .*quality\.csv.*pseudo-organs"),
     ],
 )

@@ -29,6 +29,8 @@ __all__ = [
 
 _FORMATS = "use .nii.gz, .nii, .mha, .mhd, .nrrd or a folder of DICOM files"
 _INT16 = np.iinfo(np.int16)
+_HOLES = "replace them (air is -1024 HU) and save again"
+_HOLES_IN_LABELS = "set them to 0 where nothing is labelled, and save it as whole numbers"
 
 
 def read_volume(path: Path) -> Volume:
@@ -62,7 +64,7 @@ def read_labels(path: Path) -> LabelMap:
         InputError: As ``read_volume``, and if a value is no integer from 0 to 255.
     """
     stored, geometry, notes = read_stored(path)
-    least, most = _range(path, stored)
+    least, most = _range(path, stored, _HOLES_IN_LABELS)
     mend = "a label map holds ids such as 0 to 14; is this the image, or a probability?"
     if least < -checks.ROUNDING or most > 255 + checks.ROUNDING:
         raise InputError(f"{path}: labels run from {least:g} to {most:g}, not 0 to 255", mend)
@@ -246,7 +248,7 @@ def _checked_suffix(path: Path) -> str:
 
 def _compact(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
     """int16 where every value is an integer that fits, else float32."""
-    least, most = _range(path, stored)
+    least, most = _range(path, stored, _HOLES)
     if _INT16.min <= least and most <= _INT16.max and _are_integers(stored):
         return stored.astype(np.int16, copy=False)
     if max(-least, most) > float(np.finfo(np.float32).max):
@@ -274,11 +276,11 @@ def _fractions(array: NDArray[Any]) -> str:
     return f"{values.size:,} of {array.size:,} voxels, such as {values[0]:g}"
 
 
-def _range(path: Path, array: NDArray[Any]) -> tuple[float, float]:
+def _range(path: Path, array: NDArray[Any], mend: str) -> tuple[float, float]:
     """Least and greatest value; InputError where a voxel is no finite number."""
     least, most = float(array.min()), float(array.max())  # NaN comes through both
     if not (math.isfinite(least) and math.isfinite(most)):
         count = int(sum(np.count_nonzero(~np.isfinite(plane)) for plane in array))
         what = f"{path}: {count:,} of {array.size:,} voxels are NaN or infinite"
-        raise InputError(what, "replace them (air is -1024 HU) and save again")
+        raise InputError(what, mend)
     return least, most

@@ -16,6 +16,9 @@ from flarekd.errors import InputError
 Severity = Literal["refused", "doubtful", "mended"]
 """Cannot be used; is used as it stands but a person should look; was put right on reading."""
 
+GREY = "give one number a voxel: the grey scan, or the ids of a label map, not colours or vectors"
+"""How to mend a file of several numbers a voxel; its header does not say what it should be."""
+
 
 @dataclass(frozen=True)
 class Finding:

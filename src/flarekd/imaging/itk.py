@@ -11,7 +11,7 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from flarekd.errors import InputError
-from flarekd.imaging.findings import Finding
+from flarekd.imaging.findings import GREY, Finding
 from flarekd.imaging.itk_header import MEND, Packed, check_meta, check_nrrd
 from flarekd.imaging.orientation import nearest_rotation, of_shear
 from flarekd.imaging.volume import Geometry, Grid, Stored
@@ -105,7 +105,7 @@ def _grid(path: Path, header: Any) -> Grid:
         raise InputError(what, "give one volume a file, all its slices in it")
     if header.GetNumberOfComponents() > 1:
         what = f"{path}: {header.GetNumberOfComponents()} numbers a voxel, not one"
-        raise InputError(what, "give the grey scan, not a colour picture or vector field")
+        raise InputError(what, GREY)
     notes = []
     count = len(size)
     if count > 3:
@@ -145,5 +145,5 @@ def _reader(path: Path) -> tuple[Any, Packed | None]:
         raise InputError(f"{path}: header cannot be read: {reason(error)}", MEND) from error
     pixel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
     if "complex" in pixel or "label" in pixel:
-        raise InputError(f"{path}: voxels are {pixel}, not one number each", "give the grey scan")
+        raise InputError(f"{path}: voxels are {pixel}, not one number each", GREY)
     return reader, packed

@@ -18,7 +18,7 @@ import numpy as np
 from isal import igzip, igzip_lib
 from numpy.typing import NDArray
 
-from flarekd.errors import InputError
+from flarekd.errors import InputError, mend_of, said
 from flarekd.imaging.nifti_header import LONGEST, TORN, Header, build, parse
 from flarekd.imaging.volume import Geometry, Stored
 
@@ -143,7 +143,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except _DAMAGED as error:
         raise InputError(f"{path}: the file is torn: {error}", TORN) from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot be read: {said(error)}", mend_of(error)) from error
 
 
 def _scaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:

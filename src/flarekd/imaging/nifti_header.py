@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekd.errors import InputError
-from flarekd.imaging.findings import Finding
+from flarekd.imaging.findings import GREY, Finding
 from flarekd.imaging.nifti_grid import LPS, grid, quaternion
 from flarekd.imaging.volume import Geometry
 
@@ -85,7 +85,7 @@ def parse(path: Path, head: bytes) -> Header:
     code = int(fields["datatype"])
     if code not in _DTYPES:
         kind = {128: "RGB", 2304: "RGBA", 32: "complex", 1792: "complex"}.get(code, f"type {code}")
-        raise InputError(f"{path}: voxels are {kind}, not one number each", "give the grey scan")
+        raise InputError(f"{path}: voxels are {kind}, not one number each", GREY)
     slope, intercept, notes = _scale(fields)
     if len(shape) > 3:
         what = f"{'×'.join(map(str, shape))} voxels"

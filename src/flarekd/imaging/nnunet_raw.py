@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from flarekd.errors import InputError
+from flarekd.errors import InputError, said
 from flarekd.foreign import IdMap
 from flarekd.groups_file import Dataset, Rules, ids_of_json
 from flarekd.imaging.channels import find_json, read_json
@@ -34,7 +34,7 @@ def noticed(rules: Rules, images: Path) -> tuple[Rules, str]:
         ids = ids_of_json(path)
     except (ValueError, OSError) as error:
         raise InputError(
-            f"{path}: {error}",
+            f"{path}: {said(error)}",
             f"write groups.yaml: `datasets: [{{ids: {path}, others: background}}]` takes what is "
             "not of our classes as background, and `{ids: flare}` does not ask this file",
         ) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flarekd.cohort import read_cohort
-from flarekd.errors import InputError
+from flarekd.errors import InputError, mend_of, said
 from flarekd.imaging.channels import first_channels
 from flarekd.imaging.findings import Finding, refused
 from flarekd.imaging.listing import case_id, entries, of_names, suffix_of
@@ -102,8 +102,9 @@ def _walk(folder: Path, place: Path, is_labels: bool, found: Sweep) -> None:
         inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except (InputError, OSError) as error:
         # an OSError where the folder went away in between
-        why = error if isinstance(error, InputError) else InputError(str(error))
-        found.findings.append((folder, refused(folder, why)))
+        if isinstance(error, OSError):
+            error = InputError(said(error), mend_of(error))
+        found.findings.append((folder, refused(folder, error)))
         return
     if not scans and holds_dicom(folder):
         found.entries.append(Entry(folder, place.with_name(f"{place.name}.nii.gz")))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flarekd.errors import InputError, UsageError
+from flarekd.errors import InputError, UsageError, said
 from flarekd.inference.runtimes import openvino_core
 from flarekd.modelfile import KEY, ModelCard, file_hash, parse_card
 
@@ -100,7 +100,7 @@ def _onnx_card(path: Path) -> str | None:
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
-        raise _not_exported(path, error) from error
+        raise _not_exported(path, said(error)) from error
     nodes = model.graph.node
     odd = {node.op_type for node in nodes if node.op_type not in OPERATORS or node.domain}
     if odd or model.functions:

@@ -15,7 +15,7 @@ from typing import Any
 
 from flarekd import plain_json
 from flarekd.card_parts import MOST_SHOWN
-from flarekd.errors import InputError
+from flarekd.errors import InputError, said
 from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.modelfile import Orientation
 from flarekd.nnunet.unpickle import read_pickle
@@ -102,7 +102,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         plans: dict[str, Any] = plain_json.read(path, plain_json.MOST_OF_OTHERS)
         return plans
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error}", "give plans.json") from error
+        raise InputError(
+            f"{str(path)!r} cannot be read: {said(error)}", "give plans.json"
+        ) from error
 
 
 def _read_v2(plans: dict[str, Any], content: Mapping[str, Any]) -> Plans:

@@ -22,7 +22,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from flarekd.errors import InputError
+from flarekd.errors import InputError, said
 from flarekd.nnunet.admitted import ADMITTED, StoredTensor
 from flarekd.nnunet.weigh import LONGEST_PICKLE, check_pickle, check_values
 
@@ -111,7 +111,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(
-        f"{str(path)!r} cannot be read: {str(error) or type(error).__name__}",
+        f"{str(path)!r} cannot be read: {said(error)}",
         "give a whole checkpoint or plans file that nnU-Net wrote",
     )
 

@@ -124,7 +124,8 @@ def _examine(task: _Task) -> _Result:
     volume = examined.repaired
     if task.fix is None or task.target is None or volume is None:
         return _Result(examined.findings, examined.changes, False)
-    Ledger(task.fix / DONE).begin(task.place, input=str(entry.path.absolute()))
+    ledger, original = Ledger(task.fix / DONE), str(entry.path.absolute())
+    ledger.begin(task.place, input=original)
     try:
         if isinstance(volume, LabelMap):
             write_labels(task.target, volume)
@@ -133,6 +134,7 @@ def _examine(task: _Task) -> _Result:
     except InputError as error:
         why = Finding("refused", error.what, error.mend)
         return _Result((*examined.findings, why), (), False)
+    ledger.add(task.place, "", task.target, input=original)
     return _Result(examined.findings, examined.changes, True)
 
 
@@ -146,7 +148,9 @@ def _claim(fix: Path, tasks: Sequence[_Task]) -> dict[str, dict[str, Any]]:
     ledger = Ledger(fix / DONE)
     for place in known.keys() - ledger.records.keys():  # an earlier version kept no ledger
         ledger.begin(place, input=str(Path(str(known[place]["input"])).absolute()))
-    refuse_foreign(ledger.path, {task.place: [fix / task.entry.place] for task in tasks})
+    copies = {task.place: [fix / task.entry.place] for task in tasks}
+    refuse_foreign(ledger.path, copies)
+    ledger.refuse_changed(copies)
     return known
 
 
@@ -160,14 +164,17 @@ def _drop_stale(
     written = {task.place for task in tasks if results[task.entry.path].written}
     seen = {str(task.entry.path.absolute()): results[task.entry.path] for task in tasks}
     within = [folder.absolute() for folder in folders]
-    for place, record in Ledger(fix / DONE).records.items():
+    ledger = Ledger(fix / DONE)
+    for place, record in ledger.records.items():
         original, copy = str(record.get("input", "")), fix / str(place)
         # a ledger may come with somebody's data: nothing outside is removed
         is_ours = copy.is_file() and copy.resolve().is_relative_to(fix.resolve())
         if place in written or not is_ours or not suffix_of(copy):
             continue
         found = seen.get(original)
-        if found is not None and not found.is_refused:
+        if ledger.is_changed(place, copy):
+            console.warn(f"{copy}: kept, somebody changed it since it was written")
+        elif found is not None and not found.is_refused:
             copy.unlink()
             console.info(f"{copy}: removed, {original} needs no copy now")
         elif found is not None or any(Path(original).is_relative_to(one) for one in within):
@@ -236,15 +243,18 @@ def _tell_changes(
 
 
 def _end(results: dict[Path, _Result], others: Sequence[tuple[Path, Finding]]) -> None:
+    """Say how many files came out how; `others` are of names, folders and cohort.csv."""
     counts = dict.fromkeys(("fine", "mended", "doubtful", "refused", "repaired"), 0)
-    for result in results.values():
+    misnamed = {path.absolute() for path, finding in others if finding.severity == "refused"}
+    for path, result in results.items():
         severities = {finding.severity for finding in result.findings}
         worst = next((one for one in ("refused", "doubtful", "mended") if one in severities), "")
-        counts["repaired" if result.written and worst == "refused" else worst or "fine"] += 1
+        outcome = "repaired" if result.written and worst == "refused" else worst or "fine"
+        # whatever is in it: its copy, too, has the name that no verb takes
+        counts["refused" if path.absolute() in misnamed else outcome] += 1
     shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     console.info(f"{counted(results, 'file')}: {shown}")
-    refusals = sum(finding.severity == "refused" for _, finding in others)
-    bad = counts["refused"] + refusals
+    bad = counts["refused"] + len(misnamed - {path.absolute() for path in results})
     if bad:
         what = f"{bad} of what was looked at cannot be used"
         raise CasesFailedError(what, "each is named above with what can be done")

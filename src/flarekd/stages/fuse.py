@@ -13,7 +13,7 @@ from typing import Any
 from flarekd import console, fusion_table
 from flarekd.cohort import Case, read_cohort
 from flarekd.decisions import read_unused, tell_strangers, tell_unused
-from flarekd.errors import CasesFailedError, InputError, counted
+from flarekd.errors import CasesFailedError, InputError, counted, reason
 from flarekd.fusion import Strategy
 from flarekd.fusion_checks import Facts, outliers
 from flarekd.imaging.atomic import update_text
@@ -98,19 +98,21 @@ def fuse_labels(
     jobs, failed = [], {}
     for case in cases:
         if case.case in left_out:
-            _forget(case, tumor, out)
             continue
         try:
             mine = dropped.get(case.case, ())
             jobs.append(_job(case, tumor, out, strategy, extras, dropped=mine, sizes=sizes))
         except (InputError, OSError) as error:
-            _forget(case, tumor, out)
-            failed[case.case] = str(error)
+            failed[case.case] = reason(error)
     _tell_bare(jobs)
     todo = [job for job in jobs if not ledger.is_done(job.case.case, job.key, *job.outputs)]
+    stale = [case for case in cases if case.case in left_out or case.case in failed]
+    old = [*stale, *(job.case for job in todo)]
+    ledger.refuse_changed({case.case: _targets(out, case) for case in old})
     for job in todo:
         ledger.begin(job.case.case)
-        _forget(job.case, tumor, out)
+    for case in old:
+        _forget(case, tumor, out)
     console.info(
         f"fusing {len(todo)} of {counted(len(cases) - len(left_out), 'case')} ({strategy})"
     )
@@ -137,8 +139,9 @@ def _fuse_all(
         for done, outcome in enumerate(outcomes, 1):
             job = outcome.item
             if outcome.result is not None:
-                ledger.add(job.case.case, job.key, facts=asdict(outcome.result))
+                ledger.add(job.case.case, job.key, *job.outputs, facts=asdict(outcome.result))
             else:
+                ledger.give_up(job.case.case, *job.outputs)
                 failed[job.case.case] = outcome.error or ""
             advance(done, len(todo), job.case.case)
 

@@ -148,6 +148,7 @@ def _measure(
         refuse_foreign(path, {one.case: one.written for one in files}, [out])
     ledger = Ledger(path)
     todo = [one for one in files if not ledger.is_done(one.case, one.key, *one.written)]
+    ledger.refuse_changed({one.case: one.written for one in todo})
     for one in todo:
         if one.written:
             ledger.begin(one.case)
@@ -163,8 +164,10 @@ def _measure(
             if outcome.result is not None:
                 # as text: a tenth of the memory that the same takes as objects
                 facts, is_usable = json.dumps(outcome.result), "refused" not in outcome.result
-                ledger.add(one.case, one.key, facts=facts, usable=is_usable)
+                ledger.add(one.case, one.key, *one.written, facts=facts, usable=is_usable)
             else:
+                if one.written:
+                    ledger.give_up(one.case, *one.written)
                 refused[one.case] = {"refused": outcome.error or ""}
             done += 1
             advance(done, len(files), one.case)

@@ -56,7 +56,8 @@ def pseudo_organs(
         out: Gets <case>.nii.gz (uint8, 0 to 13) and report.json, as `infer` writes them.
         options: How.
         quality: Whether quality.csv is written too: how far each case is from those that the model
-            was trained on (``quality.distances``).
+            was trained on (``quality.distances``). One of an earlier run goes where labels are
+            made anew.
 
     Raises:
         InputError: If the model labels anything else, or a pseudo-label would replace a case's
@@ -84,13 +85,12 @@ def pseudo_organs(
                 f"{str(model)!r} labels {', '.join(others)}, organ pseudo-labels hold organs alone",
                 "train one with `flarekd train-teacher --task organs`",
             )
-        # of labels that are made anew the figures are old
-        (out / fusion_table.QUALITY).unlink(missing_ok=True)
 
     scans, options = {case.case: case.image for case in cases}, options or Options()
     failure = None
     try:
-        segment_scans(scans, model, out, options, check)
+        tables = [out / fusion_table.QUALITY]
+        segment_scans(scans, model, out, options, check, tables=tables)
     except CasesFailedError as error:
         failure = error
     if quality:

@@ -87,11 +87,14 @@ def pseudo_tumor(
 
     Raises:
         InputError: If a model or the cohort cannot be used, a folder in `extras` is not there, a
-            file that no run wrote would be replaced, or no scheduler answers.
+            file that no run wrote, or that a person changed since, would be replaced, or no
+            scheduler answers. On a cluster what a person changed fails its case alone.
         CasesFailedError: After the rest is written, if some cases failed.
-        UsageError: If device or runtime are not there, or another run writes to `out`.
+        UsageError: If device or runtime are not there, another run writes to `out`, or something is
+            given for figures that are not asked for.
     """
     extras = extras or Extras()
+    extras.refuse_idle()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
     cases = with_organs(cases, extras.organs)
     refuse_foreign(out / DONE, {c.case: targets(out, c) for c in cases}, tables(out))
@@ -107,7 +110,10 @@ def pseudo_tumor(
         ranks.joined(predictor.device_for(model, device_name)) as (crew, where),
         ranks.holding(out, crew, console.warn),
     ):
-        share = Share.open(model, where, runtime, out, extras=extras, warn=console.warn)
+        share = Share.open(
+            model, where, runtime, out, extras=extras, say=console.info, warn=console.warn
+        )
+        crew.after_first(lambda: share.refuse_changed(cases))
         failed = _label_all(share, cases[crew.rank :: crew.size])
         failed = {case: why for part in crew.gather(failed) for case, why in part.items()}
         if crew.is_first:
@@ -153,6 +159,7 @@ def _on_worker(order: _Order, case: Case) -> _Told:
     """One case; the networks are loaded for the first."""
     with kept(order.run, partial(_open, order)) as (share, notes):
         notes.clear()
+        share.refuse_changed([case])
         return _Told(share.label(case), list(notes), share.teacher.runtime)
 
 
@@ -164,8 +171,9 @@ def _open(order: _Order) -> tuple[Share, list[str]]:
     """
     notes: list[str] = []
     where = predictor.device_for(order.model, order.device)
+    note = notes.append
     share = Share.open(
-        order.model, where, order.runtime, order.out, extras=order.extras, warn=notes.append
+        order.model, where, order.runtime, order.out, extras=order.extras, say=note, warn=note
     )
     share.teacher.require(order.sha256)
     return share, notes
@@ -178,13 +186,13 @@ def _finish(
     labels, figures = ledgers(order.out)
     labels.claim()
     whole = [case for case in cases if case.case not in failed]
-    records = [labels.records[case.case] for case in whole]
+    records = [labels.facts(case.case) for case in whole]
     report = {
         "flarekd": __version__,
         "model": order.model.name,
         "model_sha256": order.sha256,
         "runtime": ", ".join(sorted(used)),
-        "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
+        "cases": records,
         "failed": failed,
     }
     write_json(order.out / "report.json", report)

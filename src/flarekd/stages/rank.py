@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekd import console, plain_json
-from flarekd.errors import InputError, UsageError, counted
+from flarekd.errors import InputError, UsageError, counted, said
 from flarekd.imaging.atomic import write_json, write_text
 from flarekd.labels import ORGANS, TUMOR
 from flarekd.lock import alone
@@ -130,7 +130,9 @@ def _costs(path: Path) -> dict[str, float]:
         seconds = [float(run["seconds"]) for run in whole]
         areas = [float(run["gpu"]["area_over_mb_s"]) for run in whole if run["gpu"] is not None]
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-        raise InputError(f"{path}: is no file of bench: {error}", "run bench again") from error
+        raise InputError(
+            f"{path}: is no file of bench: {said(error)}", "run bench again"
+        ) from error
     if not seconds:  # it failed: the last rank in both
         return {"seconds": math.nan, "gpu_area_over_mb_s": math.nan}
     costs = {"seconds": statistics.median(seconds)}

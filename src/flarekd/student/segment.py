@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,6 +89,18 @@ class Segmentation:
         counts = count_ids(self.labels.array).sum(axis=0)
         voxel_ml = float(np.prod(self.labels.geometry.spacing_xyz)) / 1000
         return {name: round(float(counts[label]) * voxel_ml, 2) for label, name in names.items()}
+
+    def facts(self, names: Mapping[int, str]) -> dict[str, Any]:
+        """What report.json says of it; `names` as `volumes_ml` takes them."""
+        geometry = self.labels.geometry
+        return {
+            "size": list(geometry.size_xyz),
+            "spacing_mm": list(geometry.spacing_xyz),
+            "windows_run": self.windows_run,
+            "windows_total": self.windows_total,
+            "volume_ml": self.volumes_ml(names),
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from flarekd import fusion_table
 from flarekd.cohort import Case
-from flarekd.errors import FlarekdError, NoRoomError, reason
-from flarekd.fusion import fuse
+from flarekd.errors import FAILURES, NoRoomError, UsageError, reason
 from flarekd.imaging import checks
-from flarekd.imaging.files import read_labels_on, read_volume, write_labels
-from flarekd.imaging.volume import LabelMap, Volume
+from flarekd.imaging.files import read_volume, write_labels
+from flarekd.imaging.volume import LabelMap
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
-from flarekd.labels import IGNORE
-from flarekd.ledger import DONE, Ledger, stamp
-from flarekd.quality import Evidence, judge, round_uncertainty
+from flarekd.ledger import DONE, Ledger, forget_figures, stamp
+from flarekd.teacher.figures import judge_label
 from flarekd.teacher.segment import find_tumors, load, voxel_ml
 
 PROBABILITY = "probability"
@@ -49,6 +47,18 @@ class Extras:
     previous: tuple[Path, ...] = ()
     organs: Path | None = None
 
+    def refuse_idle(self) -> None:
+        """Refuse what only the figures take where none are asked for.
+
+        Raises:
+            UsageError: If something is.
+        """
+        given = {"--against": self.against, "--previous": self.previous, "--organs": self.organs}
+        idle = [option for option, value in given.items() if value]
+        if idle and not self.quality:
+            what = f"{' and '.join(idle)} would do nothing: only figures take that"
+            raise UsageError(what, "add --quality, or leave that out")
+
 
 @dataclass(frozen=True)
 class Share:
@@ -61,6 +71,7 @@ class Share:
         extras: What is written beside.
         labels: What is labelled.
         figures: What is judged.
+        say: Told what is done beside the labels.
         warn: Told what to look at.
     """
 
@@ -70,6 +81,7 @@ class Share:
     extras: Extras
     labels: Ledger
     figures: Ledger
+    say: Callable[[str], None]
     warn: Callable[[str], None]
 
     @classmethod
@@ -81,6 +93,7 @@ class Share:
         out: Path,
         *,
         extras: Extras,
+        say: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> Share:
         """Make the networks ready.
@@ -91,7 +104,20 @@ class Share:
         """
         teacher = load(model, where, runtime)
         second = load(extras.against, where, runtime) if extras.against is not None else None
-        return cls(teacher, second, out, extras, *ledgers(out), warn)
+        return cls(teacher, second, out, extras, *ledgers(out), say, warn)
+
+    def refuse_changed(self, cases: Sequence[Case]) -> None:
+        """Refuse to make labels anew that a person changed.
+
+        Raises:
+            InputError: If there are such.
+        """
+        replaced = {}
+        for case in cases:
+            with suppress(OSError):  # told when it is done
+                if not self._is_done(case, *self._keys(case)):
+                    replaced[case.case] = targets(self.out, case)
+        self.labels.refuse_changed(replaced)
 
     def label(self, case: Case) -> str | None:
         """Label one case, where that or something beside it is missing or out of date.
@@ -103,12 +129,80 @@ class Share:
             NoRoomError: If the disk is full.
         """
         try:
-            _label(self, case)
+            self._do(case)
         except NoRoomError:
             raise
-        except (FlarekdError, OSError, ValueError, MemoryError, RuntimeError) as error:
+        except FAILURES as error:
             return reason(error)
         return None
+
+    def _do(self, case: Case) -> None:
+        target, probability = targets(self.out, case)
+        case.refuse_own([target, probability])
+        key, judged = self._keys(case)
+        if self._is_done(case, key, judged):
+            return
+        self.labels.begin(case.case)
+        forget_figures(tables(self.out), self.say)
+        for path in (target, probability):
+            path.unlink(missing_ok=True)  # of another teacher: if this fails, none
+        try:
+            facts = self._label(case, judged)
+        except FAILURES:
+            self.labels.give_up(case.case, target, probability)
+            raise
+        self.labels.add(case.case, key, target, probability, **facts)
+
+    def _label(self, case: Case, judged: str) -> dict[str, Any]:
+        """Label one case, and judge it where `judged` is not empty."""
+        target, probability = targets(self.out, case)
+        volume = read_volume(case.image)
+        for note in (*volume.notes, *checks.of_scan(volume.array)):
+            self.warn(f"{case.image}: {note}")
+        beside = self.extras.probability
+        chances = np.zeros(volume.array.shape, np.uint8) if beside or judged else None
+        found, labels, dropped = find_tumors(self.teacher, volume, probability=chances)
+        if judged and chances is not None:
+            figures, rows = judge_label(
+                self.teacher,
+                self.second,
+                case,
+                volume,
+                labels=labels,
+                probability=chances,
+                rounds=self._rounds(case),
+            )
+            self.figures.add(case.case, judged, figures=figures, components=rows)
+        if beside and chances is not None:
+            write_labels(probability, LabelMap(chances, volume.geometry))
+        write_labels(target, LabelMap(labels, volume.geometry))
+        return {
+            "tumor_ml": round(float((labels > 0).sum()) * voxel_ml(volume), 3),
+            "dropped": dropped,
+            "windows_run": found.windows_run,
+            "windows_total": found.windows_total,
+        }
+
+    def _keys(self, case: Case) -> tuple[str, str]:
+        """What a case's label, and its figures, are known by; empty where none are wanted."""
+        key = stamp(self.teacher.sha256, self.teacher.runtime, case.image)
+        return key, stamp(key, *self._judged_by(case)) if self.extras.quality else ""
+
+    def _is_done(self, case: Case, key: str, judged: str) -> bool:
+        target, probability = targets(self.out, case)
+        beside = [probability] if self.extras.probability else []
+        is_judged = not judged or self.figures.is_done(case.case, judged)
+        return is_judged and self.labels.is_done(case.case, key, target, *beside)
+
+    def _judged_by(self, case: Case) -> list[Any]:
+        """All that the figures depend on, beside teacher and scan."""
+        second = self.second.sha256 if self.second else "flipped"
+        rounds = [path for path in self._rounds(case) if path.exists()]
+        sources = [path for path in (case.label, case.organ_pseudo) if path]
+        return [second, sorted(case.annotated), len(rounds), *rounds, *sources]
+
+    def _rounds(self, case: Case) -> list[Path]:
+        return [folder / f"{case.case}.nii.gz" for folder in self.extras.previous]
 
 
 def ledgers(out: Path) -> tuple[Ledger, Ledger]:
@@ -125,85 +219,3 @@ def targets(out: Path, case: Case) -> list[Path]:
 def tables(out: Path) -> list[Path]:
     """The tables of figures of all cases."""
     return [out / fusion_table.QUALITY, out / fusion_table.COMPONENTS]
-
-
-def _label(work: Share, case: Case) -> None:
-    target, probability = targets(work.out, case)
-    beside = [probability] if work.extras.probability else []
-    case.refuse_own([target, probability])
-    key = stamp(work.teacher.sha256, work.teacher.runtime, case.image)
-    judged = stamp(key, *_judged_by(work, case)) if work.extras.quality else ""
-    is_judged = not judged or work.figures.is_done(case.case, judged)
-    if is_judged and work.labels.is_done(case.case, key, target, *beside):
-        return
-    work.labels.begin(case.case)
-    for path in (target, probability, *tables(work.out)):
-        path.unlink(missing_ok=True)  # of another teacher: if this fails, none
-    volume = read_volume(case.image)
-    for note in (*volume.notes, *checks.of_scan(volume.array)):
-        work.warn(f"{case.image}: {note}")
-    chances = np.zeros(volume.array.shape, np.uint8) if beside or judged else None
-    found, labels, dropped = find_tumors(work.teacher, volume, probability=chances)
-    if judged and chances is not None:
-        figures, rows = _judge(work, case, volume, labels, chances)
-        work.figures.add(case.case, judged, figures=figures, components=rows)
-    if beside and chances is not None:
-        write_labels(probability, LabelMap(chances, volume.geometry))
-    write_labels(target, LabelMap(labels, volume.geometry))
-    facts = {
-        "tumor_ml": round(float((labels > 0).sum()) * voxel_ml(volume), 3),
-        "dropped": dropped,
-        "windows_run": found.windows_run,
-        "windows_total": found.windows_total,
-    }
-    work.labels.add(case.case, key, **facts)
-
-
-def _judged_by(work: Share, case: Case) -> list[Any]:
-    """All that the figures depend on, beside teacher and scan."""
-    second = work.second.sha256 if work.second else "flipped"
-    rounds = [path for path in _rounds(work, case) if path.exists()]
-    sources = [path for path in (case.label, case.organ_pseudo) if path]
-    return [second, sorted(case.annotated), len(rounds), *rounds, *sources]
-
-
-def _rounds(work: Share, case: Case) -> list[Path]:
-    return [folder / f"{case.case}.nii.gz" for folder in work.extras.previous]
-
-
-def _judge(
-    work: Share,
-    case: Case,
-    volume: Volume,
-    labels: NDArray[np.uint8],
-    probability: NDArray[np.uint8],
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The figures of a pseudo-label, rounded as they are written."""
-    again = find_tumors(work.second or work.teacher, volume, flip=work.second is None)[1]
-    mask = labels != 0
-    evidence = Evidence(
-        mask, probability, again != 0, _organs(case, volume), volume.array,
-        volume.geometry.spacing_zyx,
-    )  # fmt: skip
-    figures, rows = judge(evidence, work.teacher.card.fingerprint)
-    paths = _rounds(work, case)
-    figures["uncertainty"] = None
-    if paths and all(path.exists() for path in paths):
-        earlier = [read_labels_on(path, volume.geometry).array != 0 for path in paths]
-        figures["uncertainty"] = round_uncertainty([*earlier, mask])
-    return _rounded(figures), [_rounded(row) for row in rows]
-
-
-def _organs(case: Case, volume: Volume) -> NDArray[np.uint8] | None:
-    """The organs that are known of a case; None where none is."""
-    if case.label is None and case.organ_pseudo is None:
-        return None
-    nothing, grid = np.zeros(volume.array.shape, np.uint8), volume.geometry
-    partial = read_labels_on(case.label, grid).array if case.label else nothing
-    partial = np.where(partial == IGNORE, np.uint8(0), partial)  # nobody has looked there
-    organs = read_labels_on(case.organ_pseudo, grid).array if case.organ_pseudo else nothing
-    return fuse(partial, nothing.astype(bool), organs, case.annotated)
-
-
-def _rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flarekd.errors import InputError
+from flarekd.errors import InputError, reason
 from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.imaging.store import StoredCase
 from flarekd.protocol import Training
@@ -163,7 +163,7 @@ class Batches:
         """Count a case that cannot be read, or stop where that is not wanted or none is left."""
         if self.settings.on_unreadable == "stop" or unreadable == len(self.cases):
             raise InputError(
-                f"cannot read training case {case!r}: {error}",
+                f"cannot read training case {case!r}: {reason(error)}",
                 "remove its file from the store; the next run makes it again",
             ) from error
         with self._lock:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from flarekd import plain_json
-from flarekd.errors import InputError
+from flarekd.errors import InputError, said
 from flarekd.imaging.atomic import replacing
 from flarekd.modelfile import save_tensors
 
@@ -89,7 +89,8 @@ def read_facts(path: Path) -> dict[str, Any]:
             return facts
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
-            f"{str(path)!r} is not a checkpoint: {error}", "remove it and train without --resume"
+            f"{str(path)!r} is not a checkpoint: {said(error)}",
+            "remove it and train without --resume",
         ) from error
 
 

@@ -16,6 +16,7 @@ from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.imaging.store import StoredCase
 from flarekd.modelfile import save_model
 from flarekd.training import checkpoint
+from flarekd.training.anew import BEFORE, CONFIG, MODEL, tell_anew
 from flarekd.training.batches import Batches
 from flarekd.training.fingerprint import Fingerprint, intensity_statistics, take_fingerprint
 from flarekd.training.initial import Initial, start_from
@@ -27,7 +28,6 @@ from flarekd.training.resume import Resume, continues
 from flarekd.training.track import events
 from flarekd.training.validation import Validation, is_best, mean, split, still
 
-MODEL = "model.safetensors"
 BEST = "model-best.safetensors"
 PICTURE_S = 60
 """Seconds from one picture of the curves to the next: drawing one takes half a second."""
@@ -116,9 +116,15 @@ def _begin(course: _Course, goes_on: bool) -> None:
     """Make the run folder ready: for the first iteration, or for the one that comes next."""
     folder, trainer, ranks = course.place.folder, course.trainer, course.place.ranks
     if ranks.is_first:
+        told = "" if goes_on else tell_anew(folder, course.plan, course.prepared)
+        if told:
+            course.place.screen.warn(told)
         # now, not earlier or later: a model of other settings must not stand beside the new config
-        (folder / MODEL).unlink(missing_ok=True)
-        write_text(folder / "config.yaml", course.plan.config)
+        if goes_on:
+            (folder / MODEL).unlink(missing_ok=True)
+        elif (folder / MODEL).exists():
+            (folder / MODEL).replace(folder / BEFORE)
+        write_text(folder / CONFIG, course.plan.config)
     if goes_on:
         trainer.resume()
         done = f"continuing at iteration {trainer.iteration} of {trainer.total}"

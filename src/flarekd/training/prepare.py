@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekd.errors import InputError
+from flarekd.errors import InputError, reason
 from flarekd.imaging import checks, store
 from flarekd.imaging.files import read_labels, read_volume
 from flarekd.imaging.findings import admitted
@@ -141,7 +141,7 @@ def _find_missing(
     with ThreadPoolExecutor(jobs) as pool:
         for source, job in zip(sources, pool.map(check, sources), strict=True):
             if isinstance(job, OSError):
-                failed[source.case] = str(job)
+                failed[source.case] = reason(job)
             elif job is not None:
                 todo.append(job)
             else:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from flarekd.errors import UsageError
+from flarekd.errors import FlarekdError
 from flarekd.lock import locked
 
 Shared = TypeVar("Shared")
@@ -80,6 +80,27 @@ class Ranks:
         (shared,) = values
         assert shared is not None  # the first rank passes a value
         return shared
+
+    def after_first(self, work: Callable[[], object]) -> None:
+        """Go on when the first rank has done something; what it refuses, all refuse.
+
+        Args:
+            work: Called by the first rank alone.
+
+        Raises:
+            FlarekdError: That `work` raised.
+        """
+        refusal: object = False
+        if self.is_first:
+            try:
+                work()
+            except FlarekdError as error:
+                if self.size == 1:
+                    raise
+                refusal = error
+        refusal = self.share(refusal if self.is_first else None)
+        if isinstance(refusal, FlarekdError):
+            raise refusal
 
     def gather(self, value: Shared) -> list[Shared]:
         """What every rank holds, in the order of the ranks, given to all."""
@@ -163,15 +184,8 @@ def holding(folder: Path, ranks: Ranks, warn: Callable[[str], None]) -> Iterator
 
     Raises:
         UsageError: If a process that is none of them holds it.
+        InputError: If it is no folder.
     """
     with ExitStack() as stack:
-        refusal: object = False
-        if ranks.is_first:
-            try:
-                stack.enter_context(locked(folder, warn))
-            except UsageError as error:
-                refusal = error
-        refusal = ranks.share(refusal if ranks.is_first else None)
-        if isinstance(refusal, UsageError):
-            raise refusal
+        ranks.after_first(lambda: stack.enter_context(locked(folder, warn)))
         yield

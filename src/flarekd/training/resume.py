@@ -25,7 +25,7 @@ def continues(
         resume: ``never`` passes a checkpoint over, ``must`` demands a fitting one, ``may`` uses
             one where it fits, ``extend`` demands one and goes on for more epochs than it was begun
             with.
-        screen: Hears of what is passed over.
+        screen: Hears of a checkpoint that is damaged.
 
     Raises:
         InputError: If one is demanded and there is none, or it does not fit.
@@ -44,7 +44,6 @@ def continues(
             return True
         if demanded:
             raise refusal
-    screen.warn(f"starting anew: the checkpoint in {folder} is not used")
     return False
 
 

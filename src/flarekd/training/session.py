@@ -17,19 +17,13 @@ from flarekd.ledger import stamp
 from flarekd.modelfile import read_card, read_weights, save_model
 from flarekd.parallel import cpu_count
 from flarekd.protocol import Training
-from flarekd.training.course import MODEL, train
+from flarekd.training.anew import MODEL, NOT_LEARNED
+from flarekd.training.course import train
 from flarekd.training.plan import Place, Plan, Prepared
 from flarekd.training.prepare import Source, prepare, store_hash
 from flarekd.training.ranks import holding, joined
 from flarekd.training.resume import Resume
 from flarekd.training.screen import Screen, Silence
-
-NOT_LEARNED = {
-    "checkpoint_minutes", "collapse_epoch", "compile", "epochs", "min_foreground", "min_ml",
-    "on_unreadable", "probe", "step", "threshold", "validation", "volumes_every", "windows",
-}  # fmt: skip
-"""Settings that do not make another training of it: a run may go on when they change, though more
-epochs must be asked for."""
 
 
 def run(
