@@ -279,7 +279,7 @@ def _finish(
     records = [ledger.records[case] for case in scans if case not in failed]
     report = {
         "flarekd": __version__,
-        "model": model.name,
+        "model": str(model),
         "model_sha256": student.predictor.sha256,
         "device": str(student.predictor.device),
         "runtime": student.predictor.runtime,

@@ -243,7 +243,7 @@ def _report(work: _Work, model: Path, cases: Sequence[Case], failed: Mapping[str
     records = [work.labels.records[case.case] for case in cases]
     report = {
         "flarekd": __version__,
-        "model": model.name,
+        "model": str(model),
         "model_sha256": work.teacher.sha256,
         "runtime": work.teacher.runtime,
         "cases": [{k: v for k, v in record.items() if k != "key"} for record in records],
