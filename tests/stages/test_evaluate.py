@@ -172,6 +172,18 @@ def test_the_corrected_protocol_sees_the_last_slice_of_the_aorta(folders):
     assert summary["classes"]["aorta"]["dsc"] == pytest.approx(8 / 9)
 
 
+def test_the_slice_that_the_official_scorer_drops_is_the_last_one_stored(folders):
+    downward = Geometry((14, 16, 20), (1.1, 0.7, 2.5), (0, 0, 90), (1, 0, 0, 0, 1, 0, 0, 0, -1))
+    for lacking, dsc in ((5, 1.0), (9, 0.8571)):  # the aorta's slice nearest the feet, the head
+        short = labels()
+        short[lacking][short[lacking] == 5] = 0
+        for folder, array in (("ref", labels()), ("pred", short)):
+            for case in ("case_a", "case_b", "case_c"):
+                write_labels(folders / folder / f"{case}.nii.gz", LabelMap(array, downward))
+        assert run(folders)["classes"]["aorta"]["dsc"] == dsc
+        assert run(folders, "corrected")["classes"]["aorta"]["dsc"] == pytest.approx(8 / 9)
+
+
 def test_a_missing_prediction_scores_zero_and_is_named_after_all_else_is_written(folders, capsys):
     (folders / "pred" / "case_b.nii.gz").unlink()
     with pytest.raises(CasesFailedError, match="1 of 3 cases failed: case_b") as caught:

@@ -84,11 +84,10 @@ def score_case(
 
     Both empty is 1 and 1, exactly one empty is 0 and 0. Aorta, IVC and esophagus (5, 6, 10) are cut
     to the slices in which the reference has them, so that a tube longer than somebody drew it is
-    not punished; z is the canonical axis, ascending to the head.
+    not punished.
 
     ``flare23`` is the official scorer with its quirks: that cut ends *before* the last reference
-    slice (the official axis is the stored one; FLARE stores it feet to head, so it is the same
-    slice), a DSC below 0.2 gives NSD 0, and both are rounded to 4 digits. A class 5, 6 or 10 that
+    slice, a DSC below 0.2 gives NSD 0, and both are rounded to 4 digits. A class 5, 6 or 10 that
     the reference has in a single slice is cut to nothing, and the official arithmetic divides 0 by
     0: the score is NaN here too, and ``summarize`` leaves it out instead of losing the whole mean.
 
@@ -96,7 +95,8 @@ def score_case(
     rounding.
 
     Args:
-        prediction: uint8 (z, y, x), ids 0..14.
+        prediction: uint8 (z, y, x), ids 0..14; for ``flare23`` with z as the reference's file
+            stores it, up or down, which decides what slice is the last.
         reference: uint8 (z, y, x), the same shape.
         spacing_zyx: Millimetres along z, y, x, of the reference.
         protocol: ``flare23`` or ``corrected``.
