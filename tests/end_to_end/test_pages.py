@@ -48,10 +48,11 @@ def whole(words):
     """The words of a verb; `…` stands for the options that the README gives it."""
     if "…" not in words:
         return words
-    full = next(line for line in commands("README.md") if line[:2] == words[:2])
-    given = words[words.index("…") + 1 :]
+    at = words.index("…")
+    verb, given = words[at - 1], words[at + 1 :]
+    full = next(line for line in commands("README.md") if line[:2] == ["flarekd", verb])
     pairs = zip(full[2::2], full[3::2], strict=True)
-    return [*words[:2], *(word for pair in pairs if pair[0] not in given for word in pair), *given]
+    return [*words[:at], *(word for pair in pairs if pair[0] not in given for word in pair), *given]
 
 
 def toy(words):

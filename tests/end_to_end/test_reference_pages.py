@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from tests.end_to_end.command import flarekd
 from tests.end_to_end.test_pages import follow
 from tests.nnunet.networks import UNetV1
 from tests.stages.test_import_nnunet import (
@@ -55,6 +56,29 @@ def test_the_page_of_review(road):
     (road / "review.csv").write_text(f"case,decision\n{case},drop\n", encoding="utf-8")
     follow("docs/review.md", road)
     assert (road / "review" / "review.html").exists()
+    assert case not in list_scans(road / "fused")
+
+
+@pytest.mark.slow
+def test_the_pages_of_pseudo_labels_and_of_fusion(demo, road):
+    out, _ = demo
+    shutil.copytree(out / "teacher", road / "teacher")
+    shutil.copy(out / "teacher" / "model.safetensors", road / "other.safetensors")
+    for name in ("round1", "round2"):
+        shutil.copytree(out / "tumor", road / name)
+    (road / "organs").symlink_to(out / "cohort" / "organPseudo")
+    before = {"pseudo-organs": (road / "organs").unlink}
+    follow("docs/pseudo-labels.md", road, before=before)
+    cohort = ("--cohort", "cohort.csv", "--quality")
+    for verb, model, folder in (
+        ("pseudo-organs", "organ-teacher", "organs"),
+        ("pseudo-tumor", "teacher", "tumor"),
+    ):
+        named = ("--model", f"{model}/model.safetensors", "--out", folder)
+        flarekd(verb, *cohort, *named, folder=road)
+    case = next(iter(list_scans(road / "fused")))
+    (road / "review.csv").write_text(f"case,decision\n{case},drop\n", encoding="utf-8")
+    follow("docs/fusion.md", road)
     assert case not in list_scans(road / "fused")
 
 
