@@ -133,6 +133,13 @@ def test_the_training_of_the_predictions_model_is_on_the_page(folders):
         assert (f"<dt>training of the student</dt><dd>{student}</dd>" in text) is is_shown
 
 
+@pytest.mark.parametrize("report", ["[]", '{"model": null}', '{"model": "%s"}' % ("x" * 5000)])
+def test_a_report_that_names_no_model_costs_the_page_nothing(folders, report):
+    (folders / "pred" / "report.json").write_text(report, encoding="utf-8")
+    run(folders)
+    assert "Training" not in (folders / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_page_is_written_where_no_case_can_be_scored(folders):
     for case in ("case_a", "case_b", "case_c"):
         (folders / "pred" / f"{case}.nii.gz").write_bytes(b"torn")

@@ -78,12 +78,15 @@ def student_run(predictions: Path) -> Path | None:
     """
     report = _report(predictions)
     model = Path(str(report.get("model", "")))
-    if not (model.is_file() and (model.parent / LOG).is_file()):
-        return None
-    # comes with torch, which scoring alone does without
-    from flarekd.modelfile import file_hash
+    try:
+        if not (model.is_file() and (model.parent / LOG).is_file()):
+            return None
+        # comes with torch, which scoring alone does without
+        from flarekd.modelfile import file_hash
 
-    return model.parent if file_hash(model) == report.get("model_sha256") else None
+        return model.parent if file_hash(model) == report.get("model_sha256") else None
+    except OSError:
+        return None
 
 
 def _report(predictions: Path) -> dict[str, Any]:
