@@ -127,7 +127,7 @@ def score(
         records += scores
         if (reference.array == TUMOR).any():
             tumors += [score for score in scores if score.label == TUMOR]
-    return summarize(records) | {"tumor": summarize(tumors)["tumor"]}
+    return summarize(records, "flare23") | {"tumor": summarize(tumors, "flare23")["tumor"]}
 
 
 def worker(arguments: argparse.Namespace) -> None:

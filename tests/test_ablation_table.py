@@ -38,6 +38,9 @@ def test_differences_are_of_the_seeds_that_have_both_runs():
     }
     assert differences(seeds, FUSION, "tumor") == pytest.approx([10.0])
     written = table(seeds)
-    assert "| 2d-simple | 20.0 ± 0.0 (20.0, 20.0) | 50.0 ± 0.0 (50.0, 50.0) |" in written
+    assert (
+        "| 2d-simple | 20.0 ± 0.0 (20.0, 20.0) | 25.18 | 50.0 ± 0.0 (50.0, 50.0) | 89.97 |"
+        in written
+    )
     assert "+9.62 (Table 6) | 10.0 (10.0) | same direction as the paper |" in written
     assert "-0.25 (Table 6) | -10.0 (-10.0) | same direction as the paper |" in written

@@ -80,7 +80,7 @@ def test_workers_do_what_is_missing_or_out_of_date(scheduler, tmp_path):
     third = times(out)
     infer([tmp_path / "scans"], model, out, options)
     assert all(times(out)[name] > third[name] for name in third)
-    assert report(out)["model"] == "student.safetensors"
+    assert report(out)["model"] == str(model)
 
 
 def test_notes_of_workers_are_told_where_the_verb_was_called(scheduler, tmp_path, capsys):

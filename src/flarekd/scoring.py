@@ -61,7 +61,9 @@ def score(task: Task) -> Scored:
         raise InputError(what, "predict on the scan the reference was drawn on")
     strange = [label for label in present(prediction.array) if label not in BY_ID]
     note = f"ids {strange} are no class, and count as background" if strange else ""
-    scores = score_case(prediction.array, reference.array, spacing, task.protocol)
+    # slices as they are stored: the official scorer leaves out the last of some
+    step = -1 if reference.geometry.flips[2] else 1
+    scores = score_case(prediction.array[::step], reference.array[::step], spacing, task.protocol)
     lesions = find_lesions(prediction.array, reference.array, spacing)
     if task.picture is None:
         return Scored(scores, lesions, note)

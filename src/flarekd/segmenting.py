@@ -244,7 +244,7 @@ def _finish(
     order.options.beside.finish(out, whole, names)
     report = {
         "flarekd": __version__,
-        "model": order.model.name,
+        "model": str(order.model),
         "model_sha256": order.sha256,
         **_together(how),
         "cases": [ledger.facts(case) for case in whole],

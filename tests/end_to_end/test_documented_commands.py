@@ -1,7 +1,8 @@
 """Every command that any page names exists with the options it is given there.
 
-The pages for newcomers are followed to the letter in ``test_pages.py``; those for reference name
-files that nobody has here.
+The pages for newcomers are followed to the letter in ``test_pages.py`` and
+``tests/docker/test_page.py``, some for reference in ``test_reference_pages.py``; the others name
+files that nobody has here, or measure for hours.
 """
 
 import importlib.util

@@ -44,6 +44,17 @@ def commands(page):
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
+def whole(words):
+    """The words of a verb; `…` stands for the options that the README gives it."""
+    if "…" not in words:
+        return words
+    at = words.index("…")
+    verb, given = words[at - 1], words[at + 1 :]
+    full = next(line for line in commands("README.md") if line[:2] == ["flarekd", verb])
+    pairs = zip(full[2::2], full[3::2], strict=True)
+    return [*words[:at], *(word for pair in pairs if pair[0] not in given for word in pair), *given]
+
+
 def toy(words):
     """The words of a verb, with the sizes of a toy where it trains."""
     if words[0] not in TRAININGS:
@@ -64,15 +75,12 @@ def follow(page, folder, replaced=(), before=()):
     background = []
     try:
         for words in commands(page):
-            program, rest = words[0], [dict(replaced).get(word, word) for word in words[1:]]
+            program, *rest = [dict(replaced).get(word, word) for word in whole(words)]
             if program == "flarekd" and rest[0] == "demo":
                 continue  # the fixture has run it
             if program == "flarekd":
                 dict(before).get(rest[0], lambda: None)()
                 flarekd(*toy(rest), folder=folder, environment=ON_PATH)
-            elif program == "make":
-                makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-                assert f"\n{rest[0]}:" in makefile
             elif program == "torchrun":
                 launch = get_args_parser().parse_args(rest)
                 assert launch.module
@@ -83,16 +91,25 @@ def follow(page, folder, replaced=(), before=()):
                 assert rest.pop() == "&"
                 background.append(subprocess.Popen([DASK, *rest], stderr=subprocess.DEVNULL))
             else:
-                assert program == "pip"
-                (extra,) = re.findall(r"\.\[(\w+)\]", " ".join(rest))
-                project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-                assert f"\n{extra} = [" in project
+                believe(program, rest, folder)
     finally:
         for process in background:
             for child in psutil.Process(process.pid).children(recursive=True):
                 child.kill()
             process.kill()
             process.wait()
+
+
+def believe(program, words, folder):
+    """What a command of another program needs must be there; it is not run."""
+    if program == "make":
+        assert f"\n{words[0]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    elif program == "itksnap":
+        assert all((folder / name).exists() for name in words[1::2])
+    else:
+        assert program == "pip"
+        (extra,) = re.findall(r"\.\[(\w+)\]", " ".join(words))
+        assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def link(target, sources, count):
@@ -236,6 +253,8 @@ def test_the_readme(demo, tmp_path):
         "rank": lambda: shutil.copytree(tmp_path / "scores", tmp_path / "other-scores"),
     }
     follow("README.md", tmp_path, fewer, before)
+    (example,) = blocks("README.md", "python")
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True)
     made = ["scores/report.html", "ranks", "student.onnx", "repaired"]
     made += ["flarekd-bench/bench.json", "run/scores/report.html"]
     for name in made:

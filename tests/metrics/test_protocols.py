@@ -202,7 +202,7 @@ def test_summary_averages_classes_over_cases_and_leaves_undefined_scores_out():
     records = [ClassScore(label.id, label.id / 20, 0.5) for label in LABELS]
     records += [ClassScore(label.id, label.id / 10 - label.id / 20, 1.0) for label in LABELS]
     records += [ClassScore(5, math.nan, math.nan)]
-    summary = summarize(records)
+    summary = summarize(records, "corrected")
     assert list(summary["classes"]) == list(NAMES[1:])
     assert summary["classes"]["aorta"]["dsc"] == 0.25
     assert summary["classes"]["aorta"]["nsd"] == 0.75
@@ -210,7 +210,30 @@ def test_summary_averages_classes_over_cases_and_leaves_undefined_scores_out():
     assert summary["tumor"] == summary["classes"]["tumor"]
     assert (summary["tumor"]["dsc"], summary["tumor"]["nsd"]) == (0.7, 0.75)
     assert summary["all"]["dsc"] == pytest.approx(7.5 / 20)
-    assert math.isnan(summarize([])["all"]["dsc"])
+    assert math.isnan(summarize([], "flare23")["all"]["dsc"])
+
+
+@pytest.mark.paper
+def test_official_means_are_rounded_by_class_and_once_more_over_the_classes():
+    scores = np.random.default_rng(0).random((7, 14)).round(4)
+    # thrice 0.5, or 0.5002 once: means 0.5 and 0.50006…, which the official script makes 0.5001
+    near = np.full((3, 14), 0.5)
+    near[0, :7] = 0.5002
+    for table in (scores, near):
+        records = [
+            ClassScore(label.id, value, value / 2)
+            for case in table.tolist()
+            for label, value in zip(LABELS, case, strict=True)
+        ]
+        found = summarize(records, "flare23")
+        for key, values in (("dsc", table), ("nsd", table / 2)):
+            means = [round(np.mean(column), 4) for column in values.T.tolist()]
+            assert [entry[key] for entry in found["classes"].values()] == means
+            assert found["organs"][key] == round(np.mean(means[:13]), 4)
+            assert found["tumor"][key] == means[13]
+            assert found["all"][key] == round(np.mean(means), 4)
+    assert found["organs"]["dsc"] == 0.5001
+    assert summarize(records, "corrected")["organs"]["dsc"] == pytest.approx(0.5 + 0.0002 * 7 / 39)
 
 
 def test_distance_and_volumes_are_those_of_the_scored_slices():
@@ -242,7 +265,7 @@ def test_volumes_too_large_and_too_small_cancel_in_the_bias_but_not_in_the_error
         ClassScore(1, 0.5, 0.5, 4.0, 100.0, 120.0),
         ClassScore(1, 0.5, 0.5, math.nan, 100.0, 80.0),
     ]
-    liver = summarize(records)["classes"]["liver"]
+    liver = summarize(records, "flare23")["classes"]["liver"]
     assert liver["volume_bias"] == pytest.approx(0)
     assert liver["volume_error"] == pytest.approx(0.2)
     assert liver["hd95_mm"] == 4
@@ -286,7 +309,8 @@ def test_table_5_averages_are_the_means_of_its_rows():
     )
     tumor = 30.47
     values = dict(zip(ORGANS, rows, strict=True)) | {14: tumor}
-    summary = summarize(ClassScore(label, value, value) for label, value in values.items())
+    scores = [ClassScore(label, value, value) for label, value in values.items()]
+    summary = summarize(scores, "corrected")
     assert summary["organs"]["dsc"] == pytest.approx(88.53, abs=0.0051)
     assert summary["tumor"]["dsc"] == tumor
     assert summary["all"]["dsc"] == pytest.approx(84.38, abs=0.0051)

@@ -55,7 +55,8 @@ def test_intervals_of_a_mean_are_those_of_scipy_within_their_own_noise(matrix):
 def test_intervals_are_shaped_as_means_lie_about_them_and_come_again(matrix):
     matrix[3:, 13] = np.nan
     cases = cases_of(matrix)
-    found, means = intervals(cases), summarize(s for records in cases.values() for s in records)
+    scores = [score for records in cases.values() for score in records]
+    found, means = intervals(cases), summarize(scores, "corrected")
     assert list(found) == ["classes", "organs", "tumor", "all"]
     assert list(found["classes"]) == list(NAMES[1:])
     for part in ("organs", "tumor", "all"):

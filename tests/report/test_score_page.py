@@ -143,7 +143,7 @@ def hundred(out):
         shutil.copy(out / "one.png", out / "overlays" / f"{case}.png")
     log = [
         {"iteration": n, "loss": 1 / n + rng.normal(0, 0.01), "lr": 0.01, "dsc": [1 - 1 / n]}
-        for n in range(1, 1500)
+        for n in range(1, 1501)
     ]
     trainings = [training_of(name, log, "seed: 1\n" * 100) for name in ("Teacher", "Student")]
     return write_page(out, material(scores, {"gone": "torn"}, trainings=trainings))
@@ -203,6 +203,18 @@ def test_a_phone_scrolls_wide_parts_and_not_the_page(big_page, tab):
     tab.goto(big_page.as_uri())
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.evaluate("document.querySelector('#cases .wide').scrollWidth") > 390
+    tab.evaluate("document.querySelector('#cases .wide').scrollLeft = 300")
+    for place in ("thead th", "tbody td"):  # whose numbers they are stays in sight
+        assert tab.locator(f"#cases {place}").first.bounding_box()["x"] >= 0
+    assert tab.locator("#cases caption").bounding_box()["width"] <= 390
+    assert tab.locator("#cases thead th").nth(3).bounding_box()["x"] < 0
+
+
+def test_the_last_number_of_an_axis_is_whole(big_page, tab):
+    tab.goto(big_page.as_uri())
+    chart, ticks = tab.locator("#training .chart").first, "text.middle"
+    box, last = chart.bounding_box(), chart.locator(ticks).last.bounding_box()
+    assert last["x"] + last["width"] <= box["x"] + box["width"]
 
 
 def test_print_is_dark_on_light_also_where_the_screen_is_dark(big_page, browser):

@@ -169,7 +169,7 @@ def test_the_report_tells_model_scan_volumes_windows_and_seconds(tmp_path, model
     told = report(tmp_path / "out")
     assert {key: told[key] for key in told if key != "cases"} == {
         "flarekd": __version__,
-        "model": "student.safetensors",
+        "model": str(model),
         "model_sha256": file_hash(model),
         "device": "cpu",
         "runtime": "torch",
@@ -263,7 +263,7 @@ def test_another_model_segments_anew(tmp_path, model):
     before = read_labels(tmp_path / "out" / "a.nii.gz").array
     infer([path], student(tmp_path / "other.safetensors", seed=1), tmp_path / "out", CPU)
     assert (read_labels(tmp_path / "out" / "a.nii.gz").array != before).any()
-    assert report(tmp_path / "out")["model"] == "other.safetensors"
+    assert report(tmp_path / "out")["model"] == str(tmp_path / "other.safetensors")
 
 
 def test_bad_scans_are_named_and_the_others_are_segmented(tmp_path, model):

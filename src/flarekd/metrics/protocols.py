@@ -28,6 +28,9 @@ FLARE23_DIGITS = 4
 MEANS: tuple[str, ...] = ("dsc", "nsd", "hd95_mm", "volume_bias", "volume_error")
 """What is averaged over cases."""
 
+OFFICIAL: tuple[str, ...] = MEANS[:2]
+"""Those that FLARE gives, and rounds."""
+
 Triple = tuple[float, float, float]
 Box = tuple[slice, ...]
 
@@ -81,11 +84,10 @@ def score_case(
 
     Both empty is 1 and 1, exactly one empty is 0 and 0. Aorta, IVC and esophagus (5, 6, 10) are cut
     to the slices in which the reference has them, so that a tube longer than somebody drew it is
-    not punished; z is the canonical axis, ascending to the head.
+    not punished.
 
     ``flare23`` is the official scorer with its quirks: that cut ends *before* the last reference
-    slice (the official axis is the stored one; FLARE stores it feet to head, so it is the same
-    slice), a DSC below 0.2 gives NSD 0, and both are rounded to 4 digits. A class 5, 6 or 10 that
+    slice, a DSC below 0.2 gives NSD 0, and both are rounded to 4 digits. A class 5, 6 or 10 that
     the reference has in a single slice is cut to nothing, and the official arithmetic divides 0 by
     0: the score is NaN here too, and ``summarize`` leaves it out instead of losing the whole mean.
 
@@ -93,7 +95,8 @@ def score_case(
     rounding.
 
     Args:
-        prediction: uint8 (z, y, x), ids 0..14.
+        prediction: uint8 (z, y, x), ids 0..14; for ``flare23`` with z as the reference's file
+            stores it, up or down, which decides what slice is the last.
         reference: uint8 (z, y, x), the same shape.
         spacing_zyx: Millimetres along z, y, x, of the reference.
         protocol: ``flare23`` or ``corrected``.
@@ -171,38 +174,49 @@ def _score_class(
     is_hopeless = is_official and dsc < FLARE23_LEAST_DSC
     nsd = 0.0 if is_hopeless else surfaces.dice(label.tolerance_mm)
     if is_official:
-        # as numpy does it, which the official script has: Python's own differs in some ties
-        dsc, nsd = (float(np.round(score, FLARE23_DIGITS)) for score in (dsc, nsd))
+        dsc, nsd = _rounded(dsc), _rounded(nsd)
     volumes_ml = (int(np.count_nonzero(mask)) * voxel_ml for mask in (reference, prediction))
     return ClassScore(label.id, dsc, nsd, surfaces.hausdorff_mm(), *volumes_ml)
 
 
-def summarize(records: Iterable[ClassScore]) -> dict[str, Any]:
+def summarize(records: Iterable[ClassScore], protocol: str) -> dict[str, Any]:
     """Average scores of many cases as Table 5 does.
+
+    ``flare23`` rounds as the official scorer does: DSC and NSD of every class to 4 digits, and the
+    means of these means once more.
 
     Args:
         records: The scores of all cases, in any order; NaN ones are left out.
+        protocol: How they were scored.
 
     Returns:
         ``{"classes": {name: {"dsc", "nsd", …}}, "organs": …, "tumor": …, "all": …}`` with the keys
         ``MEANS``: the mean over cases of each class, the mean of the 13 organ means, the tumour's
         mean, and the mean of the 14 class means. NaN where there is nothing to average.
     """
+    is_official = protocol == "flare23"
     by_label: dict[int, list[dict[str, float]]] = {label.id: [] for label in LABELS}
     for record in records:
         by_label[record.label].append({key: getattr(record, key) for key in MEANS})
-    classes = {label: _mean_of(scores) for label, scores in by_label.items()}
+    classes = {label: _mean_of(scores, is_official) for label, scores in by_label.items()}
     return {
         "classes": {NAMES[label]: means for label, means in classes.items()},
-        "organs": _mean_of([classes[label] for label in ORGANS]),
+        "organs": _mean_of([classes[label] for label in ORGANS], is_official),
         "tumor": dict(classes[TUMOR]),
-        "all": _mean_of(list(classes.values())),
+        "all": _mean_of(list(classes.values()), is_official),
     }
 
 
-def _mean_of(entries: Sequence[dict[str, float]]) -> dict[str, float]:
+def _mean_of(entries: Sequence[dict[str, float]], is_official: bool) -> dict[str, float]:
     means = {}
     for key in MEANS:
         known = [entry[key] for entry in entries if not math.isnan(entry[key])]
-        means[key] = math.fsum(known) / len(known) if known else math.nan
+        means[key] = float(np.mean(known)) if known else math.nan
+        if is_official and key in OFFICIAL:
+            means[key] = _rounded(means[key])
     return means
+
+
+def _rounded(score: float) -> float:
+    # as numpy does it, which the official script has: Python's own differs in some ties
+    return float(np.round(score, FLARE23_DIGITS))

@@ -31,7 +31,7 @@ def summary_of(
     """
     summary = {
         "protocol": protocol,
-        **_means(scores),
+        **_means(scores, protocol),
         "deviations": deviations(scores),
         "cases": len(scores),
         "failed": list(errors),
@@ -41,18 +41,21 @@ def summary_of(
     }
     if traits:
         summary["breakdowns"] = {
-            trait: _breakdown(scores, values) for trait, values in traits.items()
+            trait: _breakdown(scores, values, protocol) for trait, values in traits.items()
         }
     return summary
 
 
-def _breakdown(scores: Scores, values: Mapping[str, str]) -> dict[str, Any]:
+def _breakdown(scores: Scores, values: Mapping[str, str], protocol: str) -> dict[str, Any]:
     """The means of the cases with each value of a trait; those it does not name are unknown."""
     parts: dict[str, dict[str, Sequence[ClassScore]]] = {}
     for case, records in scores.items():
         parts.setdefault(values.get(case, "unknown"), {})[case] = records
-    return {value: {"cases": len(part), **_means(part)} for value, part in sorted(parts.items())}
+    return {
+        value: {"cases": len(part), **_means(part, protocol)}
+        for value, part in sorted(parts.items())
+    }
 
 
-def _means(scores: Scores) -> dict[str, Any]:
-    return summarize(record for records in scores.values() for record in records)
+def _means(scores: Scores, protocol: str) -> dict[str, Any]:
+    return summarize((record for records in scores.values() for record in records), protocol)

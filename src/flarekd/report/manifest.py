@@ -11,6 +11,7 @@ from typing import Any
 
 from flarekd import __version__, plain_json
 from flarekd.labels import LABELS
+from flarekd.training.log import LOG
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "torch")
 
@@ -66,11 +67,32 @@ def _versions() -> Iterator[str]:
 
 
 def _model_facts(predictions: Path | None) -> Facts:
+    report = _report(predictions) if predictions else {}
+    return [(name, str(report[key])) for key, name in _OF_MODEL.items() if report.get(key)]
+
+
+def student_run(predictions: Path) -> Path | None:
+    """The run folder of the model that infer made predictions with.
+
+    None where it is not known or gone, or another model lies there by now.
+    """
+    report = _report(predictions)
+    model = Path(str(report.get("model", "")))
+    try:
+        if not (model.is_file() and (model.parent / LOG).is_file()):
+            return None
+        # comes with torch, which scoring alone does without
+        from flarekd.modelfile import file_hash
+
+        return model.parent if file_hash(model) == report.get("model_sha256") else None
+    except OSError:
+        return None
+
+
+def _report(predictions: Path) -> dict[str, Any]:
     """What infer wrote beside its label maps; nothing where something else made them."""
-    if predictions is None:
-        return []
     try:
         report = plain_json.read(predictions / "report.json")
-        return [(name, str(report[key])) for key, name in _OF_MODEL.items() if report.get(key)]
-    except (OSError, ValueError, TypeError, AttributeError):
-        return []
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}

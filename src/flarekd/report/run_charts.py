@@ -15,6 +15,7 @@ from flarekd.report.charts import Chart, Curve, line_chart
 from flarekd.report.curves import SMOOTHING_SHARE, loss_range, series, smooth
 from flarekd.report.score_tables import Table
 from flarekd.report.usage import Panel, headline, middle_run, panels_of, points, usage_table
+from flarekd.training.log import LOG, read_log
 
 BENCH_FOLDER = "bench"
 """Where, in a folder of scores, ``rank`` and the page look for benches."""
@@ -61,9 +62,6 @@ def read_trainings(folders: Mapping[str, Path]) -> list[Training]:
     """What run folders show, by the network's name; those without a log are left out."""
     found = []
     for name, folder in folders.items():
-        # comes with torch, which scoring alone does without
-        from flarekd.training.log import LOG, read_log
-
         settings = folder / "config.yaml"
         text = settings.read_text(encoding="utf-8") if settings.exists() else ""
         found.append(training_of(name.capitalize(), read_log(folder / LOG), text))

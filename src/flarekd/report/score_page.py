@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flarekd import __version__
+from flarekd.errors import counted
 from flarekd.imaging.atomic import write_text
 from flarekd.labels import LABELS, TUMOR, readable
 from flarekd.metrics.lesions import Lesion
@@ -95,6 +96,7 @@ def write_page(out: Path, material: Material) -> Path:
         title="Segmentation scores",
         version=__version__,
         summary=summary,
+        scored=f"{counted(summary['cases'], 'case')} scored",
         figures=_figures(summary),
         main=main,
         tables=others,

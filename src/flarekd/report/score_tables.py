@@ -45,7 +45,7 @@ def _classes(summary: Mapping[str, Any]) -> Table:
         ]
         measures = (number(means["hd95_mm"], 1, 1), number(means["volume_error"], 100, 1))
         rows.append((name, *scores, *measures))
-    columns = ("class", "DSC %", "95 % CI", "NSD %", "95 % CI", "HD95 mm", "volume ± %")
+    columns = ("class", "DSC %", "95 % CI", "NSD %", "95 % CI", "HD95 mm", "volume error %")
     return f"{counted(summary['cases'], 'case')}, protocol {summary['protocol']}", columns, rows
 
 
@@ -87,9 +87,11 @@ def _comparison(comparison: Mapping[str, Any]) -> Table:
                 ABSENT if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
             ]
         rows.append(tuple(cells))
-    columns = ["class", *(c for key in ("DSC", "NSD") for c in (f"Δ{key} %", "CI", "effect", "p"))]
+    per_score = ("95 % CI", "effect", "p")
+    columns = ["class", *(c for key in ("DSC", "NSD") for c in (f"Δ{key} %", *per_score))]
     title = f"Against {comparison['with']}, {counted(comparison['cases'], 'case')} in both"
-    return f"{title}; p of classes after Holm", columns, rows
+    how = "effect +1: better in every case; p by Wilcoxon, of classes after Holm"
+    return f"{title}; {how}", columns, rows
 
 
 def _between(bounds: Sequence[float | None], sign: str = "") -> str:

@@ -19,7 +19,7 @@ from flarekd.metrics.statistics import compare
 from flarekd.metrics.summary import summary_of
 from flarekd.parallel import map_cases
 from flarekd.report import score_files
-from flarekd.report.manifest import manifest
+from flarekd.report.manifest import manifest, student_run
 from flarekd.report.run_charts import efficiency_of, read_trainings
 from flarekd.report.score_page import PICTURES, Material, write_page
 from flarekd.report.score_tables import tables
@@ -45,7 +45,8 @@ class Extras:
         other: What to compare with case by case: a scores.csv, a folder that holds one, or a
             folder of label maps, which are scored against the same references.
         training: Run folders whose curves and settings the page shows, by the network's name;
-            those without a log are passed over.
+            those without a log are passed over. Where none is given, that of the student which
+            the predictions say they are of.
     """
 
     images: Path | None = None
@@ -145,19 +146,21 @@ def _write_page(
     given: Mapping[str, Path],
     extras: Extras,
 ) -> Path:
+    student = student_run(given["predictions"]) if not extras.training else None
+    trainings = {"student": student} if student else extras.training
     folders = {
         **given,
         "images": extras.images,
         "cohort": extras.cohort,
         "compared with": extras.other,
-        **{f"training of the {name}": folder for name, folder in extras.training.items()},
+        **{f"training of the {name}": folder for name, folder in trainings.items()},
     }
     material = Material(
         summary,
         found.scores,
         found.lesions,
         manifest(summary, folders),
-        read_trainings(extras.training),
+        read_trainings(trainings),
         efficiency_of(out),
     )
     return write_page(out, material)

@@ -189,7 +189,7 @@ def _finish(
     records = [labels.facts(case.case) for case in whole]
     report = {
         "flarekd": __version__,
-        "model": order.model.name,
+        "model": str(order.model),
         "model_sha256": order.sha256,
         "runtime": ", ".join(sorted(used)),
         "cases": records,
