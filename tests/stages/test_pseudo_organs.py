@@ -291,3 +291,13 @@ def test_a_persons_table_of_figures_is_never_replaced(cohort):
     with pytest.raises(InputError, match=r"recorded 1 file .*quality\.csv"):
         cohort.run(quality=True)
     assert (cohort.out / "quality.csv").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_scan_that_has_gone_since_it_was_labelled_costs_its_figures_alone(cohort):
+    cohort.add("a")
+    cohort.add("gone")
+    cohort.run(quality=True)
+    cohort.cases[1].image.unlink()
+    with pytest.raises(CasesFailedError, match=r"gone: \S*gone_0000\.nii\.gz: no such file"):
+        cohort.run(quality=True)
+    assert list(cohort.figures()) == ["a"]

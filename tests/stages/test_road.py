@@ -270,6 +270,20 @@ def test_what_is_asked_of_labels_is_passed_on_to_the_verbs(folders):
     assert (read_labels(out / "fused" / "organs.nii.gz").array == 255).any()
 
 
+def test_other_settings_say_which_they_are_and_keep_the_models_before(folders, capsys):
+    run(folders, *NO_TEST)
+    out = folders / "run"
+    before = read_card(out / road.TEACHER).training
+    capsys.readouterr()
+    run(folders, "teacher.threshold=0.5", *NO_TEST)  # no other training
+    assert "starting anew" not in capsys.readouterr().err
+    run(folders, "teacher.batch=1", *NO_TEST)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "starting anew since teacher.batch is 1 and was 2: the model that is there" in told
+    assert read_card(out / "teacher" / "model-before.safetensors").training == before
+    assert read_card(out / road.TEACHER).training["identity"] != before["identity"]
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -16,7 +16,7 @@ from flarekd.errors import CasesFailedError, InputError, UsageError
 from flarekd.imaging.atomic import update_text
 from flarekd.imaging.files import read_labels, read_volume
 from flarekd.labels import NAMES, ORGANS
-from flarekd.ledger import Ledger, stamp
+from flarekd.ledger import Ledger, stamp_or_why
 from flarekd.lock import locked
 from flarekd.modelfile import ModelCard, file_hash, read_card
 from flarekd.parallel import map_cases
@@ -110,7 +110,8 @@ def _write_quality(cases: Sequence[Case], model: Path, out: Path, scheduler: str
     for case in cases:
         path = out / f"{case.case}.nii.gz"
         if path.exists():
-            jobs.append(_Judged(case, path, fingerprint, stamp(sha256, case.image, path)))
+            key = stamp_or_why(sha256, case.image, path)
+            jobs.append(_Judged(case, path, fingerprint, key))
     todo = [job for job in jobs if not ledger.is_done(job.case.case, job.key)]
     workers = plan_workers((job.labels for job in todo), BYTES_A_VOXEL, console.info)
     failed: dict[str, str] = {}
