@@ -18,7 +18,8 @@ def test_a_broken_file_is_read_or_refused_and_nothing_else(name):
     assert not outcome.crashes
     assert outcome.inputs == inputs
     assert outcome.refused > inputs // 5  # what is mutated is broken more often than not
-    assert outcome.refused < inputs  # not always: what comes after the first check is reached
+    # not always: what comes after the first check is reached; a few may all be broken by chance
+    assert outcome.refused < inputs or name in SLOW
 
 
 @pytest.mark.parametrize("name", fuzz_inputs.READERS)

@@ -141,10 +141,10 @@ def segment_scans(
     everything = {case: Beside.everything(out, case) for case in scans}
     refuse_foreign(out / DONE, everything, [*Beside.shared(out), *tables])
     if options.scheduler is not None:
-        card = card_of(model, "student")
-        check(card)
-        order = _Order(new_run(), model, content_hash(model), out, options, tuple(tables))
         with locked(out, console.warn):
+            card = card_of(model, "student")
+            check(card)
+            order = _Order(new_run(), model, content_hash(model), out, options, tuple(tables))
             failed, how = _by_workers(scans, order)
             _finish(scans, order, names_of(card), failed, how)
         return

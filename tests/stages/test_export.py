@@ -428,8 +428,8 @@ def test_a_graph_that_a_runtime_cannot_run_is_refused_quietly(
 
 def test_a_loop_in_a_file_of_openvino_is_refused(tmp_path, exported):
     import openvino
-    from openvino import opset13 as ov
 
+    ov = pytest.importorskip("openvino.opset13", reason="old versions have it elsewhere")
     x = ov.parameter([1], np.float32, "image")
     body = openvino.Model([ov.add(x, x)], [x], "body")
     loop = ov.tensor_iterator()

@@ -157,10 +157,15 @@ def _not_exported(path: Path, error: object) -> InputError:
 
 
 def save_openvino(graph: bytes, told: dict[str, str], path: Path) -> None:
-    """Write a graph as OpenVINO IR: `path` (``.xml``), and its weights beside it (``.bin``)."""
+    """Write a graph as OpenVINO IR: `path` (``.xml``), and its weights beside it (``.bin``).
+
+    Raises:
+        RuntimeError: If they are not whole.
+    """
     model: Any = openvino_core().read_model(graph)
     import openvino  # after its core, which bars its reports
 
     for key, value in told.items():
         model.set_rt_info(value, ["flarekd", _openvino_key(key)])
     openvino.save_model(model, path, compress_to_fp16=False)
+    openvino_core().read_model(path)  # versions before 2026.4 say nothing of a full disk

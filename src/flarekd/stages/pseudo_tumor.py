@@ -99,10 +99,10 @@ def pseudo_tumor(
     cases = with_organs(cases, extras.organs)
     refuse_foreign(out / DONE, {c.case: targets(out, c) for c in cases}, tables(out))
     refuse_gone(extras.previous)
-    require_tumors(model)
-    order = _Order(new_run(), model, content_hash(model), out, device_name, runtime, extras)
     if scheduler is not None:
         with locked(out, console.warn):
+            require_tumors(model)
+            order = _Order(new_run(), model, content_hash(model), out, device_name, runtime, extras)
             failed, used = _by_workers(order, cases, scheduler)
             _finish(order, cases, failed, used)
         return
@@ -117,6 +117,8 @@ def pseudo_tumor(
         failed = _label_all(share, cases[crew.rank :: crew.size])
         failed = {case: why for part in crew.gather(failed) for case, why in part.items()}
         if crew.is_first:
+            sha256 = share.teacher.sha256
+            order = _Order("", model, sha256, out, device_name, runtime, extras)
             _finish(order, cases, failed, {share.teacher.runtime})
 
 
