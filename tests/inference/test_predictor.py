@@ -191,7 +191,7 @@ def test_loading_imports_no_computer_algebra(tmp_path):
     path = model(tmp_path, "student")
     code = (
         "import sys, torch; from pathlib import Path\n"
-        "is_torchs = 'sympy' in sys.modules\n"  # of old versions
+        "torch.empty(1, device='meta'); is_torchs = 'sympy' in sys.modules\n"  # old versions do
         "from flarekd.student.segment import Student\n"
         f"Student.load(Path({str(path)!r}), device=torch.device('cpu'), runtime='torch')\n"
         "assert is_torchs or 'sympy' not in sys.modules, 'sympy'"
