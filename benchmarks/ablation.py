@@ -172,8 +172,9 @@ def _score_case(task: tuple[Path, Path, str]) -> list[ClassScore]:
 
 
 def _slices_plan(student: Plan, settings: config.Config) -> Plan:
-    """The teacher's network and protocol with the student's task."""
-    teacher = settings.teacher
+    """The teacher's network and protocol with the student's task, and as many steps as that has."""
+    equal = {"epochs": settings.student.epochs, "iterations": settings.student.iterations}
+    teacher = settings.teacher.model_copy(update=equal)
     return replace(
         student,
         role="teacher",
