@@ -86,7 +86,7 @@ Task = Annotated[
     TaskName, typer.Option(help="organs: a 3D network of the 13, by section 'student'.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; all cores where left out.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; as many as fit where left out.")]
 Scans = Annotated[
     list[Path],
     typer.Argument(help="Scans, DICOM folders, folders of them, or 'FOLDER/{case}/name.nii.gz'."),

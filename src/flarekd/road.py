@@ -19,7 +19,6 @@ from flarekd.imaging.files import list_scans
 from flarekd.labels import ORGANS
 from flarekd.lock import alone, locked
 from flarekd.modelfile import read_card
-from flarekd.parallel import cpu_count
 from flarekd.pseudo_labels import refuse_gone
 from flarekd.report.run_charts import BENCH_FOLDER
 from flarekd.segmenting import Options
@@ -83,7 +82,7 @@ def demo(out: Path, preset: Literal["quick", "full"], settings: config.Config) -
     cohort = out / "cohort"
     _refuse_slips(settings, cohort / "organPseudo")
     console.heading("Synthetic cohort")
-    make_phantoms(cohort, settings.phantoms.cases, preset, settings.seed, cpu_count())
+    make_phantoms(cohort, settings.phantoms.cases, preset, settings.seed, None)
     console.heading("Grouping partial labels")
     group_data(phantom_folders(cohort), out / "cohort.csv")
     problems = Problems()

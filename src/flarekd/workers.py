@@ -36,8 +36,19 @@ def plan_workers(
     sized = [path for path in cases if path is not None]
     if not sized:
         return 1
-    each, free = BASE + bytes_a_voxel * _most_voxels(sized), _free()
-    jobs = max(1, min(cpu_count(), len(cases), free // each))
+    return share_memory(len(cases), BASE + bytes_a_voxel * _most_voxels(sized), say)
+
+
+def share_memory(cases: int, each: int, say: Callable[[str], None]) -> int:
+    """The same where it is known what a process takes.
+
+    Args:
+        cases: How many there are, at least one.
+        each: Bytes of a process.
+        say: Is told.
+    """
+    free = _free()
+    jobs = max(1, min(cpu_count(), cases, free // each))
     told = f"{counted(jobs, 'worker')}, {each / 1e6:.0f} MB each at most"
     told += f", {free / 1e9:.1f} GB of memory free"
     say(told if each <= free else f"{told}: too little for the largest case")

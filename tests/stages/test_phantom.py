@@ -1,7 +1,10 @@
 import gzip
 import json
 import struct
+import subprocess
+import sys
 from hashlib import sha256
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ from flarekd.imaging.files import read_labels, read_volume
 from flarekd.labels import GROUPS
 from flarekd.phantom.case import make_case
 from flarekd.phantom.plan import plan_cohort
-from flarekd.stages.phantom import case_files, make_phantoms
+from flarekd.stages.phantom import BYTES_A_VOXEL, WORK, case_files, make_phantoms
+from flarekd.workers import BASE
 
 CASES, SEED = 5, 2
 
@@ -57,9 +61,31 @@ def test_the_layout_is_flares(cohort, plans):
     assert {plan.role for plan in plans} == {"labelled", "unlabelled", "val"}
 
 
-def test_the_same_seed_gives_the_same_bytes_whatever_the_jobs(cohort, tmp_path):
-    make_phantoms(tmp_path, CASES, "quick", SEED, 2)
+def test_the_same_seed_gives_the_same_bytes_whatever_the_jobs(
+    cohort, tmp_path, monkeypatch, capsys
+):
+    need = BASE + WORK + BYTES_A_VOXEL * 3_000_000
+    monkeypatch.setattr("flarekd.workers.cpu_count", lambda: 4)
+    monkeypatch.setattr("flarekd.workers._free", lambda: 2 * need)
+    make_phantoms(tmp_path, CASES, "quick", SEED, None)
     assert digests(tmp_path) == digests(cohort)
+    assert capsys.readouterr().err.startswith("2 workers, 32")  # MB each
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="elsewhere than on Linux")
+def test_a_case_takes_no_more_memory_than_was_planned(plans):
+    plan = max(plans, key=lambda one: prod(one.grid().shape))
+    code = (
+        "from flarekd.phantom.case import make_case\n"
+        "from flarekd.phantom.plan import plan_cohort\n"
+        "import flarekd.stages.phantom\n"
+        f"(plan,) = [p for p in plan_cohort({CASES}, 'quick', {SEED}) if p.case == {plan.case!r}]\n"
+        "make_case(plan)\n"
+        "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    planned = BASE + WORK + BYTES_A_VOXEL * prod(plan.grid().shape)
+    assert 0.6 * planned < int(done.stdout) << 10 < planned
 
 
 def test_compressed_files_carry_no_time(cohort):

@@ -25,10 +25,9 @@ def phantom(
     scheduler: options.Scheduler = None,
 ) -> None:
     """Make a synthetic FLARE cohort: scans, partial labels, pseudo-labels and the truth."""
-    from flarekd.parallel import cpu_count
     from flarekd.stages.phantom import make_phantoms
 
-    make_phantoms(out, cases, preset.value, seed, jobs or cpu_count(), scheduler=scheduler)
+    make_phantoms(out, cases, preset.value, seed, jobs, scheduler=scheduler)
 
 
 def check(

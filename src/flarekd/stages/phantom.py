@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from flarekd.phantom.annotate import Labels, organ_pseudo_labels, partial_labels
 from flarekd.phantom.case import make_case
 from flarekd.phantom.patient import CasePlan
 from flarekd.phantom.plan import VERSION, plan_cohort
+from flarekd.workers import BASE, share_memory
 
 SETTINGS_FILE, TABLE_FILE = "phantom.json", "phantoms.csv"
 IMAGE_FOLDERS = {"labelled": "imagesTr", "unlabelled": "imagesUnlabeled", "val": "imagesVal"}
+
+
+WORK, BYTES_A_VOXEL = 200 << 20, 6
+"""What drawing a patient takes, and then a scan of it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class _Task:
 
 @alone(console.warn)
 def make_phantoms(
-    out: Path, cases: int, preset: str, seed: int, jobs: int, *, scheduler: str | None = None
+    out: Path, cases: int, preset: str, seed: int, jobs: int | None, *, scheduler: str | None = None
 ) -> None:
     """Write a synthetic cohort: FLARE's folders, complete truth beside them, and what was planned.
 
@@ -46,7 +52,8 @@ def make_phantoms(
         cases: Number of cases, training and validation together.
         preset: ``quick`` (coarse and small) or ``full`` (512 × 512).
         seed: Of the whole cohort.
-        jobs: Processes, one case each at a time.
+        jobs: Processes, one case each at a time; None for as many as there are processors and
+            memory for.
         scheduler: As ``parallel.map_cases`` takes it.
 
     Raises:
@@ -67,10 +74,13 @@ def make_phantoms(
         for plan in plans
         if not all(path.exists() for path in case_files(out, plan))
     ]
+    if jobs is None and todo:
+        most = max(prod(task.plan.grid().shape) for task in todo)
+        jobs = share_memory(len(todo), BASE + WORK + BYTES_A_VOXEL * most, console.info)
     failed = []
     with console.progress("phantoms") as advance:
         done = len(plans) - len(todo)
-        for outcome in map_cases(_write_case, todo, jobs, scheduler):
+        for outcome in map_cases(_write_case, todo, jobs or 1, scheduler):
             done += 1
             advance(done, len(plans), outcome.item.plan.case)
             if outcome.error is not None:
