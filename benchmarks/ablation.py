@@ -11,10 +11,10 @@ native resolution::
     python -m benchmarks.ablation --out ablation-gpu --preset full --config flare23 --cases 1000
 
 A run that is interrupted goes on with the training it was in. Budget of the defaults on two cores:
-30 to 40 minutes a seed, two hours in all. On a GPU, where small networks leave most of it idle, seeds and
-steps that need not wait for each other run side by side, a process each (``--seeds 0 --steps
-teacher-plain``), into one folder. Writes ``seed-<n>/scores/<run>.json``, and after every run
-``results.md`` of all seeds in the folder.
+30 to 40 minutes a seed, two hours in all. On a GPU, where small networks leave most of it idle,
+seeds and steps that need not wait for each other run side by side, a process each (``--seeds 0
+--steps teacher-plain``), into one folder. Writes ``seed-<n>/scores/<run>.json``, and after every
+run ``results.md`` of all seeds in the folder.
 """
 
 from __future__ import annotations
