@@ -24,14 +24,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask warns of in its o
 GRID = Geometry((8, 8, 8), (1.0, 1.0, 1.0))
 
 
-@pytest.fixture(scope="module")
-def scheduler():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        yield cluster.scheduler_address
-
-
 def whereabouts(item):
     if item == "broken":
         raise InputError("it is broken", "mend it")

@@ -10,24 +10,19 @@ from tests.stages import test_pseudo_tumor as tumors
 from tests.stages.test_infer import CPU, GEOMETRY, content, report, scan, student, times
 
 from flarekd import cluster
+from flarekd.cohort import Case
 from flarekd.errors import CasesFailedError, InputError
 from flarekd.imaging.files import write_volume
 from flarekd.imaging.volume import Volume
+from flarekd.modelfile import file_hash
 from flarekd.report.beside import Beside
 from flarekd.segmenting import _on_worker, _Order
+from flarekd.stages import pseudo_tumor
 from flarekd.stages.infer import infer
 from flarekd.student.segment import NOT_CT
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # what Dask warns of in its own code
-
-
-@pytest.fixture(scope="module")
-def scheduler():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        yield cluster.scheduler_address
 
 
 def written(folder):
@@ -140,6 +135,16 @@ def test_a_worker_that_has_another_model_file_says_so(tmp_path):
     order = _Order("run", model, "0" * 64, tmp_path / "out", CPU, ())
     with pytest.raises(InputError, match="another one on this machine"):
         _on_worker(order, ("a", Path("a.nii.gz")))
+
+
+def test_a_worker_that_has_another_second_teacher_says_so(tmp_path):
+    model = tumors.teacher(tmp_path / "teacher.safetensors")
+    other = tumors.teacher(tmp_path / "other.safetensors", seed=2)
+    extras = pseudo_tumor.Extras(quality=True, against=other)
+    sha256 = (file_hash(model), file_hash(model))
+    order = pseudo_tumor._Order("run", model, sha256, tmp_path / "out", "cpu", "torch", extras)
+    with pytest.raises(InputError, match="another one on this machine"):
+        pseudo_tumor._on_worker(order, Case("a", Path("a.nii.gz"), "train"))
 
 
 def test_what_a_worker_keeps_is_of_one_run():

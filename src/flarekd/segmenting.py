@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from flarekd import __version__, console
+from flarekd.by_workers import Told, by_workers
 from flarekd.cluster import kept, new_run
 from flarekd.errors import CasesFailedError, counted
 from flarekd.imaging.atomic import write_json
@@ -24,7 +25,6 @@ from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import DONE, Ledger, refuse_foreign
 from flarekd.lock import locked
 from flarekd.modelfile import ModelCard
-from flarekd.parallel import map_cases
 from flarekd.report.beside import Beside
 from flarekd.share import Share, begin, names_of
 from flarekd.student.segment import Student, WindowSettings
@@ -97,15 +97,6 @@ class _Notes:
         return said
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What a worker says of a scan: why it failed, what to look at, how it was done."""
-
-    failed: str | None
-    notes: list[str]
-    how: dict[str, Any]
-
-
 def _welcome(_card: ModelCard) -> None:
     """Any student will do."""
 
@@ -145,7 +136,13 @@ def segment_scans(
             card = card_of(model, "student")
             check(card)
             order = _Order(new_run(), model, content_hash(model), out, options, tuple(tables))
-            failed, how = _by_workers(scans, order)
+            failed, how = by_workers(
+                partial(_on_worker, order),
+                list(scans.items()),
+                lambda scan: scan[0],
+                title="Segmenting",
+                scheduler=options.scheduler,
+            )
             _finish(scans, order, names_of(card), failed, how)
         return
     with (
@@ -164,43 +161,20 @@ def segment_scans(
         failed = {c: why for part in crew.gather(share.failed) for c, why in part.items()}
         if crew.is_first:
             order = _Order("", model, student.predictor.sha256, out, options, tuple(tables))
-            _finish(scans, order, names_of(student.predictor.card), failed, [share.how])
+            _finish(scans, order, names_of(student.predictor.card), failed, share.how)
 
 
 def _load(model: Path, where: torch.device, options: Options) -> Student:
     return Student.load(model, device=where, runtime=options.runtime, settings=options.settings)
 
 
-def _by_workers(
-    scans: Mapping[str, Path], order: _Order
-) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Give the scans to the workers of a cluster: those that failed, and how all were done."""
-    failed: dict[str, str] = {}
-    how: list[dict[str, Any]] = []
-    with console.progress("Segmenting") as advance:
-        work = partial(_on_worker, order)
-        outcomes = map_cases(work, scans.items(), scheduler=order.options.scheduler)
-        for done, outcome in enumerate(outcomes, 1):
-            case, told = outcome.item[0], outcome.result
-            for note in told.notes if told else ():
-                console.warn(note)
-            why = told.failed if told else outcome.error
-            if why is not None:
-                failed[case] = why
-                console.error(f"{case}: {why}")
-            if told and told.how not in how:
-                how.append(told.how)
-            advance(done, len(scans), case)
-    return failed, how
-
-
-def _on_worker(order: _Order, scan: tuple[str, Path]) -> _Told:
+def _on_worker(order: _Order, scan: tuple[str, Path]) -> Told:
     """One scan; the network is loaded for the first."""
     case, path = scan
     with kept(order.run, partial(_open, order)) as (share, notes):
         share.make_way({case: path}, order.tables)
         share.segment({case: path}, order.options.max_memory_gb, lambda *_: None)
-        return _Told(share.failed.pop(case, None), notes.take(), share.how)
+        return Told(share.failed.pop(case, None), notes.take(), share.how)
 
 
 def _open(order: _Order) -> tuple[Share, _Notes]:
@@ -215,26 +189,12 @@ def _open(order: _Order) -> tuple[Share, _Notes]:
     return Share(student, order.out, order.options.beside, notes), notes
 
 
-def _together(how: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all workers say; where they differ, in a device or a runtime, all of it.
-
-    >>> _together([{"device": "cuda:0", "step": 0.5}, {"device": "cpu", "step": 0.5}])
-    {'device': 'cpu, cuda:0', 'step': 0.5}
-    """
-    told: dict[str, list[Any]] = {}
-    for one in how:
-        for key, value in one.items():
-            if value not in told.setdefault(key, []):
-                told[key].append(value)
-    return {k: v[0] if len(v) == 1 else ", ".join(sorted(map(str, v))) for k, v in told.items()}
-
-
 def _finish(
     scans: Mapping[str, Path],
     order: _Order,
     names: Mapping[int, str],
     failed: Mapping[str, str],
-    how: list[dict[str, Any]],
+    how: Mapping[str, Any],
 ) -> None:
     """Write what all scans share and the report, and say how it went."""
     out = order.out
@@ -246,7 +206,7 @@ def _finish(
         "flarekd": __version__,
         "model": str(order.model),
         "model_sha256": order.sha256,
-        **_together(how),
+        **how,
         "cases": [ledger.facts(case) for case in whole],
         "failed": failed,
     }

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flarekd import __version__, console, fusion_table
+from flarekd.by_workers import Told, by_workers
 from flarekd.cluster import kept, new_run
 from flarekd.cohort import Case, read_cohort
 from flarekd.errors import CasesFailedError, counted
@@ -21,7 +23,6 @@ from flarekd.inference.exported import content_hash
 from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import DONE, Ledger, refuse_foreign
 from flarekd.lock import locked
-from flarekd.parallel import map_cases
 from flarekd.pseudo_labels import refuse_gone, with_organs
 from flarekd.tables import format_table
 from flarekd.teacher.segment import require_tumors
@@ -29,6 +30,8 @@ from flarekd.teacher.share import Extras, Share, ledgers, tables, targets
 from flarekd.training import ranks
 
 __all__ = ["Extras", "pseudo_tumor"]
+
+TITLE = "Tumour pseudo-labels"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class _Order:
     Attributes:
         run: Name of the run; what a worker loaded for another one is not used.
         model: Teacher model file.
-        sha256: Of that file.
+        sha256: Of that file, and of that of ``extras.against`` where there is one.
         out: Gets the pseudo-labels.
         device: As `predictor.device_for` takes it.
         runtime: What runs the network.
@@ -47,20 +50,11 @@ class _Order:
 
     run: str
     model: Path
-    sha256: str
+    sha256: tuple[str, ...]
     out: Path
     device: str
     runtime: Runtime
     extras: Extras
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What a worker says of a case: why it failed, what to look at, what ran the network."""
-
-    failed: str | None
-    notes: list[str]
-    runtime: str
 
 
 def pseudo_tumor(
@@ -101,10 +95,19 @@ def pseudo_tumor(
     refuse_gone(extras.previous)
     if scheduler is not None:
         with locked(out, console.warn):
-            require_tumors(model)
-            order = _Order(new_run(), model, content_hash(model), out, device_name, runtime, extras)
-            failed, used = _by_workers(order, cases, scheduler)
-            _finish(order, cases, failed, used)
+            teachers = [model, *([extras.against] if extras.against else [])]
+            for teacher in teachers:
+                require_tumors(teacher)
+            sha256 = tuple(map(content_hash, teachers))
+            order = _Order(new_run(), model, sha256, out, device_name, runtime, extras)
+            failed, how = by_workers(
+                partial(_on_worker, order),
+                cases,
+                lambda case: case.case,
+                title=TITLE,
+                scheduler=scheduler,
+            )
+            _finish(order, cases, failed, how)
         return
     with (
         ranks.joined(predictor.device_for(model, device_name)) as (crew, where),
@@ -117,52 +120,31 @@ def pseudo_tumor(
         failed = _label_all(share, cases[crew.rank :: crew.size])
         failed = {case: why for part in crew.gather(failed) for case, why in part.items()}
         if crew.is_first:
-            sha256 = share.teacher.sha256
+            sha256 = (share.teacher.sha256,)
             order = _Order("", model, sha256, out, device_name, runtime, extras)
-            _finish(order, cases, failed, {share.teacher.runtime})
+            _finish(order, cases, failed, {"runtime": share.teacher.runtime})
 
 
 def _label_all(share: Share, cases: Sequence[Case]) -> dict[str, str]:
     """One process's share of the cases; those that failed, and why."""
     failed: dict[str, str] = {}
-    with console.progress("Tumour pseudo-labels") as advance:
+    with console.progress(TITLE) as advance:
         for done, case in enumerate(cases):
             advance(done, len(cases), case.case)
-            _tell(failed, case, share.label(case))
+            why = share.label(case)
+            if why is not None:
+                failed[case.case] = why
+                console.error(f"{case.case}: {why}")
         advance(len(cases), len(cases), "")
     return failed
 
 
-def _by_workers(
-    order: _Order, cases: Sequence[Case], scheduler: str
-) -> tuple[dict[str, str], set[str]]:
-    """Give the cases to the workers of a cluster: those that failed, and what ran the network."""
-    failed: dict[str, str] = {}
-    used: set[str] = set()
-    with console.progress("Tumour pseudo-labels") as advance:
-        outcomes = map_cases(partial(_on_worker, order), cases, scheduler=scheduler)
-        for done, outcome in enumerate(outcomes, 1):
-            told = outcome.result
-            for note in told.notes if told else ():
-                console.warn(note)
-            _tell(failed, outcome.item, told.failed if told else outcome.error)
-            used |= {told.runtime} if told else set()
-            advance(done, len(cases), outcome.item.case)
-    return failed, used
-
-
-def _tell(failed: dict[str, str], case: Case, why: str | None) -> None:
-    if why is not None:
-        failed[case.case] = why
-        console.error(f"{case.case}: {why}")
-
-
-def _on_worker(order: _Order, case: Case) -> _Told:
+def _on_worker(order: _Order, case: Case) -> Told:
     """One case; the networks are loaded for the first."""
     with kept(order.run, partial(_open, order)) as (share, notes):
         notes.clear()
         share.refuse_changed([case])
-        return _Told(share.label(case), list(notes), share.teacher.runtime)
+        return Told(share.label(case), list(notes), {"runtime": share.teacher.runtime})
 
 
 def _open(order: _Order) -> tuple[Share, list[str]]:
@@ -177,12 +159,14 @@ def _open(order: _Order) -> tuple[Share, list[str]]:
     share = Share.open(
         order.model, where, order.runtime, order.out, extras=order.extras, say=note, warn=note
     )
-    share.teacher.require(order.sha256)
+    loaded = [share.teacher, *([share.second] if share.second else [])]
+    for network, sha256 in zip(loaded, order.sha256, strict=True):
+        network.require(sha256)
     return share, notes
 
 
 def _finish(
-    order: _Order, cases: Sequence[Case], failed: Mapping[str, str], used: set[str]
+    order: _Order, cases: Sequence[Case], failed: Mapping[str, str], how: Mapping[str, Any]
 ) -> None:
     """Report what all processes did."""
     labels, figures = ledgers(order.out)
@@ -192,8 +176,8 @@ def _finish(
     report = {
         "flarekd": __version__,
         "model": str(order.model),
-        "model_sha256": order.sha256,
-        "runtime": ", ".join(sorted(used)),
+        "model_sha256": order.sha256[0],
+        **how,
         "cases": records,
         "failed": failed,
     }
