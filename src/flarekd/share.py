@@ -7,7 +7,7 @@ is left alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +86,8 @@ class Share:
         out: Gets the label maps.
         beside: What to write beside each.
         voice: Where it speaks.
-        begun: Scans that are being read already.
+        begun: Scans that are being read already. Each is taken out as its turn comes: whoever kept
+            it would keep the scan.
 
     Attributes:
         failed: Case to why.
@@ -98,11 +99,11 @@ class Share:
         out: Path,
         beside: Beside,
         voice: Voice,
-        begun: Mapping[Path, Future[TimedVolume]] | None = None,
+        begun: MutableMapping[Path, Future[TimedVolume]] | None = None,
     ) -> None:
         self.failed: dict[str, str] = {}
         self._student, self._out, self._beside, self._voice = student, out, beside, voice
-        self._begun = dict(begun or {})
+        self._begun = {} if begun is None else begun
         self._names = names_of(student.predictor.card)
         self._ledger = Ledger(out / DONE)
 

@@ -332,6 +332,22 @@ def test_a_folder_that_is_not_there_is_refused_and_an_empty_one_is_empty(tmp_pat
     assert list_scans(tmp_path) == {}
 
 
+@pytest.mark.parametrize("suffix", ["mha", "mhd", "nrrd"])
+def test_what_itk_hands_on_of_another_format_is_no_damage(tmp_path, suffix):
+    """ITK writes the header of the file that it read into the next: keys such as ``dim[0]``."""
+    source, path = tmp_path / "nifti.nii", tmp_path / f"a.{suffix}"
+    image = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    sitk.WriteImage(image, str(source))
+    image = sitk.ReadImage(str(source))
+    for tag in ("0008|0060", "0020|000d"):
+        image.SetMetaData(tag, "CT")
+    sitk.WriteImage(image, str(path))
+    header = path.read_bytes()[:5000]
+    assert b"dim[0]" in header
+    assert b"0008|0060" in header
+    np.testing.assert_array_equal(read_volume(path).array, read_volume(source).array)
+
+
 @pytest.mark.parametrize(
     "where", ["/etc/passwd", "../a.raw", "deep/a.raw", "..", "C:a.raw", "LIST"]
 )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch.nn import functional
 
+from flarekd.imaging.intensity import IntensityStatistics
 from flarekd.imaging.resampling import resample, resample_labels, target_shape
 
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 14))
@@ -82,6 +83,13 @@ def test_memory_order_does_not_matter():
     np.testing.assert_array_equal(
         resample_labels(labels, (4, 4, 9)), resample_labels(np.ascontiguousarray(labels), (4, 4, 9))
     )
+
+
+@pytest.mark.parametrize("new", [(3, 20, 24), (9, 12, 30), (6, 12, 14)])
+def test_what_is_done_first_is_done_before_voxels_are_mixed(new):
+    array = np.random.default_rng(0).integers(-1024, 2000, (6, 12, 14)).astype(np.int16)
+    first = IntensityStatistics(-200.0, 300.0, 50.0, 100.0).normalize
+    np.testing.assert_array_equal(resample(array, new, first), resample(first(array), new))
 
 
 def test_the_same_shape_is_a_copy():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -326,6 +327,31 @@ def test_many_scans_get_the_labels_each_gets_alone(tmp_path, model):
         )
         assert (found.array == alone.array).all()
         assert found.geometry == alone.geometry
+
+
+@pytest.mark.parametrize("names", ["a", "abc"])
+def test_a_scan_is_not_held_while_the_network_runs(tmp_path, model, monkeypatch, names):
+    """Nor a second one that waits: only what the network takes of them is."""
+    read, held = [], []
+
+    def noted(path):
+        volume = read_volume(path)
+        read.append(weakref.ref(volume))
+        return volume
+
+    def segment(student, prepared, tell):
+        for _ in range(200):  # the next may be on its way
+            if not (alive := sum(scan() is not None for scan in read)):
+                break
+            time.sleep(0.05)
+        held.append(alive)
+        return segmented(student, prepared, tell)
+
+    segmented = Student.segment
+    monkeypatch.setattr(share, "read_volume", noted)
+    monkeypatch.setattr(Student, "segment", segment)
+    infer([scan(tmp_path / f"{name}.nii.gz") for name in names], model, tmp_path / "out", CPU)
+    assert held == [0] * len(names)
 
 
 @pytest.mark.parametrize("limit", [None, 100.0])

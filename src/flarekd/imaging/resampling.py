@@ -7,7 +7,7 @@ is continued.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,16 @@ def target_shape(shape_zyx: Sequence[int], spacing_zyx: Triple, target_zyx: Trip
     return z, y, x
 
 
-def resample(array: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
+def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """The same numbers as float32 in C order, a new array."""
+    return np.array(array, dtype=np.float32, order="C")
+
+
+def resample(
+    array: NDArray[Any],
+    shape: Shape,
+    first: Callable[[NDArray[Any]], NDArray[np.float32]] = as_float32,
+) -> NDArray[np.float32]:
     """Resample a scan to `shape`, trilinear with half-pixel centres (``align_corners=False``).
 
     Slice by slice: of the scan, only the slices about a new one are ever float32.
@@ -45,18 +54,20 @@ def resample(array: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
     Args:
         array: Numbers (z, y, x), any dtype and memory order.
         shape: The shape wanted.
+        first: What is done to the voxels before they are interpolated, each for itself: maps an
+            array to a new one of its shape.
 
     Returns:
         float32, shape `shape`, a new array.
     """
     if array.shape == tuple(shape):
-        return np.array(array, dtype=np.float32, order="C")
+        return first(array)
     result = torch.empty(tuple(shape))
     z = _Axis(slice(0, array.shape[0]), array.shape[0], shape[0])
     planes: dict[int, Tensor] = {}
     for new, (below, above, share) in enumerate(z.places()):
         planes = {
-            old: planes[old] if old in planes else _resize(array[old], shape[1:])
+            old: planes[old] if old in planes else _resize(first(array[old]), shape[1:])
             for old in (below, above)
         }
         torch.lerp(planes[below], planes[above], share, out=result[new])
@@ -64,9 +75,9 @@ def resample(array: NDArray[Any], shape: Shape) -> NDArray[np.float32]:
     return numpy_result
 
 
-def _resize(plane: NDArray[Any], shape_yx: tuple[int, int]) -> Tensor:
-    """Resample a slice (y, x) to float32 of another size."""
-    source = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))
+def _resize(plane: NDArray[np.float32], shape_yx: tuple[int, int]) -> Tensor:
+    """Resample a slice (y, x) to another size."""
+    source = torch.from_numpy(plane)
     if source.shape == shape_yx:
         return source
     return functional.interpolate(source[None, None], shape_yx, mode="bilinear")[0, 0]

@@ -9,8 +9,8 @@ from math import prod
 from flarekd.imaging.volume import Shape
 
 VOXEL_READ = 6
-"""Bytes a native voxel while a scan of int16 is read: as stored and turned, and what goes to float.
-Of wider numbers it is what is stored, twice."""
+"""Bytes a native voxel while a scan of int16 is read: as stored and turned, and packed as .mha and
+.nrrd may be. Of wider numbers it is what is stored, twice."""
 VOXEL_HELD, VOXEL_HELD_WIDE = 2, 4
 """int16, or float32 of what was stored in more than two bytes."""
 VOXEL_WRITTEN = 3

@@ -102,7 +102,7 @@ class Predictor:
         """
         shape, statistics = self.grid(volume.geometry), self.card.statistics
         if self.card.clip_first:
-            seen = resample(statistics.normalize(volume.array), shape)
+            seen = resample(volume.array, shape, first=statistics.normalize)
         else:
             seen = statistics.normalize(resample(volume.array, shape))
         return torch.from_numpy(seen).to(self.device)
