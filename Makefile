@@ -9,7 +9,7 @@ ROADS := tests/end_to_end tests/docker tests/training/test_ranks.py \
   $(patsubst %,tests/stages/test_%.py,bench check_folders export import_nnunet road)
 
 # threads of the two test runs would keep each other from the cores while they wait (flarekd.cores)
-export OMP_WAIT_POLICY := PASSIVE
+test-roads test-rooms: export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test test-roads test-rooms lint check clean
 

@@ -26,9 +26,10 @@ class Run:
         status: Exit status.
         wall_s: From the start of its first process to the end of it.
         cpu_s: User and system time of all processes that were waited for.
-        peak_mib: Most memory of all its processes at one time, sampled every 0.05 s (a process that
-            is new, after half a second at most): what each has for itself, and of what processes share (files, libraries, shared memory) the most that
-            any of them has mapped. No less than the kernel's own peak of the first process.
+        peak_mib: Most memory of all its processes at one time, sampled every 0.05 s (a new process
+            is found within half a second): what each has for itself, and of what processes share
+            (files, libraries, shared memory) the most that any of them has mapped. No less than the
+            kernel's own peak of the first process.
     """
 
     status: int
