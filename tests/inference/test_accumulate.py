@@ -65,13 +65,16 @@ def test_sums_stay_on_a_gpu_that_has_twice_their_room(monkeypatch, device, size,
     assert _roomy(torch.device(device), size) == torch.device(home)
 
 
-def test_sums_ask_for_room_for_all_planes_of_all_classes_and_the_weights(monkeypatch):
+@pytest.mark.parametrize(("held", "planes_asked"), [(None, 5), (2, 2)])
+def test_sums_ask_for_room_for_all_held_planes_of_all_classes_and_the_weights(
+    monkeypatch, held, planes_asked
+):
     asked = []
     monkeypatch.setattr(accumulate, "_roomy", lambda device, size: asked.append(size) or device)
-    planes = Planes((5, 6, 7), (2, 3, 4))
+    planes = Planes((5, 6, 7), (2, 3, 4), held=held)
     for z in range(2):
         planes.add(torch.ones(3, 2, 3, 4), (z, 0, 0))
-    assert asked == [4 * (3 + 1) * 5 * 6 * 7]
+    assert asked == [4 * (3 + 1) * planes_asked * 6 * 7]
 
 
 def test_sums_and_planes_that_nobody_saw_lie_where_there_is_room(monkeypatch):

@@ -97,6 +97,9 @@ def test_no_more_planes_are_held_than_a_window_is_thick():
     assert max(held) < PATCH[0]
     assert held[-1] == 0
     assert found.windows_run == found.windows_total == 9 * 9
+    # what a GPU must have room for
+    assert found._visits.planes._held == PATCH[0]
+    assert stream_logits(network, volume, PATCH, skip=RULES)._visits.planes._held == 40
 
 
 def test_wrong_shapes_and_training_mode_are_refused():

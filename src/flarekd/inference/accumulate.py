@@ -100,15 +100,19 @@ class Planes:
     """Gaussian-weighted mean of overlapping 3D windows, float32, plane by plane.
 
     Holds C + 1 floats a voxel of the planes between the first window's touch and `take`: on the GPU
-    that the windows come from if it has room for all of them, else in main memory.
+    that the windows come from if it has room for them, else in main memory.
 
     Args:
         shape: Size of the whole (z, y, x), on no axis below that of a window.
         patch: Window size (z, y, x).
+        held: Planes that are held at one time, at most; None for all.
     """
 
-    def __init__(self, shape: Sequence[int], patch: Sequence[int]) -> None:
+    def __init__(
+        self, shape: Sequence[int], patch: Sequence[int], *, held: int | None = None
+    ) -> None:
         self._shape = tuple(shape)
+        self._held = held or self._shape[0]
         self._weight = gaussian(patch)
         self._classes = 1
         self._home: torch.device | None = None
@@ -123,7 +127,8 @@ class Planes:
         """
         if self._home is None:
             self._classes = len(window)
-            self._home = _roomy(window.device, 4 * (self._classes + 1) * prod(self._shape))
+            room = 4 * (self._classes + 1) * self._held * prod(self._shape[1:])
+            self._home = _roomy(window.device, room)
             self._weight = self._weight.to(self._home)
         window = window.to(self._home)
         rows, columns = (

@@ -26,6 +26,7 @@ class Visits:
         patch: Window size.
         batch: Windows a forward pass, at most.
         head: Of a network that has none.
+        held: As `Planes` takes it.
 
     Attributes:
         seen: Windows that were run.
@@ -39,11 +40,13 @@ class Visits:
         patch: Sequence[int],
         batch: int,
         head: Head | None = None,
+        *,
+        held: int | None = None,
     ) -> None:
         self.volume = volume
         self.patch = (patch[0], patch[1], patch[2])
         self.grid: list[list[int]] = [[], [], []]
-        self.planes = Planes(volume.shape, patch)
+        self.planes = Planes(volume.shape, patch, held=held)
         self.seen: set[Index] = set()
         self._network, self._batch, self._head = network, batch, head
         self._on_window: Callable[[int, int], None] | None = None

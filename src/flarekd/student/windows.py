@@ -166,7 +166,9 @@ def stream_logits(
         raise ValueError(f"volume {tuple(volume.shape)} and patch {tuple(patch_zyx)} must be 3D")
     padded, crop = pad_to_patch(volume, patch_zyx)
     sizes = list(zip(padded.shape, patch_zyx, strict=True))
-    visits = Visits(network, padded, patch_zyx, batch, head)
+    # planes leave with their level where all windows are run
+    held = patch_zyx[0] if skip is None else None
+    visits = Visits(network, padded, patch_zyx, batch, head, held=held)
     grid = [positions(size, patch, step) for size, patch in sizes]
     total = math.prod(len(starts) for starts in grid)
     levels: Callable[[], Iterator[range]] = partial(_every_level, visits)
