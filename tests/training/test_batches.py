@@ -150,16 +150,28 @@ def test_forced_patches_are_drawn_around_lesions_where_asked(cases):
 
 def test_each_sample_says_which_classes_it_vouches_for(cases):
     known = {f"case_{n}": torch.arange(4) == n for n in range(4)}
-    batches = Batches(cases, plain(), STATISTICS, 5, annotated=known)
+    batches = Batches(cases, plain(foreground=0.0), STATISTICS, 5, annotated=known)
     origins = drawn(batches, range(20))
     found = torch.cat([batches(iteration)[2] for iteration in range(20)])
     assert found.dtype == torch.bool
     assert set(origins) == {0, 1, 2, 3}
     assert [row.nonzero().item() for row in found] == origins
     # the rest of a batch is what it was
-    other = Batches(cases, plain(), STATISTICS, 5)(7)
+    other = Batches(cases, plain(foreground=0.0), STATISTICS, 5)(7)
     assert len(other) == 2
     assert all(torch.equal(a, b) for a, b in zip(other, batches(7), strict=False))
+
+
+def test_where_cases_are_partly_annotated_forced_patches_go_by_the_class(cases):
+    """A class that half of the cases have is drawn as often as one that all have."""
+    known = {case.case: torch.tensor([False, *[True] * 14]) for case in cases}
+    settings = plain(foreground=1.0, lesions=0.0)
+    shares = []
+    for annotated in ({}, known):
+        batches = Batches(cases, settings, STATISTICS, 5, annotated=annotated)
+        origins = drawn(batches, range(150))
+        shares.append(sum(origin in {2, 3} for origin in origins) / len(origins))
+    assert shares == pytest.approx([0.5, 0.75], abs=0.07)
 
 
 SCRIPT = """

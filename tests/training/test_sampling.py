@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from flarekd import config
 from flarekd.training.sampling import (
     Pick,
+    draw_holder,
     draw_pick,
     draw_place,
     draw_start,
+    holders,
     is_forced,
     stratify,
 )
@@ -138,6 +140,32 @@ def test_lesions_are_drawn_by_their_share_of_the_forced_alone():
     assert all(pick.lesion is None for pick in others)
     cases = Counter(pick.case for pick in others)
     assert all(cases[case] == pytest.approx(500, abs=100) for case in range(4))
+
+
+def test_every_class_is_drawn_alike_then_every_case_that_holds_it():
+    cases = [Fake((9, 9, 9), {1: [(2, 2, 2)]}) for _ in range(3)]
+    cases.append(Fake((9, 9, 9), {1: [(2, 2, 2)], 4: [(6, 6, 6)]}))
+    by_class, rng = holders(cases), np.random.default_rng(0)
+    assert by_class == {1: [0, 1, 2, 3], 4: [3]}
+    drawn = Counter(
+        (pick.case, pick.label) for pick in (draw_holder(rng, by_class) for _ in range(4000))
+    )
+    expected = {(0, 1): 500, (1, 1): 500, (2, 1): 500, (3, 1): 500, (3, 4): 2000}
+    assert set(drawn) == set(expected)
+    assert all(drawn[pick] == pytest.approx(count, abs=200) for pick, count in expected.items())
+    settings = STUDENT.model_copy(update={"patch": (3, 3, 3), "oversize": (3, 3, 3)})
+    start = draw_place(rng, cases[3], Pick(3, label=4), settings, forced=True)
+    assert start == (5, 5, 5)
+
+
+def test_classes_are_drawn_by_their_weight_and_what_cannot_be_read_is_left_out():
+    by_class, rng = {1: [0, 1], 4: [1]}, np.random.default_rng(0)
+    weights = (1.0, 1.0, 1.0, 1.0, 3.0)
+    labels = Counter(draw_holder(rng, by_class, weights).label for _ in range(2000))
+    assert labels[4] == pytest.approx(1500, abs=100)
+    assert draw_holder(rng, by_class, weights, without={1}) == Pick(0, label=1)
+    assert draw_holder(rng, by_class, (1.0, 0.0, 1.0, 1.0, 0.0)) is None
+    assert draw_holder(rng, by_class, without={0, 1}) is None
 
 
 def test_where_there_is_no_lesion_a_forced_patch_is_an_ordinary_one():

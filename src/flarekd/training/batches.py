@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +25,18 @@ from flarekd.imaging.store import StoredCase
 from flarekd.protocol import Training
 from flarekd.training import augment
 from flarekd.training.ranks import ALONE, Ranks
-from flarekd.training.sampling import Pick, Strata, Zyx, draw_pick, draw_place, is_forced, stratify
+from flarekd.training.sampling import (
+    Holders,
+    Pick,
+    Strata,
+    Zyx,
+    draw_holder,
+    draw_pick,
+    draw_place,
+    holders,
+    is_forced,
+    stratify,
+)
 
 Batch = tuple[Tensor, ...]
 """Images and target; where cases are partly annotated, also which classes each sample vouches for,
@@ -121,23 +132,35 @@ class Batches:
     def _strata(self) -> Strata:
         return stratify(self.cases) if self.settings.lesions else ()
 
+    @cached_property
+    def _holders(self) -> Holders:
+        """Of classes that not all cases have annotated; else how cases are drawn is the paper's."""
+        return holders(self.cases) if self.annotated else {}
+
     def _read_sample(self, iteration: int, index: int) -> Region:
         generator = np.random.default_rng([self.seed, iteration, index])
         unreadable: set[int] = set()
         while True:
-            pick = draw_pick(
-                generator,
-                len(self.cases),
-                self._strata,
-                self.settings.lesions,
-                forced=self._is_forced(index),
-                without=unreadable,
-            )
+            pick = self._pick(generator, index, unreadable)
             try:
                 return self._crop(generator, pick, index)
             except (InputError, OSError, ValueError, RuntimeError) as error:
                 unreadable.add(pick.case)
                 self._pass_over(self.cases[pick.case].case, error, len(unreadable))
+
+    def _pick(self, generator: np.random.Generator, index: int, without: Collection[int]) -> Pick:
+        settings, forced = self.settings, self._is_forced(index)
+        held = None
+        if forced and self._holders:
+            held = draw_holder(generator, self._holders, settings.class_weights, without)
+        return held or draw_pick(
+            generator,
+            len(self.cases),
+            self._strata,
+            settings.lesions,
+            forced=forced,
+            without=without,
+        )
 
     def _is_forced(self, index: int) -> bool:
         whole = self.ranks.size * self.settings.batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,12 +45,17 @@ Strata = Sequence[Sequence[tuple[int, Sequence[int]]]]
 """For each decade of volume that occurs: the cases with such lesions, and which they are."""
 
 
+Holders = Mapping[int, Sequence[int]]
+"""The cases that hold each class."""
+
+
 @dataclass(frozen=True)
 class Pick:
-    """Which case a patch comes from, and which of its lesions it is drawn around, if any."""
+    """Which case a patch comes from, and which of its lesions or classes it is drawn around."""
 
     case: int
     lesion: int | None = None
+    label: int | None = None
 
 
 def stratify(cases: Sequence[Lesioned]) -> Strata:
@@ -61,6 +66,46 @@ def stratify(cases: Sequence[Lesioned]) -> Strata:
             decade = decades.setdefault(math.floor(math.log10(volume)), {})
             decade.setdefault(number, []).append(lesion)
     return [list(decades[key].items()) for key in sorted(decades)]
+
+
+def holders(cases: Sequence[Locatable]) -> Holders:
+    """The cases that hold each class, by class."""
+    found: dict[int, list[int]] = {}
+    for number, case in enumerate(cases):
+        for label in case.classes:
+            found.setdefault(label, []).append(number)
+    return dict(sorted(found.items()))
+
+
+def draw_holder(
+    generator: np.random.Generator,
+    by_class: Holders,
+    class_weights: Sequence[float] = (),
+    without: Collection[int] = (),
+) -> Pick | None:
+    """Draw a class, and then a case that holds it, uniformly.
+
+    For cohorts of which each case has some classes annotated: a class that few cases have is so
+    drawn as often as one that all have.
+
+    Args:
+        generator: Source of randomness.
+        by_class: Of the cohort (`holders`).
+        class_weights: Of each class, background first: how often it is drawn. Empty: all alike.
+        without: Cases that are not to be drawn.
+
+    Returns:
+        The case and the class; None where no case is left that holds one of any weight.
+    """
+    left = {
+        label: [case for case in cases if case not in without] for label, cases in by_class.items()
+    }
+    labels = [label for label, cases in left.items() if cases]
+    weights = np.asarray([class_weights[label] if class_weights else 1.0 for label in labels])
+    if not weights.sum():
+        return None
+    label = labels[int(generator.choice(len(labels), p=weights / weights.sum()))]
+    return Pick(left[label][int(generator.integers(len(left[label])))], label=label)
 
 
 def draw_pick(
@@ -111,12 +156,15 @@ def draw_place(
 ) -> Zyx:
     """Draw where the region that is read of a picked case begins.
 
-    Without a lesion as ``draw_start`` does. With one, a random voxel of it lies off the patch's
-    centre by up to a quarter of the patch on each axis, uniformly, and so within the patch.
+    Without a lesion as ``draw_start`` does, around the class that was picked, if any. With one, a
+    random voxel of it lies off the patch's centre by up to a quarter of the patch on each axis,
+    uniformly, and so within the patch.
     """
     patch, oversize = settings.patch, settings.oversize
     if pick.lesion is None:
         weights = settings.class_weights
+        if pick.label is not None:
+            weights = tuple(float(label == pick.label) for label in range(max(case.classes) + 1))
         return draw_start(generator, case, patch, oversize, forced=forced, class_weights=weights)
     voxels = case.lesion_voxels(pick.lesion)
     voxel = voxels[generator.integers(len(voxels))]
