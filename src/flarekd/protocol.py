@@ -23,7 +23,8 @@ Channels = Annotated[
     tuple[Annotated[int, Field(gt=0, le=MOST_CHANNELS)], ...], Field(max_length=MOST_STAGES)
 ]
 Stride = Annotated[int, Field(gt=0, le=64)]
-Step = Annotated[float, Field(ge=0.05, le=1)]
+LEAST_STEP = 0.05
+Step = Annotated[float, Field(ge=LEAST_STEP, le=1)]
 """Distance of windows as a share of the patch: at 0.05 each voxel is seen 8,000 times."""
 
 Windows = Literal["full", "efficient", "body", "paper"]

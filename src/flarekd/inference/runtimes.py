@@ -58,6 +58,8 @@ def choose(runtime: Runtime, device: torch.device, able: Sequence[str] = ALL) ->
         UsageError: If what is asked for is not installed, does not run there, or cannot run that.
     """
     name = _preferred(device, able) if runtime == "auto" else runtime
+    if name not in ALL:
+        raise UsageError(f"no runtime is called {name!r}", f"use auto, {', '.join(ALL)}")
     if name not in able:
         raise UsageError(
             f"{name} cannot run an exported graph of this format",
