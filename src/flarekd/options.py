@@ -129,7 +129,7 @@ Form = Annotated[
     str | None, typer.Option("--format", help="onnx or openvino; by the file's suffix.")
 ]
 Calibrate = Annotated[
-    Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
+    Path | None, typer.Option(help="Scans, or one: ranges of --int8, windows of the check.")
 ]
 Strategy = Annotated[FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")]
 OrganPseudo = Annotated[Path | None, typer.Option(help="Folder of organ pseudo-labels.")]
