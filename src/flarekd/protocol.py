@@ -191,7 +191,8 @@ class Teacher(Training):
         channels: Features of each stage.
         attention: Which blocks the decoder is made of.
         probe: Which window of a slice decides whether the others run.
-        min_foreground: Tumour pixels τ the first window must hold for the others to run.
+        min_foreground: Tumour pixels τ the first window must hold for the others to run; 0 runs
+            them all.
         threshold: Probability above which a voxel is tumour; 0.5 is the paper's arg max.
         min_ml: Tumours smaller than this, in 3D, are left out of the pseudo-label; the paper keeps
             all.
@@ -201,7 +202,7 @@ class Teacher(Training):
     channels: Channels
     attention: Literal["published", "equations", "none"] = "published"
     probe: Probe = "top-left"
-    min_foreground: Positive = 1
+    min_foreground: int = Field(1, ge=0)
     threshold: Threshold = 0.5
     min_ml: float = Field(0.0, ge=0, allow_inf_nan=False)
 
