@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.student.pointwise import PATCH, Threshold, body
 
 from flarekd.errors import UsageError
-from flarekd.student.segment import WindowSettings, windows_together
+from flarekd.imaging.volume import Geometry
+from flarekd.inference.predictor import Predictor
+from flarekd.modelfile import ModelCard
+from flarekd.student.segment import Prepared, Student, WindowSettings, windows_together
 
 
 def test_gpus_are_given_as_many_voxels_as_a_window_of_the_published_student():
@@ -15,6 +19,28 @@ def test_gpus_are_given_as_many_voxels_as_a_window_of_the_published_student():
     assert windows_together((64, 128, 192), cuda) == 1
     assert windows_together((16, 32, 40), cuda) == 38
     assert windows_together((16, 32, 40), torch.device("cpu")) == 1
+
+
+@pytest.mark.parametrize(("place", "windows_run"), [(5, 1), (3, 9)])
+def test_the_papers_rule_for_tubes_goes_by_the_names_of_the_card(place, windows_run):
+    names = ["background", *(f"organ {index}" for index in range(1, 8))]
+    names[place] = "aorta"
+    card = ModelCard(
+        role="student",
+        network={"classes": 8, "channels": (4, 4), "strides": ((2, 2, 2),)},
+        labels=tuple(names),
+        label_ids=tuple(range(8)),
+        spacing=(3.0, 1.0, 1.0),
+        patch=PATCH,
+        intensity=(-1000.0, 1000.0, 0.0, 400.0),
+    )
+    volume = body((8, 32, 32))
+    volume[0:8, 10:22, 10:22] = 5  # more than 1000 of 786,432
+    ready = Predictor(Threshold(), card, torch.device("cpu"), "0")
+    scan = Prepared(volume, Geometry((32, 32, 8), (1.0, 1.0, 3.0)), None)
+    found = Student(ready, "paper", 0.5, "linear").segment(scan)
+    assert found.windows_run == windows_run
+    assert (found.labels.array == 5).sum() == 8 * 12 * 12
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ class Student:
             scan.tensor,
             card.patch,
             step=self.step,
-            skip=skip_rules(self.windows, self.predictor.air),
+            skip=skip_rules(self.windows, self.predictor.air, card.labels),
             batch=windows_together(card.patch, self.predictor.device),
             head=self.predictor.head,
             on_window=on_window,
