@@ -117,7 +117,7 @@ def main() -> None:
 
 def _student(mode: str, step: float) -> Way:
     def run(network: Network, tensor: torch.Tensor, student: Predictor) -> Found:
-        rules = skip_rules(mode, student.air)
+        rules = skip_rules(mode, student.air, student.card.labels)
         found = predict_logits(network, tensor, student.card.patch, step=step, skip=rules)
         labels = found.logits.max(0).indices.to(torch.uint8).numpy()
         return Found(labels, found.windows_run, found.windows_total)

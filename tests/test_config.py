@@ -29,6 +29,13 @@ def test_flare23_is_the_papers_protocol():
     assert (teacher.probe, teacher.min_foreground) == ("top-left", 1)
 
 
+def test_a_teacher_may_run_every_window():
+    paper = config.builtin("flare23")
+    assert config.load(paper, ["teacher.min_foreground=0"]).teacher.min_foreground == 0
+    with pytest.raises(InputError, match="min_foreground"):
+        config.load(paper, ["teacher.min_foreground=-1"])
+
+
 @pytest.mark.paper
 def test_deep_supervision_weights_halve_from_level_to_level():
     teacher = [0.5**level for level in range(6)] + [0.0]

@@ -10,14 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flarekd.student.segment import segment
+    from flarekd.student.api import load, segment, to_simpleitk, write_labels
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "segment"]
+__all__ = ["__version__", "load", "segment", "to_simpleitk", "write_labels"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "segment":
+    if name in __all__:
         # torch takes seconds to import: only who segments pays
-        return import_module("flarekd.student.segment").segment
+        return getattr(import_module("flarekd.student.api"), name)
     raise AttributeError(f"module 'flarekd' has no attribute {name!r}")

@@ -77,7 +77,7 @@ def choose(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):  # no such name, no name at all
         raise UsageError(
             f"no device is called {name!r}", "use auto, cpu, cuda, cuda:N or mps"
         ) from None

@@ -62,6 +62,13 @@ class Interpolation(str, enum.Enum):
     nearest = "nearest"
 
 
+class ProbeName(str, enum.Enum):
+    """The window of a slice that decides whether the others are run."""
+
+    top_left = "top-left"
+    middle = "center"  # `center` is a method of text
+
+
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Cohort = Annotated[Path, typer.Option(help="cohort.csv, as group-data makes it.")]
 Model = Annotated[Path, typer.Option(help="Model file (*.safetensors).")]
@@ -129,7 +136,7 @@ Form = Annotated[
     str | None, typer.Option("--format", help="onnx or openvino; by the file's suffix.")
 ]
 Calibrate = Annotated[
-    Path | None, typer.Option(help="Folder of scans: ranges of --int8, windows of the check.")
+    Path | None, typer.Option(help="Scans, or one: ranges of --int8, windows of the check.")
 ]
 Strategy = Annotated[FusionStrategy, typer.Option(help="Eq. 3, 4, 5, or the ablation's baseline.")]
 OrganPseudo = Annotated[Path | None, typer.Option(help="Folder of organ pseudo-labels.")]
@@ -163,6 +170,22 @@ Review = Annotated[
 ]
 Probability = Annotated[
     bool, typer.Option("--probability", help="The tumour probability too, 0 to 255.")
+]
+Probe = Annotated[
+    ProbeName | None,
+    typer.Option(help="Window of a slice that decides on the others; the model file says."),
+]
+MinForeground = Annotated[
+    int | None,
+    typer.Option(min=0, help="Tumour pixels it must hold, 0 runs all; the model file says."),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Probability above which is tumour; the model file says."),
+]
+MinMl = Annotated[
+    float | None,
+    typer.Option("--min-ml", min=0, help="Leave out tumours of fewer ml; the model file says."),
 ]
 Quality = Annotated[
     bool, typer.Option("--quality", help="Figures of each pseudo-label; runs the teacher twice.")

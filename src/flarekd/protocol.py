@@ -23,7 +23,8 @@ Channels = Annotated[
     tuple[Annotated[int, Field(gt=0, le=MOST_CHANNELS)], ...], Field(max_length=MOST_STAGES)
 ]
 Stride = Annotated[int, Field(gt=0, le=64)]
-Step = Annotated[float, Field(ge=0.05, le=1)]
+LEAST_STEP = 0.05
+Step = Annotated[float, Field(ge=LEAST_STEP, le=1)]
 """Distance of windows as a share of the patch: at 0.05 each voxel is seen 8,000 times."""
 
 Windows = Literal["full", "efficient", "body", "paper"]
@@ -190,7 +191,8 @@ class Teacher(Training):
         channels: Features of each stage.
         attention: Which blocks the decoder is made of.
         probe: Which window of a slice decides whether the others run.
-        min_foreground: Tumour pixels τ the first window must hold for the others to run.
+        min_foreground: Tumour pixels τ the first window must hold for the others to run; 0 runs
+            them all.
         threshold: Probability above which a voxel is tumour; 0.5 is the paper's arg max.
         min_ml: Tumours smaller than this, in 3D, are left out of the pseudo-label; the paper keeps
             all.
@@ -200,7 +202,7 @@ class Teacher(Training):
     channels: Channels
     attention: Literal["published", "equations", "none"] = "published"
     probe: Probe = "top-left"
-    min_foreground: Positive = 1
+    min_foreground: int = Field(1, ge=0)
     threshold: Threshold = 0.5
     min_ml: float = Field(0.0, ge=0, allow_inf_nan=False)
 

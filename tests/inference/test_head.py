@@ -82,7 +82,7 @@ def volume():
 def whole(path, student, volume):
     """Labels by the network with its head, its logits held."""
     ready = predictor.load(path, "student", StudentUNet, CPU)
-    skip = skip_rules(student.windows, ready.air)
+    skip = skip_rules(student.windows, ready.air, ready.card.labels)
     seen = ready.network_input(volume)
     found = predict_logits(ready.network, seen, PATCH, step=student.step, skip=skip)
     return labels_from_logits(found.logits, GEOMETRY.shape_zyx, student.method), found

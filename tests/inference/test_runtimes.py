@@ -16,6 +16,7 @@ import torch
 
 from flarekd.errors import InputError, UsageError
 from flarekd.inference import graph, predictor
+from flarekd.inference.exported import facts, save_openvino
 from flarekd.inference.graph import kept, to_onnx
 from flarekd.inference.parity import compare
 from flarekd.inference.predictor import load, window_size
@@ -395,24 +396,43 @@ def test_a_signal_is_handled_after_networks_of_openvino_are_gone(tmp_path):
 
 
 LOOK = """
-import sys
+import sys, time
+from pathlib import Path
 seen = []
 sys.addaudithook(lambda event, _: seen.append(event))
-from flarekd.inference.runtimes import openvino_core
-core = openvino_core()
-import time
+{action}
 time.sleep(1)  # reports come from a thread
 print(*(name for name in seen if name.startswith(("os.fork", "socket.connect", "socket.getaddr"))))
 """
+START = "from flarekd.inference.runtimes import openvino_core; openvino_core()"
+READ = "from flarekd.inference.exported import read_card; read_card(Path(sys.argv[1]))"
+WRITE = """
+from flarekd.inference import parity
+from flarekd.stages.export import export
+parity.LEAST_AGREEMENT = 0.9  # random weights make near ties
+export(
+    Path(sys.argv[1]).with_name("student.safetensors"), Path(sys.argv[1]).with_name("another.xml"),
+    form=None, int8=False, calibrate=None,
+)
+"""
 
 
-def test_openvino_reports_to_nobody_and_leaves_nothing_in_the_home(tmp_path):
-    pytest.importorskip("openvino")
+@pytest.fixture(scope="module")
+def written_xml(tmp_path_factory):
+    """A student as OpenVINO has it, its model file beside it."""
+    path = model(tmp_path_factory.mktemp("xml"), "student")
+    ready = load(path, "student", StudentUNet, CPU)
+    told = facts(ready.card, (2, 8, 8), ready.sha256, "float32")
+    save_openvino(to_onnx(ready.network), told, path.with_suffix(".xml"))
+    return path.with_suffix(".xml")
+
+
+@pytest.mark.parametrize("action", [START, READ, WRITE], ids=["start", "read", "write"])
+def test_openvino_reports_to_nobody_and_leaves_nothing_in_the_home(tmp_path, written_xml, action):
     variables = {**os.environ, "HOME": str(tmp_path)}
     for name in ("CI", "TF_BUILD", "JENKINS_URL"):  # where it would not report anyway
         variables.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK], env=variables, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", LOOK.format(action=action), written_xml]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
     assert list(tmp_path.iterdir()) == []

@@ -78,6 +78,25 @@ def test_runs_are_numbered_and_told_by_their_spread(tmp_path, capfd):
     assert "3 whole runs" in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "repeat", "is_told"),
+    [
+        (["true", "/bin/flarekd", "infer", "--out", "out"], 3, True),
+        (["true", "-m", "flarekd", "infer", "--out", "out"], 2, True),
+        (["true", "flarekd", "infer", "--out", "out-{run}"], 3, False),
+        (["true", "flarekd", "infer", "--out", "out"], 1, False),
+        (["true", "docker", "run"], 3, False),
+    ],
+)
+def test_runs_that_would_find_their_work_done_are_warned_of(
+    tmp_path, capfd, command, repeat, is_told
+):
+    assert bench(command, tmp_path, 0.02, repeat=repeat) == 0
+    told = " ".join(capfd.readouterr().err.split())
+    assert (f"runs 2 to {repeat} find the files of run 1" in told) == is_told
+    assert ("--out 'out-{run}'" in told) == is_told
+
+
 def test_what_is_written_is_read_back(tmp_path):
     assert bench(["sleep", "0.2"], tmp_path, 0.02, repeat=2) == 0
     found = read_bench(tmp_path)

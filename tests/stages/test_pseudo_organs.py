@@ -19,8 +19,8 @@ from flarekd.modelfile import ModelCard, save_model
 from flarekd.segmenting import Options
 from flarekd.stages.fuse import fuse_labels
 from flarekd.stages.pseudo_organs import pseudo_organs
+from flarekd.student.api import segment
 from flarekd.student.network import StudentUNet
-from flarekd.student.segment import segment
 
 COS, SIN = np.cos(0.28), np.sin(0.28)
 GEOMETRY = Geometry(

@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 (its usual name)
 import torch
 from scipy import ndimage
+from tests.end_to_end.command import flarekd
 from tests.training.test_ranks import forked
 
 from flarekd import __version__
@@ -24,7 +25,7 @@ from flarekd.modelfile import ModelCard, file_hash, save_model
 from flarekd.quality import round_uncertainty
 from flarekd.stages.fuse import Extras as FusionExtras
 from flarekd.stages.fuse import fuse_labels
-from flarekd.stages.pseudo_tumor import Extras, pseudo_tumor
+from flarekd.stages.pseudo_tumor import Extras, SliceSettings, pseudo_tumor
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, segment_slices
 
@@ -71,11 +72,12 @@ class Cohort:
         vouched = frozenset(ids or ())
         self.cases.append(Case(name, image, split, annotated=vouched, label=label))
 
-    def run(self, out="tumor", scheduler=None, **extras):
+    def run(self, out="tumor", scheduler=None, settings=None, **extras):
         (self.path / "cohort.csv").write_text(format_cohort(self.cases, self.path))
         beside = Extras(**extras)
         table = self.path / "cohort.csv"
-        pseudo_tumor(table, self.model, self.path / out, "cpu", beside, scheduler=scheduler)
+        how = {"scheduler": scheduler, "settings": settings}
+        pseudo_tumor(table, self.model, self.path / out, "cpu", beside, **how)
 
     def table(self, name, out="tumor"):
         text = (self.path / out / name).read_text(encoding="utf-8")
@@ -211,6 +213,65 @@ def test_where_the_probe_finds_too_little_the_other_windows_are_not_run(cohort):
     cohort.run()
     (record,) = cohort.report()["cases"]
     assert (record["windows_run"], record["windows_total"]) == (12, 48)  # 16×16 hold no 257 pixels
+
+
+LOOKING = [
+    {"probe": "center"},
+    {"min_foreground": 0},
+    {"threshold": 0.6, "min_ml": 40 * VOXEL_ML},
+]
+
+
+@pytest.mark.parametrize("settings", LOOKING, ids=" ".join)
+def test_what_is_asked_of_a_teacher_is_what_its_card_could_say(cohort, settings):
+    cohort.add("plain")
+    cohort.model = teacher(cohort.path / "shy.safetensors", min_foreground=257)
+    cohort.run()
+    usual = cohort.labels("plain")
+    cohort.run(settings=SliceSettings(**settings))
+    asked = cohort.labels("plain")
+    assert (asked != usual).any()
+    assert cohort.report().items() >= settings.items()
+    # the label was made anew by the same command; it is kept as long as the same is asked
+    before = cohort.written()
+    cohort.run(settings=SliceSettings(**settings))
+    assert cohort.written() == before
+    said = {"min_foreground": 257} | settings
+    cohort.model = teacher(cohort.path / "other.safetensors", **said)
+    cohort.run("by card")
+    assert (read_labels(cohort.path / "by card" / "plain.nii.gz").array == asked).all()
+
+
+def test_asking_for_what_the_card_says_labels_nothing_anew(cohort):
+    cohort.add("plain")
+    cohort.run()
+    before = cohort.written()
+    cohort.run(settings=SliceSettings("top-left", 1, 0.5, 0.0))
+    assert cohort.written() == before
+
+
+def test_the_verb_asks_for_it(cohort, model):
+    cohort.add("plain")
+    cohort.run(settings=SliceSettings("center", 0, 0.6, 0.01))
+    before = cohort.written()
+    verb = ["pseudo-tumor", "--cohort", cohort.path / "cohort.csv", "--model", model]
+    verb += ["--out", cohort.path / "tumor", "--device", "cpu"]
+    asked = ["--probe", "center", "--min-foreground", "0", "--threshold", "0.6", "--min-ml", "0.01"]
+    flarekd(*verb, *asked)
+    assert cohort.written() == before
+    found = {name: cohort.report()[name] for name in ("probe", "min_foreground", "threshold")}
+    assert found == {"probe": "center", "min_foreground": 0, "threshold": 0.6}
+    refused = flarekd(*verb, "--threshold", "1", check=False)
+    assert refused.returncode == 2
+    assert "threshold: Input should be less than 1" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "setting", [{"probe": "middle"}, {"min_foreground": -1}, {"threshold": 0.0}, {"min_ml": -2.0}]
+)
+def test_what_no_card_could_say_is_refused(setting):
+    with pytest.raises(UsageError, match=next(iter(setting))):
+        SliceSettings(**setting)
 
 
 def test_the_teachers_card_says_how_sure_and_how_large_a_tumour_must_be(cohort):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.student.pointwise import AIR, PATCH, TISSUE, Threshold, body, expected, labels
 
-from flarekd.student.windows import PaperRules, predict_logits, stream_logits
+from flarekd.student.windows import PaperRules, predict_logits, skip_rules, stream_logits
 
 RULES = PaperRules(air=-1.0, empty_share=20 / (8 * 16 * 16))
 
@@ -52,6 +54,17 @@ def test_a_tube_in_the_middle_runs_the_middle_alone():
     volume[3:5, 14:18, 14:18] = 5
     volume[3:5, 18:20, 14:18] = 6
     assert predict_logits(Threshold(), volume, PATCH, skip=RULES).windows_run == 1
+
+
+def test_a_tube_is_known_by_its_name_not_by_its_place_among_the_labels():
+    volume = body((8, 32, 32))
+    volume[3:5, 14:18, 14:18] = 5
+    names = ["background", "liver", "Oesophagus", "inferior vena cava", "arota", "spleen", "lung"]
+    assert skip_rules("paper", -1.0, names).tubes == {2, 3, 4}
+    rules = replace(skip_rules("paper", -1.0, names), empty_share=RULES.empty_share)
+    assert predict_logits(Threshold(), volume, PATCH, skip=rules).windows_run == 9
+    volume[volume == 5] = 3
+    assert predict_logits(Threshold(), volume, PATCH, skip=rules).windows_run == 1
 
 
 @pytest.mark.paper

@@ -1,81 +1,16 @@
-"""The one call for Python users gives what the command line writes."""
+"""How a student looks at a scan."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-import numpy as np
 import pytest
 import torch
+from tests.student.pointwise import PATCH, Threshold, body
 
-import flarekd
-from flarekd.errors import InputError
-from flarekd.imaging.files import read_labels, read_volume, write_volume
-from flarekd.imaging.findings import Finding
-from flarekd.imaging.volume import Geometry, Volume
-from flarekd.modelfile import ModelCard, save_model
-from flarekd.stages.infer import Options, infer
-from flarekd.student.network import StudentUNet
-from flarekd.student.segment import Student, windows_together
-
-NAMES = ("background", "liver", "tumor")
-GEOMETRY = Geometry((20, 18, 9), (1.5, 1.25, 3.0), (5.0, -3.0, 70.0), (1, 0, 0, 0, -1, 0, 0, 0, -1))
-
-
-@pytest.fixture
-def model(tmp_path):
-    torch.manual_seed(3)
-    strides = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
-    arguments = {"classes": 3, "channels": (4, 4, 8, 8), "strides": strides}
-    card = ModelCard(
-        role="student",
-        network=arguments,
-        labels=NAMES,
-        label_ids=(0, 1, 14),
-        spacing=(4.0, 2.0, 2.0),
-        patch=(8, 16, 16),
-        intensity=(-200.0, 300.0, 50.0, 100.0),
-        inference={"step": 0.5, "windows": "full"},
-    )
-    save_model(tmp_path / "student.safetensors", StudentUNet(**arguments).state_dict(), card)
-    return tmp_path / "student.safetensors"
-
-
-@pytest.fixture
-def scan(tmp_path):
-    array = np.random.default_rng(0).normal(0, 150, GEOMETRY.shape_zyx).astype(np.int16)
-    write_volume(tmp_path / "a_0000.nii.gz", Volume(array, GEOMETRY))
-    return tmp_path / "a_0000.nii.gz"
-
-
-def test_it_gives_what_the_command_line_writes(tmp_path, model, scan):
-    infer([scan], model, tmp_path / "out", Options("cpu", "torch"))
-    written = read_labels(tmp_path / "out" / "a.nii.gz")
-    found = flarekd.segment(str(scan), str(model), device="cpu", runtime="torch")
-    assert (found.array == written.array).all()
-    assert set(np.unique(found.array)) <= {0, 1, 14}
-    assert len(np.unique(found.array)) > 1
-    assert found.geometry == read_volume(scan).geometry
-
-
-def test_a_loaded_student_volumes_and_arrays_do_as_well(model, scan):
-    student = Student.load(model, device=torch.device("cpu"), runtime="torch")
-    volume = read_volume(scan)
-    expected = flarekd.segment(scan, student).array
-    assert (flarekd.segment(volume, student).array == expected).all()
-    found = flarekd.segment(volume.array, student, spacing_zyx=(3.0, 1.25, 1.5))
-    assert (found.array == expected).all()
-    assert found.geometry.spacing_zyx == (3.0, 1.25, 1.5)
-
-
-def test_what_is_amiss_in_a_scan_is_warned_of(model, scan):
-    volume = read_volume(scan)
-    with pytest.warns(UserWarning, match="the scan does not look like CT in Hounsfield units: "):
-        flarekd.segment(Volume(np.abs(volume.array), GEOMETRY), model, device="cpu")
-    mended = Finding("mended", "scl_slope is NaN", "taken as stored")
-    with pytest.warns(UserWarning, match="scl_slope is NaN"):
-        flarekd.segment(Volume(volume.array, GEOMETRY, (mended,)), model, device="cpu")
+from flarekd.errors import UsageError
+from flarekd.imaging.volume import Geometry
+from flarekd.inference.predictor import Predictor
+from flarekd.modelfile import ModelCard
+from flarekd.student.segment import Prepared, Student, WindowSettings, windows_together
 
 
 def test_gpus_are_given_as_many_voxels_as_a_window_of_the_published_student():
@@ -86,19 +21,40 @@ def test_gpus_are_given_as_many_voxels_as_a_window_of_the_published_student():
     assert windows_together((16, 32, 40), torch.device("cpu")) == 1
 
 
-def test_arrays_that_are_no_scan_are_refused(model):
-    student = Student.load(model, device=torch.device("cpu"), runtime="torch")
-    with pytest.raises(InputError, match="an array of 3 axes with spacing None"):
-        flarekd.segment(np.zeros((3, 4, 5)), student)
-    with pytest.raises(InputError, match="2 axes"):
-        flarekd.segment(np.zeros((4, 5)), student, spacing_zyx=(1, 1, 1))
-    with pytest.raises(InputError, match="NaN"):
-        flarekd.segment(np.full((3, 4, 5), np.nan), student, spacing_zyx=(1, 1, 1))
+@pytest.mark.parametrize(("place", "windows_run"), [(5, 1), (3, 9)])
+def test_the_papers_rule_for_tubes_goes_by_the_names_of_the_card(place, windows_run):
+    names = ["background", *(f"organ {index}" for index in range(1, 8))]
+    names[place] = "aorta"
+    card = ModelCard(
+        role="student",
+        network={"classes": 8, "channels": (4, 4), "strides": ((2, 2, 2),)},
+        labels=tuple(names),
+        label_ids=tuple(range(8)),
+        spacing=(3.0, 1.0, 1.0),
+        patch=PATCH,
+        intensity=(-1000.0, 1000.0, 0.0, 400.0),
+    )
+    volume = body((8, 32, 32))
+    volume[0:8, 10:22, 10:22] = 5  # more than 1000 of 786,432
+    ready = Predictor(Threshold(), card, torch.device("cpu"), "0")
+    scan = Prepared(volume, Geometry((32, 32, 8), (1.0, 1.0, 3.0)), None)
+    found = Student(ready, "paper", 0.5, "linear").segment(scan)
+    assert found.windows_run == windows_run
+    assert (found.labels.array == 5).sum() == 8 * 12 * 12
 
 
-def test_importing_the_package_imports_no_framework():
-    told = "import flarekd, sys; print('torch' in sys.modules, 'segment' in dir(flarekd))"
-    found = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
-    with pytest.raises(AttributeError, match="no attribute 'cut'"):
-        flarekd.cut  # noqa: B018 (the access is the test)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"windows": "most"}, "windows is 'most' · use one of full, efficient, body, paper"),
+        ({"method": "cubic"}, "method is 'cubic' · use one of linear, nearest"),
+        ({"step": 0}, "step is 0 · use a number from 0.05 to 1"),
+        ({"step": 1.1}, "step is 1.1 · use"),
+        ({"step": float("nan")}, "step is nan · use"),
+        ({"step": "0.5"}, "step is '0.5' · use"),
+    ],
+)
+def test_a_setting_that_is_none_is_told(setting, message):
+    with pytest.raises(UsageError) as caught:
+        WindowSettings(**setting)
+    assert message in str(caught.value)

@@ -65,13 +65,27 @@ def pseudo_tumor(
     previous: options.Previous = None,
     organs: options.Organs = None,
     scheduler: options.Scheduler = None,
+    probe: options.Probe = None,
+    min_foreground: options.MinForeground = None,
+    threshold: options.Threshold = None,
+    min_ml: options.MinMl = None,
 ) -> None:
     """Label tumours with the teacher where no person did."""
-    from flarekd.stages.pseudo_tumor import Extras
+    from flarekd.stages.pseudo_tumor import Extras, SliceSettings
     from flarekd.stages.pseudo_tumor import pseudo_tumor as stage
 
     beside = Extras(probability, quality, against, tuple(previous or ()), organs)
-    stage(cohort, model, out, device, beside, runtime=runtime.value, scheduler=scheduler)
+    looking = SliceSettings(probe.value if probe else None, min_foreground, threshold, min_ml)
+    stage(
+        cohort,
+        model,
+        out,
+        device,
+        beside,
+        runtime=runtime.value,
+        scheduler=scheduler,
+        settings=looking,
+    )
 
 
 def pseudo_organs(

@@ -23,8 +23,9 @@ from flarekd.imaging.orientation import to_canonical, to_stored
 from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
 __all__ = [
-    "case_id", "list_scans", "read_geometry", "read_grid", "read_labels", "read_labels_on",
-    "read_stored", "read_volume", "voxel_bytes", "why_torn", "write_labels", "write_volume",
+    "case_id", "compact", "list_scans", "read_geometry", "read_grid", "read_labels",
+    "read_labels_on", "read_stored", "read_volume", "voxel_bytes", "why_torn", "write_labels",
+    "write_volume",
 ]  # fmt: skip
 
 _FORMATS = "use .nii.gz, .nii, .mha, .mhd, .nrrd or a folder of DICOM files"
@@ -48,7 +49,7 @@ def read_volume(path: Path) -> Volume:
             that makes no sense, or holds NaN or infinity.
     """
     stored, geometry, notes = read_stored(path)
-    return Volume(to_canonical(_compact(path, stored), geometry), geometry, notes)
+    return Volume(to_canonical(compact(path, stored), geometry), geometry, notes)
 
 
 def read_labels(path: Path) -> LabelMap:
@@ -246,13 +247,17 @@ def _checked_suffix(path: Path) -> str:
     return suffix
 
 
-def _compact(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
-    """int16 where every value is an integer that fits, else float32."""
-    least, most = _range(path, stored, _HOLES)
+def compact(where: Path | str, stored: NDArray[Any]) -> NDArray[Any]:
+    """int16 where every value is an integer that fits, else float32.
+
+    Raises:
+        InputError: If a value is NaN, infinite, or too large for float32; it names `where`.
+    """
+    least, most = _range(where, stored, _HOLES)
     if _INT16.min <= least and most <= _INT16.max and _are_integers(stored):
         return stored.astype(np.int16, copy=False)
     if max(-least, most) > float(np.finfo(np.float32).max):
-        what = f"{path}: values run from {least:.3g} to {most:.3g}"
+        what = f"{where}: values run from {least:.3g} to {most:.3g}"
         raise InputError(what, "give CT in HU: is its scale or its byte order wrong?")
     return stored.astype(np.float32, copy=False)
 
@@ -276,11 +281,11 @@ def _fractions(array: NDArray[Any]) -> str:
     return f"{values.size:,} of {array.size:,} voxels, such as {values[0]:g}"
 
 
-def _range(path: Path, array: NDArray[Any], mend: str) -> tuple[float, float]:
+def _range(where: Path | str, array: NDArray[Any], mend: str) -> tuple[float, float]:
     """Least and greatest value; InputError where a voxel is no finite number."""
     least, most = float(array.min()), float(array.max())  # NaN comes through both
     if not (math.isfinite(least) and math.isfinite(most)):
         count = int(sum(np.count_nonzero(~np.isfinite(plane)) for plane in array))
-        what = f"{path}: {count:,} of {array.size:,} voxels are NaN or infinite"
+        what = f"{where}: {count:,} of {array.size:,} voxels are NaN or infinite"
         raise InputError(what, mend)
     return least, most

@@ -43,11 +43,11 @@ def refused(path: Path, error: InputError) -> Finding:
     return Finding("refused", error.what.removeprefix(f"{path}: "), error.mend)
 
 
-def admitted(path: Path, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings that a file may be used with.
+def admitted(where: Path | str, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings that a scan may be used with.
 
     Args:
-        path: For the message.
+        where: Its file, or what it is called, for the message.
         findings: Of any severity.
 
     Raises:
@@ -56,5 +56,5 @@ def admitted(path: Path, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     findings = tuple(findings)
     for finding in findings:
         if finding.severity == "refused":
-            raise InputError(f"{path}: {finding.what}", finding.mend)
+            raise InputError(f"{where}: {finding.what}", finding.mend)
     return findings

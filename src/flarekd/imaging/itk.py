@@ -27,7 +27,8 @@ def read_grid(path: Path) -> Grid:
     Raises:
         InputError: If the file is no volume of one number a voxel.
     """
-    return _grid(path, _reader(path)[0])
+    reader = _reader(path)[0]
+    return _grid(path, reader, reader.GetNumberOfComponents())
 
 
 def voxel_bytes(path: Path) -> int:
@@ -48,7 +49,7 @@ def read(path: Path) -> Stored:
         InputError: If the file is torn or no volume of one number a voxel.
     """
     reader, packed = _reader(path)
-    grid = _grid(path, reader)
+    grid = _grid(path, reader, reader.GetNumberOfComponents())
     if packed:
         return Stored(packed.unpack(path, grid.geometry.size_xyz[::-1]), *grid)
     try:
@@ -57,6 +58,31 @@ def read(path: Path) -> Stored:
         raise InputError(f"{path}: voxels cannot be read: {reason(error)}", MEND) from error
     array = sitk.GetArrayFromImage(image).reshape(grid.geometry.size_xyz[::-1])
     return Stored(array, *grid)
+
+
+def from_image(image: Any, where: str) -> Stored:
+    """Take a SimpleITK image as `read` takes a file.
+
+    Args:
+        image: Is copied.
+        where: What it is called in a message.
+
+    Raises:
+        InputError: If it is no volume of one number a voxel.
+    """
+    _check_pixel(where, image)
+    grid = _grid(where, image, image.GetNumberOfComponentsPerPixel())
+    array = sitk.GetArrayFromImage(image).reshape(grid.geometry.size_xyz[::-1])
+    return Stored(array, *grid)
+
+
+def to_image(stored: NDArray[Any], geometry: Geometry) -> Any:
+    """A SimpleITK image of voxels (k, j, i) on their grid."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(stored))
+    image.SetSpacing(geometry.spacing_xyz)
+    image.SetOrigin(geometry.origin_xyz)
+    image.SetDirection(geometry.direction)
+    return image
 
 
 def write(path: Path, stored: NDArray[Any], geometry: Geometry) -> None:
@@ -70,10 +96,7 @@ def write(path: Path, stored: NDArray[Any], geometry: Geometry) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    image = sitk.GetImageFromArray(np.ascontiguousarray(stored))
-    image.SetSpacing(geometry.spacing_xyz)
-    image.SetOrigin(geometry.origin_xyz)
-    image.SetDirection(geometry.direction)
+    image = to_image(stored, geometry)
     try:
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
@@ -92,8 +115,8 @@ def _holds(path: Path, stored: NDArray[Any]) -> bool:
     return np.array_equal(found, stored, equal_nan=stored.dtype.kind == "f")
 
 
-def _grid(path: Path, header: Any) -> Grid:
-    """The grid that a reader has read, and what is amiss in it.
+def _grid(where: Path | str, header: Any, components: int) -> Grid:
+    """The grid of a reader or an image, and what is amiss in it.
 
     Raises:
         InputError: If it is not a 3D grid of one number a voxel with axes that make sense.
@@ -101,10 +124,10 @@ def _grid(path: Path, header: Any) -> Grid:
     size = [int(length) for length in header.GetSize()]
     shown = "×".join(map(str, size))
     if len(size) < 3 or max(size[3:], default=1) > 1:
-        what = f"{path}: {shown} voxels, {len(size)}D; a scan is 3D"
+        what = f"{where}: {shown} voxels, {len(size)}D; a scan is 3D"
         raise InputError(what, "give one volume a file, all its slices in it")
-    if header.GetNumberOfComponents() > 1:
-        what = f"{path}: {header.GetNumberOfComponents()} numbers a voxel, not one"
+    if components > 1:
+        what = f"{where}: {components} numbers a voxel, not one"
         raise InputError(what, GREY)
     notes = []
     count = len(size)
@@ -114,7 +137,7 @@ def _grid(path: Path, header: Any) -> Grid:
     try:
         cosines = nearest_rotation(direction)
     except ValueError as error:
-        raise InputError(f"{path}: {error}", "export it again from the original images") from error
+        raise InputError(f"{where}: {error}", "export it again from the original images") from error
     notes += of_shear(direction)
     if np.abs(cosines - direction).max() < 1e-6:
         cosines = direction  # as stored, to the last bit
@@ -143,7 +166,11 @@ def _reader(path: Path) -> tuple[Any, Packed | None]:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise InputError(f"{path}: header cannot be read: {reason(error)}", MEND) from error
-    pixel = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    if "complex" in pixel or "label" in pixel:
-        raise InputError(f"{path}: voxels are {pixel}, not one number each", GREY)
+    _check_pixel(path, reader)
     return reader, packed
+
+
+def _check_pixel(where: Path | str, header: Any) -> None:
+    pixel = sitk.GetPixelIDValueAsString(header.GetPixelID())
+    if "complex" in pixel or "label" in pixel:
+        raise InputError(f"{where}: voxels are {pixel}, not one number each", GREY)

@@ -7,13 +7,12 @@ needs nothing else (docs/runtimes.md).
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from flarekd.errors import InputError, UsageError, said
-from flarekd.inference.runtimes import openvino_core
+from flarekd.inference.runtimes import imported, openvino_core
 from flarekd.modelfile import KEY, ModelCard, file_hash, parse_card
 
 OPENVINO = ".xml"
@@ -55,7 +54,7 @@ def need(*modules: str) -> None:
     """
     for module in modules:
         try:
-            importlib.import_module(module)
+            imported(module)
         except ImportError as error:
             raise UsageError(
                 f"{module!r} is needed and cannot be imported: {error}",
@@ -163,9 +162,7 @@ def save_openvino(graph: bytes, told: dict[str, str], path: Path) -> None:
         RuntimeError: If they are not whole.
     """
     model: Any = openvino_core().read_model(graph)
-    import openvino  # after its core, which bars its reports
-
     for key, value in told.items():
         model.set_rt_info(value, ["flarekd", _openvino_key(key)])
-    openvino.save_model(model, path, compress_to_fp16=False)
+    imported("openvino").save_model(model, path, compress_to_fp16=False)
     openvino_core().read_model(path)  # versions before 2026.4 say nothing of a full disk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,8 @@ def choose(runtime: Runtime, device: torch.device, able: Sequence[str] = ALL) ->
         UsageError: If what is asked for is not installed, does not run there, or cannot run that.
     """
     name = _preferred(device, able) if runtime == "auto" else runtime
+    if name not in ALL:
+        raise UsageError(f"no runtime is called {name!r}", f"use auto, {', '.join(ALL)}")
     if name not in able:
         raise UsageError(
             f"{name} cannot run an exported graph of this format",
@@ -83,6 +86,18 @@ def _preferred(device: torch.device, able: Sequence[str]) -> str:
     return next((name for name in able if is_installed(name)), able[0])
 
 
+def imported(module: str) -> Any:
+    """Import an optional module: the one place that OpenVINO is imported from.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    # its import would report to its makers, from a fork of this process and with an id kept in the
+    # user's home; it goes without where that module cannot be had
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None bars it
+    return importlib.import_module(module)
+
+
 @cache
 def openvino_core() -> Any:
     """The one OpenVINO of this process.
@@ -91,12 +106,7 @@ def openvino_core() -> Any:
     itself: after two that do not end in the reverse order of their making the thread is left with
     one that is no more, and the next signal ends the process without a word (2026.4.1).
     """
-    # its import would report to its makers, from a fork of this process and with an id kept in the
-    # user's home; it goes without where that module cannot be had
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None bars it
-    import openvino
-
-    return openvino.Core()
+    return imported("openvino").Core()
 
 
 def start(runtime: str, graph: bytes | Path, window: Sequence[int], outputs: int) -> Network:

@@ -45,6 +45,11 @@ def bench(
         UsageError: If there is no such command or GPU, or another bench writes to `out`.
     """
     gpu = _open_gpu(gpu_index)
+    if repeat > 1 and _skips_what_is_done(command):
+        console.warn(
+            f"runs 2 to {repeat} find the files of run 1, and flarekd leaves alone what is done: "
+            "their numbers would be of that · give each run a folder: --out 'out-{run}'"
+        )
     started = datetime.now(timezone.utc)
     runs: list[Run] = []
     for number in range(1, repeat + 1):
@@ -71,6 +76,12 @@ def bench(
         console.warn(f"run {len(runs)} ended with status {status}: its numbers are not a whole run")
     console.info(f"{out}: bench.csv, bench.json, bench.png")
     return status
+
+
+def _skips_what_is_done(command: Sequence[str]) -> bool:
+    """Whether a verb of flarekd is run again and again on the same files."""
+    is_ours = any(Path(word).name == "flarekd" for word in command)
+    return is_ours and not any("{run}" in word for word in command)
 
 
 def _open_gpu(index: int | None) -> GpuMemory | None:

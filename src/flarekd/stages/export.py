@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from flarekd import console
-from flarekd.errors import FlarekdError, InputError, UsageError
+from flarekd.errors import FAILURES, FlarekdError, InputError, UsageError, reason
 from flarekd.imaging.atomic import replacing
 from flarekd.imaging.files import list_scans, read_volume
+from flarekd.imaging.listing import is_scan
 from flarekd.imaging.volume import Geometry, Volume
 from flarekd.inference import exported, parity, predictor
 from flarekd.inference.graph import divisors, to_onnx
 from flarekd.inference.int8 import quantise
 from flarekd.inference.predictor import Predictor, window_size
-from flarekd.inference.runtimes import start
+from flarekd.inference.runtimes import is_installed, start
 from flarekd.inference.windows import pad_to_patch, positions
 from flarekd.lock import alone_on_file
 from flarekd.modelfile import read_card
@@ -52,14 +54,16 @@ def export(model: Path, out: Path, *, form: str | None, int8: bool, calibrate: P
         out: ``*.onnx``, or ``*.xml`` for OpenVINO, whose weights go to ``*.bin`` beside it.
         form: ``onnx`` or ``openvino``; None goes by the suffix of `out`.
         int8: Store and multiply weights in 8 bits.
-        calibrate: Scans that int8 takes its ranges from; their windows serve the check too. None
-            checks on a phantom.
+        calibrate: Scans that int8 takes its ranges from, a folder or one alone; their windows
+            serve the check too. What cannot be read is named and passed over. None checks on a
+            phantom.
 
     Raises:
         UsageError: If format and suffix do not go together, int8 has no scans, a library is
             missing, or another run writes `out`.
-        InputError: If the model or a scan cannot be used.
-        FlarekdError: If what was written does not agree with torch; then nothing is left behind.
+        InputError: If the model or all scans cannot be used, or an int8 network is too far from
+            torch; then nothing is left behind.
+        FlarekdError: If another one is; then neither.
     """
     kind = _kind(out, form)
     if int8 and calibrate is None:
@@ -79,8 +83,8 @@ def export(model: Path, out: Path, *, form: str | None, int8: bool, calibrate: P
     precision = "int8" if int8 else "float32"
     facts = exported.facts(ready.card, divisors(network), ready.sha256, precision)
     with _written(out, kind, exported.with_facts(graph, facts), facts) as temporary:
-        written = start(kind, temporary, window_size(ready.card), len(ready.card.labels))
-        _check(ready, written, realistic, int8)
+        for runtime in filter(is_installed, exported.RUNNERS[out.suffix]):
+            _check(ready, _started(runtime, temporary, ready), realistic, int8=int8)
     console.info(f"{out}: {ready.card.role}, {precision}, {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -109,8 +113,7 @@ def _random(ready: Predictor) -> Tensor:
 
 def _windows(ready: Predictor, scans: Path | None) -> Iterator[Tensor]:
     """Windows (1, 1, …) of scans as the network sees them, a few from each scan in turn."""
-    for volume in _volumes(scans):
-        seen = ready.network_input(volume)
+    for seen in _inputs(ready, scans):
         patch = (*ready.card.patch,) if ready.card.role == "student" else (1, *ready.card.patch[1:])
         padded, _ = pad_to_patch(seen, patch)
         starts = [positions(n, p, 0.5) for n, p in zip(padded.shape, patch, strict=True)]
@@ -122,18 +125,36 @@ def _windows(ready: Predictor, scans: Path | None) -> Iterator[Tensor]:
             yield window.reshape(1, 1, *window_size(ready.card)).contiguous()
 
 
-def _volumes(scans: Path | None) -> Iterator[Volume]:
+def _inputs(ready: Predictor, scans: Path | None) -> Iterator[Tensor]:
+    """Scans as the network sees them; one that cannot be used is named and passed over.
+
+    Raises:
+        InputError: If there is none, or none can be used.
+    """
     if scans is None:
         plan = plan_cohort(4, "quick", 0)[0]
         grid = plan.grid()
         (z, y, x), (dz, dy, dx) = grid.shape, grid.spacing
-        yield Volume(make_case(plan).rendering.image, Geometry((x, y, z), (dx, dy, dz)))
+        phantom = Volume(make_case(plan).rendering.image, Geometry((x, y, z), (dx, dy, dz)))
+        yield ready.network_input(phantom)
         return
-    found = list_scans(scans) if scans.is_dir() else {}
-    if not found:
-        raise InputError(f"no scan in {str(scans)!r}", "give a folder of scans")
-    for path in found.values():
-        yield read_volume(path)
+    if scans.is_dir():
+        paths = list(list_scans(scans).values())
+    else:
+        paths = [scans] if scans.exists() and is_scan(scans) else []
+    if not paths:
+        raise InputError(f"no scan in {str(scans)!r}", "give a folder of scans, or a scan")
+    failed = 0
+    for path in paths:
+        try:
+            seen = ready.network_input(read_volume(path))
+        except FAILURES as error:
+            failed += 1
+            console.warn(f"{path}: passed over: {reason(error)}")
+            continue
+        yield seen
+    if failed == len(paths):
+        raise InputError(f"no scan in {str(scans)!r} can be used", "give scans that `check` passes")
 
 
 @contextmanager
@@ -155,20 +176,33 @@ def _written(out: Path, kind: str, graph: bytes, facts: dict[str, str]) -> Itera
         out.unlink(missing_ok=True)
 
 
-def _check(ready: Predictor, written: Any, realistic: list[Tensor], int8: bool) -> None:
+def _started(runtime: str, path: Path, ready: Predictor) -> Predictor:
+    """What was written, in one of the runtimes that `infer` may run it in."""
+    graph = path if path.suffix == exported.OPENVINO else path.read_bytes()
+    network = start(runtime, graph, window_size(ready.card), len(ready.card.labels))
+    return replace(ready, network=network, runtime=runtime)
+
+
+def _check(ready: Predictor, written: Predictor, realistic: list[Tensor], *, int8: bool) -> None:
     """Run what was written beside torch.
 
     Raises:
-        FlarekdError: If too few labels agree.
+        InputError: If too few labels of an int8 network agree.
+        FlarekdError: If too few of another one do.
     """
+    runtime = written.runtime
     least = LEAST_INT8 if int8 else parity.LEAST_AGREEMENT
     for name, windows in (("scan", realistic), ("noise", [_random(ready)])):
-        found = parity.compare(ready.network, written, windows)
-        console.info(f"against torch, {name}: {found}")
+        found = parity.compare(ready.network, written.network, windows)
+        console.info(f"{runtime} against torch, {name}: {found}")
         # of noise an int8 network says what it likes: its ranges are those of scans
-        if found.agreement < least and not (int8 and name == "noise"):
-            raise FlarekdError(
-                f"the exported network agrees with torch on {found.agreement:.4%} of the labels of "
-                f"{name} windows, {least:.2%} are needed; nothing was written",
-                "give more and other scans with --calibrate" if int8 else "report it as a bug",
-            )
+        if found.agreement >= least or (int8 and name == "noise"):
+            continue
+        what = (
+            f"the exported network agrees with torch on {found.agreement:.4%} of the labels of "
+            f"{name} windows in {runtime}, {least:.2%} are needed; nothing was written"
+        )
+        if int8:  # the scans, or a network that does not bear it: no fault of the program
+            mend = "give more and other scans with --calibrate, or leave out --int8"
+            raise InputError(what, mend)
+        raise FlarekdError(what, "report it as a bug")

@@ -6,11 +6,13 @@ its share (``teacher/share.py``), and one writes the report of all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from flarekd import __version__, console, fusion_table
 from flarekd.by_workers import Told, by_workers
@@ -25,11 +27,11 @@ from flarekd.ledger import DONE, Ledger, refuse_foreign
 from flarekd.lock import locked
 from flarekd.pseudo_labels import refuse_gone, with_organs
 from flarekd.tables import format_table
-from flarekd.teacher.segment import require_tumors
+from flarekd.teacher.segment import SliceSettings, require_tumors
 from flarekd.teacher.share import Extras, Share, ledgers, tables, targets
 from flarekd.training import ranks
 
-__all__ = ["Extras", "pseudo_tumor"]
+__all__ = ["Extras", "SliceSettings", "pseudo_tumor"]
 
 TITLE = "Tumour pseudo-labels"
 
@@ -46,6 +48,7 @@ class _Order:
         device: As `predictor.device_for` takes it.
         runtime: What runs the network.
         extras: What is written beside.
+        settings: How the teacher looks at scans.
     """
 
     run: str
@@ -55,6 +58,7 @@ class _Order:
     device: str
     runtime: Runtime
     extras: Extras
+    settings: SliceSettings = field(default_factory=SliceSettings)
 
 
 def pseudo_tumor(
@@ -66,6 +70,7 @@ def pseudo_tumor(
     *,
     runtime: Runtime = "auto",
     scheduler: str | None = None,
+    settings: SliceSettings | None = None,
 ) -> None:
     """Label the tumours of every training case whose own label does not vouch for them.
 
@@ -78,6 +83,7 @@ def pseudo_tumor(
         runtime: What runs the network; `runtimes.choose` takes it.
         scheduler: As ``parallel.map_cases`` takes it: its workers run the network, each on a device
             of its own.
+        settings: What the teacher shall do otherwise than the model file says.
 
     Raises:
         InputError: If a model or the cohort cannot be used, a folder in `extras` is not there, a
@@ -87,7 +93,7 @@ def pseudo_tumor(
         UsageError: If device or runtime are not there, another run writes to `out`, or something is
             given for figures that are not asked for.
     """
-    extras = extras or Extras()
+    extras, settings = extras or Extras(), settings or SliceSettings()
     extras.refuse_idle()
     cases = [c for c in read_cohort(cohort) if c.split == "train" and not c.has_tumor_label]
     cases = with_organs(cases, extras.organs)
@@ -99,7 +105,7 @@ def pseudo_tumor(
             for teacher in teachers:
                 require_tumors(teacher)
             sha256 = tuple(map(content_hash, teachers))
-            order = _Order(new_run(), model, sha256, out, device_name, runtime, extras)
+            order = _Order(new_run(), model, sha256, out, device_name, runtime, extras, settings)
             failed, how = by_workers(
                 partial(_on_worker, order),
                 cases,
@@ -113,16 +119,14 @@ def pseudo_tumor(
         ranks.joined(predictor.device_for(model, device_name)) as (crew, where),
         ranks.holding(out, crew, console.warn),
     ):
-        share = Share.open(
-            model, where, runtime, out, extras=extras, say=console.info, warn=console.warn
-        )
+        order = _Order("", model, (), out, device_name, runtime, extras, settings)
+        share = _share(order, where, console.info, console.warn)
         crew.after_first(lambda: share.refuse_changed(cases))
         failed = _label_all(share, cases[crew.rank :: crew.size])
         failed = {case: why for part in crew.gather(failed) for case, why in part.items()}
         if crew.is_first:
-            sha256 = (share.teacher.sha256,)
-            order = _Order("", model, sha256, out, device_name, runtime, extras)
-            _finish(order, cases, failed, {"runtime": share.teacher.runtime})
+            order = replace(order, sha256=(share.teacher.sha256,))
+            _finish(order, cases, failed, share.how)
 
 
 def _label_all(share: Share, cases: Sequence[Case]) -> dict[str, str]:
@@ -144,7 +148,7 @@ def _on_worker(order: _Order, case: Case) -> Told:
     with kept(order.run, partial(_open, order)) as (share, notes):
         notes.clear()
         share.refuse_changed([case])
-        return Told(share.label(case), list(notes), {"runtime": share.teacher.runtime})
+        return Told(share.label(case), list(notes), share.how)
 
 
 def _open(order: _Order) -> tuple[Share, list[str]]:
@@ -155,14 +159,26 @@ def _open(order: _Order) -> tuple[Share, list[str]]:
     """
     notes: list[str] = []
     where = predictor.device_for(order.model, order.device)
-    note = notes.append
-    share = Share.open(
-        order.model, where, order.runtime, order.out, extras=order.extras, say=note, warn=note
-    )
+    share = _share(order, where, notes.append, notes.append)
     loaded = [share.teacher, *([share.second] if share.second else [])]
     for network, sha256 in zip(loaded, order.sha256, strict=True):
         network.require(sha256)
     return share, notes
+
+
+def _share(
+    order: _Order, where: torch.device, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Share:
+    return Share.open(
+        order.model,
+        where,
+        order.runtime,
+        order.out,
+        extras=order.extras,
+        settings=order.settings,
+        say=say,
+        warn=warn,
+    )
 
 
 def _finish(

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import torch
 
+from flarekd.foreign import ALIASES, alias
+from flarekd.labels import IDS
 from flarekd.student.visits import Index, Visits
+
+TUBES = frozenset({IDS["aorta"], IDS["ivc"], IDS["esophagus"]})
+
+
+def tubes_of(names: Sequence[str]) -> frozenset[int]:
+    """The outputs of a network that are aorta, inferior vena cava or esophagus, by their names.
+
+    Args:
+        names: Of the outputs, as anybody calls them; models of other labels have other organs under
+            our ids.
+    """
+    return frozenset(i for i, name in enumerate(names) if ALIASES.get(alias(name)) in TUBES)
 
 
 @dataclass(frozen=True)
@@ -21,16 +35,16 @@ class PaperRules:
         empty_share: A middle window with less foreground than this share of its voxels is empty:
             the others of its level, and the next level, are left out. The paper's is 1000 of
             32×128×192 voxels. 0: no window is empty.
-        tubes: A middle window that finds only these ids (aorta, inferior vena cava, esophagus)
-            lets the others of its level run only where it has foreground at the face to them.
-            Empty: no such rule.
+        tubes: A middle window that finds only these outputs of the network (aorta, inferior vena
+            cava, esophagus; see `tubes_of`) lets the others of its level run only where it has
+            foreground at the face to them. Empty: no such rule.
         face_above: More foreground voxels than this on a face of a window make the neighbour across
             it run, whatever the rules say.
     """
 
     air: float | None = None
     empty_share: float = 1000 / (32 * 128 * 192)
-    tubes: frozenset[int] = frozenset({5, 6, 10})
+    tubes: frozenset[int] = TUBES
     face_above: int = 0
 
 

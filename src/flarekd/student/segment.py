@@ -1,29 +1,26 @@
-"""A scan to its labels: what `infer` does for every case, and the one call for Python users."""
+"""A scan to its labels: what `infer` and `flarekd.segment` do with every scan."""
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from flarekd.errors import InputError
+from flarekd.errors import UsageError
 from flarekd.extents import count_ids
-from flarekd.imaging.files import read_volume
 from flarekd.imaging.intensity import not_ct_reason
 from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.inference.slabs import Method, labels_from_planes
-from flarekd.protocol import Windows
+from flarekd.protocol import LEAST_STEP, Windows
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import skip_rules, stream_logits
 
@@ -43,12 +40,28 @@ class WindowSettings:
         windows: ``efficient`` leaves out windows that change no label, ``full`` none, ``body`` lays
             the grid over the body only, ``paper`` has the paper's skip rules.
         step: Distance of neighbouring windows as a share of the patch, in (0, 1].
-        method: How logits become labels at native resolution.
+        method: How logits become labels at native resolution: ``linear``, also where it is None,
+            or ``nearest``.
+
+    Raises:
+        UsageError: If there is no such thing.
     """
 
     windows: Windows | None = None
     step: float | None = None
-    method: Method = "linear"
+    method: Method | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("windows", self.windows, (None, *get_args(Windows))),
+            ("method", self.method, (None, *get_args(Method))),
+        ):
+            if value not in known:
+                choices = ", ".join(word for word in known if word)
+                raise UsageError(f"{name} is {value!r}", f"use one of {choices}")
+        is_number = isinstance(self.step, int | float)
+        if self.step is not None and not (is_number and LEAST_STEP <= self.step <= 1):
+            raise UsageError(f"step is {self.step!r}", f"use a number from {LEAST_STEP} to 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +132,12 @@ class Student:
     step: float
     method: Method
 
+    @property
+    def names(self) -> dict[int, str]:
+        """The names of the labels by id, background left out."""
+        card = self.predictor.card
+        return dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
+
     @classmethod
     def load(
         cls,
@@ -141,9 +160,18 @@ class Student:
             UsageError: If the runtime is not there.
         """
         loaded = predictor.load(model, "student", StudentUNet, device, runtime, head_apart=True)
-        asked = settings or WindowSettings()
         own = loaded.card.looking
-        return cls(loaded, asked.windows or own.windows, asked.step or own.step, asked.method)
+        student = cls(loaded, own.windows, own.step, "linear")
+        return student.told(settings) if settings else student
+
+    def told(self, settings: WindowSettings) -> Student:
+        """The same network, which looks at scans otherwise."""
+        return replace(
+            self,
+            windows=settings.windows or self.windows,
+            step=settings.step or self.step,
+            method=settings.method or self.method,
+        )
 
     def prepare(self, volume: Volume) -> Prepared:
         """Bring a scan to the network's spacing and intensities; `volume` is not kept."""
@@ -169,7 +197,7 @@ class Student:
             scan.tensor,
             card.patch,
             step=self.step,
-            skip=skip_rules(self.windows, self.predictor.air),
+            skip=skip_rules(self.windows, self.predictor.air, card.labels),
             batch=windows_together(card.patch, self.predictor.device),
             head=self.predictor.head,
             on_window=on_window,
@@ -221,62 +249,3 @@ class _Stopwatch:
             return next(self._source)
         finally:
             self.seconds += time.monotonic() - began
-
-
-def segment(
-    image: str | Path | Volume | NDArray[np.generic],
-    model: str | Path | Student,
-    *,
-    device: str = "auto",
-    runtime: Runtime = "auto",
-    spacing_zyx: tuple[float, float, float] | None = None,
-) -> LabelMap:
-    """Find organs and tumours in one scan: ``flarekd.segment("scan.nii.gz", "model.safetensors")``.
-
-    What was mended in the scan, and that it does not look like CT, is told as a `UserWarning`.
-
-    Args:
-        image: A file or DICOM folder; a `Volume`; or an array (z, y, x) in HU whose x grows to the
-            patient's left, y to the back and z upward.
-        model: Student model file, or one that is loaded (``Student.load``) to use it again.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        runtime: ``auto``, ``torch``, ``openvino`` or ``onnx``.
-        spacing_zyx: Millimetres a voxel; needed for an array, and for nothing else.
-
-    Returns:
-        uint8 ids of the model's labels in ``array`` (z, y, x), and the scan's ``geometry``.
-
-    Raises:
-        InputError: If scan or model cannot be used.
-        UsageError: If device or runtime are not there.
-    """
-    if isinstance(model, Student):
-        student = model
-    else:
-        where = predictor.device_for(Path(model), device)
-        student = Student.load(Path(model), device=where, runtime=runtime)
-    if isinstance(image, str | Path):
-        volume = read_volume(Path(image))
-    elif isinstance(image, Volume):
-        volume = image
-    else:
-        volume = _volume(np.asarray(image), spacing_zyx)
-    prepared = student.prepare(volume)
-    for note in volume.notes:
-        warnings.warn(str(note), stacklevel=2)
-    if prepared.not_ct:
-        warnings.warn(f"the scan {NOT_CT}: {prepared.not_ct}", stacklevel=2)
-    return student.segment(prepared).labels
-
-
-def _volume(array: NDArray[np.generic], spacing_zyx: tuple[float, float, float] | None) -> Volume:
-    if array.ndim != 3 or spacing_zyx is None or min(spacing_zyx) <= 0:
-        raise InputError(
-            f"an array of {array.ndim} axes with spacing {spacing_zyx} is no scan",
-            "give an array (z, y, x) and spacing_zyx in mm, or the file",
-        )
-    if not np.isfinite(array).all():
-        raise InputError("the array holds NaN or infinity", "replace them (air is -1024 HU)")
-    z, y, x = array.shape
-    spacing = (spacing_zyx[2], spacing_zyx[1], spacing_zyx[0])
-    return Volume(array, Geometry((x, y, z), spacing))

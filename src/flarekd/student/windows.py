@@ -20,8 +20,9 @@ from flarekd.inference.windows import (
     pad_to_patch,
     positions,
 )
+from flarekd.labels import NAMES
 from flarekd.student import paper_windows
-from flarekd.student.paper_windows import PaperRules
+from flarekd.student.paper_windows import PaperRules, tubes_of
 from flarekd.student.visits import Index, Visits
 
 
@@ -82,13 +83,16 @@ class Stream:
         return len(self._visits.seen)
 
 
-def skip_rules(windows: str, air: float | None) -> SkipRules | PaperRules | None:
+def skip_rules(
+    windows: str, air: float | None, names: Sequence[str] = NAMES
+) -> SkipRules | PaperRules | None:
     """What the name of a mode, as model files have it, means for `predict_logits`.
 
     Args:
         windows: ``full``, ``efficient`` (the labels of full), ``body`` (the body's own grid) or
             ``paper``.
         air: Normalised intensity up to which a voxel is air.
+        names: Of the network's outputs: ``paper`` has a rule for some organs.
 
     Raises:
         ValueError: If there is no such mode.
@@ -97,7 +101,7 @@ def skip_rules(windows: str, air: float | None) -> SkipRules | PaperRules | None
         "full": None,
         "efficient": SkipRules(air),
         "body": SkipRules(air, in_body=True),
-        "paper": PaperRules(air),
+        "paper": PaperRules(air, tubes=tubes_of(names)),
     }
     if windows not in modes:
         raise ValueError(f"windows must be one of {', '.join(modes)}, not {windows!r}")

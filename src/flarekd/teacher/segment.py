@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flarekd.card_parts import Looking, check
 from flarekd.components import without_small
-from flarekd.errors import InputError
+from flarekd.errors import InputError, UsageError
 from flarekd.imaging.volume import Volume
 from flarekd.inference import predictor
 from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.labels import TUMOR
+from flarekd.modelfile import ModelCard
+from flarekd.protocol import Probe as Place
 from flarekd.teacher.network import TeacherUNet
 from flarekd.teacher.windows import Probe, SliceLabels, label_slices, predict_slices
 
@@ -22,6 +27,45 @@ SLICES = 8
 """Slices a group: enough to fill a GPU, few enough for any memory."""
 
 LEFT_RIGHT = -1
+
+
+@dataclass(frozen=True)
+class SliceSettings:
+    """How a teacher looks at a scan; None leaves it to the model file.
+
+    Attributes:
+        probe: Which window of a slice decides whether the others run, ``top-left`` or ``center``.
+        min_foreground: Tumour pixels τ that it must hold for that; 0 runs them all.
+        threshold: Probability above which a voxel is tumour.
+        min_ml: Smaller tumours are left out.
+
+    Raises:
+        UsageError: If a model file could not say so.
+    """
+
+    probe: Place | None = None
+    min_foreground: int | None = None
+    threshold: float | None = None
+    min_ml: float | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            check(Looking, self._given(), "")
+        except ValueError as error:
+            raise UsageError(str(error), "give another, or leave it to the model file") from error
+
+    def _given(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def unlike(self, card: ModelCard) -> dict[str, Any]:
+        """What they say otherwise than a card does."""
+        own = card.looking.model_dump()
+        return {name: value for name, value in self._given().items() if value != own[name]}
+
+    def of(self, teacher: Predictor) -> Predictor:
+        """The same network, which looks at scans so."""
+        looking = teacher.card.inference | self._given()
+        return replace(teacher, card=teacher.card.model_copy(update={"inference": looking}))
 
 
 def load(model: Path, device: torch.device, runtime: Runtime) -> Predictor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from flarekd.inference.predictor import Predictor
 from flarekd.inference.runtimes import Runtime
 from flarekd.ledger import DONE, Ledger, forget_figures, stamp
 from flarekd.teacher.figures import judge_label
-from flarekd.teacher.segment import find_tumors, load, voxel_ml
+from flarekd.teacher.segment import SliceSettings, find_tumors, load, voxel_ml
 
 PROBABILITY = "probability"
 """Folder of the tumour probabilities, below the pseudo-labels."""
@@ -73,6 +73,7 @@ class Share:
         figures: What is judged.
         say: Told what is done beside the labels.
         warn: Told what to look at.
+        unlike: What is asked of the teacher otherwise than its model file says.
     """
 
     teacher: Predictor
@@ -83,6 +84,7 @@ class Share:
     figures: Ledger
     say: Callable[[str], None]
     warn: Callable[[str], None]
+    unlike: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -93,10 +95,11 @@ class Share:
         out: Path,
         *,
         extras: Extras,
+        settings: SliceSettings,
         say: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> Share:
-        """Make the networks ready.
+        """Make the networks ready; `settings` are the teacher's, not those of ``extras.against``.
 
         Raises:
             InputError: If a model is no teacher of tumours.
@@ -104,7 +107,16 @@ class Share:
         """
         teacher = load(model, where, runtime)
         second = load(extras.against, where, runtime) if extras.against is not None else None
-        return cls(teacher, second, out, extras, *ledgers(out), say, warn)
+        unlike = settings.unlike(teacher.card)
+        return cls(
+            settings.of(teacher), second, out, extras, *ledgers(out), say, warn, unlike=unlike
+        )
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What runs the network and how, for the report."""
+        looking = self.teacher.card.looking.model_dump(include=set(asdict(SliceSettings())))
+        return {"runtime": self.teacher.runtime, **looking}
 
     def refuse_changed(self, cases: Sequence[Case]) -> None:
         """Refuse to make labels anew that a person changed.
@@ -185,7 +197,8 @@ class Share:
 
     def _keys(self, case: Case) -> tuple[str, str]:
         """What a case's label, and its figures, are known by; empty where none are wanted."""
-        key = stamp(self.teacher.sha256, self.teacher.runtime, case.image)
+        how = [dict(self.unlike)] if self.unlike else []
+        key = stamp(self.teacher.sha256, self.teacher.runtime, *how, case.image)
         return key, stamp(key, *self._judged_by(case)) if self.extras.quality else ""
 
     def _is_done(self, case: Case, key: str, judged: str) -> bool:
