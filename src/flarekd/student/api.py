@@ -109,6 +109,7 @@ def segment(
         warnings.warn(str(note), stacklevel=2)
     if prepared.not_ct:
         warnings.warn(f"the scan {NOT_CT}: {prepared.not_ct}", stacklevel=2)
+    del volume  # what the network takes of it is enough
     return student.segment(prepared).labels
 
 
