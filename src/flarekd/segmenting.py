@@ -27,6 +27,7 @@ from flarekd.lock import locked
 from flarekd.modelfile import ModelCard
 from flarekd.report.beside import Beside
 from flarekd.share import Share, begin, names_of
+from flarekd.standing import REPORT
 from flarekd.student.segment import Student, WindowSettings
 from flarekd.training import ranks
 
@@ -210,7 +211,7 @@ def _finish(
         "cases": [ledger.facts(case) for case in whole],
         "failed": failed,
     }
-    write_json(out / "report.json", report)
+    write_json(out / REPORT, report)
     console.info(f"{out}: {counted(whole, 'label map')}, {counted(failed, 'scan')} failed")
     if failed:
         raise CasesFailedError(f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}")

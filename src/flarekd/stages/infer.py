@@ -8,10 +8,11 @@ from pathlib import Path
 from flarekd import console
 from flarekd.errors import InputError
 from flarekd.imaging.channels import first_channels
-from flarekd.imaging.files import case_id, list_scans
-from flarekd.imaging.listing import is_scan, of_ids
+from flarekd.imaging.files import case_id
+from flarekd.imaging.listing import by_case, entries, is_scan, of_ids
 from flarekd.layout import CASE, Layout
 from flarekd.segmenting import Options, segment_scans
+from flarekd.standing import label_maps_in
 
 
 def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | None = None) -> None:
@@ -41,14 +42,23 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
 
 
 def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Every scan that `inputs` name, by case id; further channels beside a CT are none.
+    """Every scan that `inputs` name, by case id.
+
+    Further channels beside a CT are none, and label maps that a run wrote beside scans neither.
 
     Raises:
         InputError: If one is missing, holds no scan, has a name that cannot be a case id, or two
             scans share an id; or if nothing says whether there are further channels.
     """
     scans: dict[str, Path] = {}
+    files = [path for path in inputs if path.is_file()]
+    maps = {folder: label_maps_in(folder) for folder in {path.parent for path in files}}
+    ours = [path for path in files if path.name in maps[path.parent]]
+    if ours and len(ours) == len(inputs):
+        raise InputError(f"{str(ours[0])!r} is a label map that a run wrote, no scan")
     for entry in inputs:
+        if entry in ours:  # FOLDER/*.nii.gz of a shell has them among the scans
+            continue
         found = _scans_of(entry)
         if not found:
             raise InputError(
@@ -75,7 +85,9 @@ def _scans_of(entry: Path) -> dict[str, Path]:
     if not entry.exists() and CASE in str(entry):
         return _a_folder_a_case(entry)
     if entry.is_dir():
-        scans, told = first_channels(list_scans(entry), entry)
+        ours = label_maps_in(entry)
+        paths = [path for path in entries(entry) if path.name not in ours]
+        scans, told = first_channels(by_case(entry, paths), entry)
         if told:
             console.warn(told)
         return scans
