@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 import time
 import weakref
@@ -283,6 +285,32 @@ def test_bad_scans_are_named_and_the_others_are_segmented(tmp_path, model):
     assert [record["case"] for record in told["cases"]] == ["a"]
     assert "b.nii.gz" in told["failed"]["b"]
     assert "1 of 8,064 voxels are NaN" in told["failed"]["c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("-dash.nii.gz", "begins with '-', as a formula or an option does"),
+        ("two\nlines.nii.gz", "holds '\\n'"),
+        (os.fsdecode(b"latin-\xe9.nii"), "is not UTF-8"),
+    ],
+)
+def test_a_name_that_cannot_be_a_case_id_fails_alone_in_a_folder(
+    tmp_path, model, capsys, name, said
+):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for one in ("a.nii.gz", name):
+        scan(tmp_path / "sound.nii.gz").rename(folder / one)
+    shown = ascii(str(folder / name))[1:-1]
+    with pytest.raises(CasesFailedError, match=r"1 of 2 scans failed: .*(dash|lines|latin)"):
+        infer([folder], model, tmp_path / "out", CPU)
+    assert set(times(tmp_path / "out")) == {"a.nii.gz"}
+    assert said in report(tmp_path / "out")["failed"][shown]
+    assert f"error: {shown}: name" in capsys.readouterr().err
+    (folder / "a.nii.gz").unlink()
+    with pytest.raises(InputError, match=re.escape(said)):
+        infer([folder], model, tmp_path / "out", CPU)
 
 
 def test_options_overrule_the_model_file_and_are_part_of_what_is_done(tmp_path, model):

@@ -9,7 +9,8 @@ from flarekd import console
 from flarekd.errors import InputError
 from flarekd.imaging.channels import first_channels
 from flarekd.imaging.files import case_id
-from flarekd.imaging.listing import by_case, entries, is_scan, of_ids
+from flarekd.imaging.findings import Finding
+from flarekd.imaging.listing import by_case, entries, is_scan, of_ids, of_names
 from flarekd.layout import CASE, Layout
 from flarekd.segmenting import Options, segment_scans
 from flarekd.standing import label_maps_in
@@ -38,13 +39,17 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
         if path.resolve() == (out / f"{case}.nii.gz").resolve():
             raise InputError(f"the label map would replace {str(path)!r}", "choose another --out")
     options.beside.check(scans)
-    segment_scans(scans, model, out, options)
+    unusable = ill_named(inputs)
+    for name, why in unusable.items():
+        console.error(f"{name}: {why}")
+    segment_scans(scans, model, out, options, unusable=unusable)
 
 
 def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
     """Every scan that `inputs` name, by case id.
 
     Further channels beside a CT are none, and label maps that a run wrote beside scans neither.
+    What is `ill_named` among others is left out.
 
     Raises:
         InputError: If one is missing, holds no scan, has a name that cannot be a case id, or two
@@ -61,11 +66,7 @@ def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
             continue
         found = _scans_of(entry)
         if not found:
-            raise InputError(
-                f"no scan in {str(entry)!r}",
-                "give .nii.gz, .mha, .nrrd or DICOM folders; where each case has a folder, "
-                f"'{entry}/{CASE}/name.nii.gz'",
-            )
+            raise _no_scan(entry)
         both = sorted(scans.keys() & found.keys())
         if both:
             raise InputError(
@@ -80,13 +81,40 @@ def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
     return scans
 
 
+def ill_named(inputs: Sequence[Path]) -> dict[str, str]:
+    """Scans in the folders among `inputs` whose names cannot be case ids, and why."""
+    return {
+        ascii(str(path))[1:-1]: f"{finding.what} · {finding.mend}"
+        for entry in inputs
+        if entry.is_dir()
+        for path, finding in _ill_named_in(entry)
+    }
+
+
+def _ill_named_in(folder: Path) -> list[tuple[Path, Finding]]:
+    """One by one: together, they would be held against each other, too."""
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [wrong for path in inside for wrong in of_names([path]) if is_scan(path)]
+
+
+def _no_scan(entry: Path) -> InputError:
+    """What to say of an input that names no scan."""
+    for path, finding in _ill_named_in(entry) if entry.is_dir() else ():
+        return InputError(f"{path.parent}: {finding.what}", finding.mend)
+    return InputError(
+        f"no scan in {str(entry)!r}",
+        "give .nii.gz, .mha, .nrrd or DICOM folders; where each case has a folder, "
+        f"'{entry}/{CASE}/name.nii.gz'",
+    )
+
+
 def _scans_of(entry: Path) -> dict[str, Path]:
     """The scans that one of the inputs names."""
     if not entry.exists() and CASE in str(entry):
         return _a_folder_a_case(entry)
     if entry.is_dir():
         ours = label_maps_in(entry)
-        paths = [path for path in entries(entry) if path.name not in ours]
+        paths = [p for p in entries(entry) if p.name not in ours and not of_names([p])]
         scans, told = first_channels(by_case(entry, paths), entry)
         if told:
             console.warn(told)
