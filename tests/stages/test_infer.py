@@ -437,6 +437,25 @@ def test_a_folder_of_case_folders_says_what_to_write(tmp_path, given, told):
         find_scans([tmp_path / given])
 
 
+def test_dicom_that_lies_deeper_or_beside_files_is_told(tmp_path, capsys):
+    series = write_series(tmp_path / "pacs" / "patient" / "study" / "series", content())
+    told = rf"no scan in .*pacs': DICOM series lie deeper .*{series}' · give .*pacs/\*/\*/\*$"
+    with pytest.raises(InputError, match=told):
+        find_scans([tmp_path / "pacs"])
+    assert find_scans([tmp_path / "pacs" / "patient" / "study"]) == {"series": series}
+    scan(tmp_path / "pacs" / "a.nii.gz")
+    scan(series / "b.nii.gz")
+    assert capsys.readouterr().err == ""
+    assert list(find_scans([tmp_path / "pacs"])) == ["a"]
+    assert f"such as '{series}' · give" in " ".join(capsys.readouterr().err.split())
+    assert list(find_scans([series])) == ["b"]
+    told = f"{series}: a DICOM series lies beside 1 scan and is left out · give it a folder of its"
+    assert told in " ".join(capsys.readouterr().err.split())
+    (one, *_) = sorted(series.glob("IM*"))
+    with pytest.raises(InputError, match=rf"{one.name}: is one DICOM file · give its folder, '"):
+        read_volume(one)
+
+
 def test_further_channels_beside_a_ct_are_no_scans_of_their_own(tmp_path, capsys):
     for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
         scan(tmp_path / "imagesTs" / f"{name}.nii.gz")

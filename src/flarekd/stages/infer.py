@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flarekd import console
-from flarekd.errors import InputError
+from flarekd.errors import InputError, counted
 from flarekd.imaging.channels import first_channels
 from flarekd.imaging.files import case_id
 from flarekd.imaging.findings import Finding
 from flarekd.imaging.listing import by_case, entries, is_scan, of_ids, of_names
+from flarekd.imaging.sniff import deeper_series, holds_dicom
 from flarekd.layout import CASE, Layout
 from flarekd.segmenting import Options, segment_scans
 from flarekd.standing import label_maps_in
@@ -99,13 +100,21 @@ def _ill_named_in(folder: Path) -> list[tuple[Path, Finding]]:
 
 def _no_scan(entry: Path) -> InputError:
     """What to say of an input that names no scan."""
-    for path, finding in _ill_named_in(entry) if entry.is_dir() else ():
+    for path, finding in _ill_named_in(entry):
         return InputError(f"{path.parent}: {finding.what}", finding.mend)
+    series = deeper_series(entry)
+    if series:
+        return InputError(f"no scan in {str(entry)!r}: {_lie_deeper(entry, series)}")
     return InputError(
         f"no scan in {str(entry)!r}",
         "give .nii.gz, .mha, .nrrd or DICOM folders; where each case has a folder, "
         f"'{entry}/{CASE}/name.nii.gz'",
     )
+
+
+def _lie_deeper(entry: Path, series: Path) -> str:
+    pattern = "/".join("*" * len(series.relative_to(entry).parts))
+    return f"DICOM series lie deeper in it, such as {str(series)!r} · give {entry}/{pattern}"
 
 
 def _scans_of(entry: Path) -> dict[str, Path]:
@@ -116,12 +125,27 @@ def _scans_of(entry: Path) -> dict[str, Path]:
         ours = label_maps_in(entry)
         paths = [p for p in entries(entry) if p.name not in ours and not of_names([p])]
         scans, told = first_channels(by_case(entry, paths), entry)
-        if told:
-            console.warn(told)
+        for note in (told, *_left_out(entry, paths)):
+            if note:
+                console.warn(note)
         return scans
     if not entry.exists():
         raise InputError(f"no such file or folder: {str(entry)!r}")
     return {case_id(entry): entry}
+
+
+def _left_out(folder: Path, paths: Sequence[Path]) -> Iterator[str]:
+    """What of a folder is DICOM and none of the scans that are taken from it."""
+    if not paths:
+        return
+    if holds_dicom(folder):
+        yield (
+            f"{folder}: a DICOM series lies beside {counted(paths, 'scan')} and is left out · "
+            "give it a folder of its own"
+        )
+    series = deeper_series(folder)
+    if series:
+        yield f"{folder}: {_lie_deeper(folder, series)} to have them, too"
 
 
 def _a_folder_a_case(entry: Path) -> dict[str, Path]:
