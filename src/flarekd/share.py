@@ -133,19 +133,16 @@ class Share:
         }
 
     def make_way(self, scans: Mapping[str, Path], tables: Sequence[Path]) -> None:
-        """Remove tables of figures of label maps that are made anew, and what is of no label map.
+        """Remove tables of figures of label maps that are made anew.
 
         Raises:
             InputError: If a person changed one of those label maps.
         """
-        todo, unseen = self._todo(scans)
+        todo, _ = self._todo(scans)
         anew = {one.case: [label_map(self._out, one.case)] for one in todo if not one.has_labels}
         self._ledger.refuse_changed(anew)
         if anew:
             forget_figures(tables, self._voice.info)
-        for case in scans.keys() - anew.keys() - unseen.keys():
-            for path in self._standing.forget_stale(case):
-                self._voice.info(f"{path}: removed, the label map that it is of was changed since")
 
     def segment(
         self, scans: Mapping[str, Path], max_memory_gb: float | None, advance: Advance
@@ -159,6 +156,9 @@ class Share:
         todo, unseen = self._todo(scans)
         for case, why in unseen.items():
             self._fail(case, why)
+        anew = {one.case for one in todo if not one.has_labels}
+        kept = [case for case in scans if case not in anew and case not in unseen]
+        self._standing.forget_stale(kept, self._voice.info)
         is_overlapped = len(todo) > 1
         if max_memory_gb is not None and todo:
             todo, is_overlapped = self._within(todo, max_memory_gb)

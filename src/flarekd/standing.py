@@ -8,7 +8,7 @@ map.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +89,16 @@ class Standing:
         took = self.ledger.records[case].get("seconds", {}) | {"beside": round(seconds, 3)}
         self.ledger.note(case, seconds=took, **{BESIDE: beside})
 
-    def forget_stale(self, case: str) -> list[Path]:
+    def forget_stale(self, cases: Iterable[str], say: Callable[[str], None]) -> None:
         """Remove what is of another label map than lies there, since a person changed it.
 
-        Returns:
-            What is gone.
+        Args:
+            cases: Those whose label maps stay.
+            say: Told what is gone.
         """
-        return Beside.forget(self.out, case, keep_labels=True) if self._is_stale(case) else []
+        for case in filter(self._is_stale, cases):
+            for path in Beside.forget(self.out, case, keep_labels=True):
+                say(f"{path}: removed, the label map that it is of was changed since")
 
     def _is_stale(self, case: str) -> bool:
         """Whether what lies beside a label map is of another one."""
