@@ -9,12 +9,14 @@ inputs=${1:-/workspace/inputs}
 outputs=${2:-/workspace/outputs}
 model=${3:-/workspace/model.safetensors}
 
-# the folder is the container's: what an earlier one left there, without its notes, is replaced
-if [ ! -e "$outputs/done.jsonl" ]; then
-  for scan in "$inputs"/*_0000.nii.gz; do
+# the folder is the container's: what an earlier one left there, without its notes, may be replaced,
+# and is until then kept; a case that is noted without a key was begun and is done anew
+if [ ! -e "$outputs/done.jsonl" ] && [ -w "$outputs" ]; then
+  for scan in "$inputs"/*; do
     name=${scan##*/}
-    rm -f "$outputs/${name%_0000.nii.gz}.nii.gz"
-  done
+    case=${name%.nii.gz}
+    printf '{"case": "%s"}\n' "${case%_0000}"
+  done >"$outputs/done.jsonl"
 fi
 # the shell is process 1 of the container and gets its signals; flarekd must end, and cleanly
 flarekd infer "$inputs" --model "$model" --out "$outputs" --device auto &

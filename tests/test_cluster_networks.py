@@ -69,6 +69,12 @@ def test_workers_do_what_is_missing_or_out_of_date(scheduler, tmp_path):
     second = times(out)
     assert second["b.nii.gz"] == first["b.nii.gz"]
     assert second["a.nii.gz"] > first["a.nii.gz"]
+    # what is missing beside them alone
+    infer([tmp_path / "scans"], model, out, replace(options, beside=Beside(statistics=True)))
+    assert times(out) == second
+    assert (out / "a.statistics.json").exists()
+    infer([tmp_path / "scans"], model, out, options)
+    assert (out / "statistics.csv").exists()
     # by this process with another model, then by the workers with the first one again
     other = student(tmp_path / "other.safetensors", seed=1)
     infer([tmp_path / "scans"], other, out, CPU)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +120,13 @@ def test_a_disk_that_knows_no_locks_is_told_of_and_written_to(tmp_path, monkeypa
 def test_a_file_is_no_folder_to_write_to(tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(InputError, match="is no folder"), locked(tmp_path / "out", unheard):
+        pass
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="/proc is Linux's")
+def test_where_no_folder_can_be_made_it_is_said():
+    told = "'/proc/out' cannot be made · choose another --out"
+    with pytest.raises(InputError, match=told), locked(Path("/proc/out"), unheard):
         pass
 
 

@@ -48,6 +48,13 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
             read(path)
 
 
+def test_a_folder_is_no_model_and_says_so(tmp_path):
+    with pytest.raises(
+        InputError, match=r"is a folder, no model file · give the \*\.safetensors in"
+    ):
+        read_card(tmp_path)
+
+
 def test_weights_without_a_card_are_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.zeros(1)}, path)

@@ -23,6 +23,9 @@ DONE = "done.jsonl"
 _WRITTEN = "written"
 """Where a record says what a case's files were like; those of earlier versions do not."""
 
+BESIDE = "beside"
+"""Where a record says which label map what lies beside it is of (``standing.py``)."""
+
 _GZIP_END = 8
 """Bytes at the end of a gzip file: sum and size of what is packed."""
 
@@ -81,12 +84,12 @@ class Ledger:
 
     def is_done(self, case: str, key: str, *outputs: Path) -> bool:
         """Whether `case` was finished from these inputs (`key`) and its outputs are still there."""
-        record = self.records.get(case)
-        return (
-            record is not None
-            and record.get("key") == key
-            and all(output.exists() for output in outputs)
-        )
+        return self.key(case) == key and all(map(holds_something, outputs))
+
+    def key(self, case: str) -> str | None:
+        """What `case` was finished from; None where it was not."""
+        key = self.records.get(case, {}).get("key")
+        return key if isinstance(key, str) else None
 
     def begin(self, case: str, **facts: Any) -> None:
         """Record that a case's outputs are going to be written, before one is touched.
@@ -112,21 +115,31 @@ class Ledger:
         """
         self._append({"case": case, "key": key, **facts, **self._written(outputs)})
 
+    def note(self, case: str, **facts: Any) -> None:
+        """Record more of a finished case.
+
+        Raises:
+            NoRoomError: If the disk is full.
+        """
+        self._append({**self.records[case], **facts})
+
     def give_up(self, case: str, *outputs: Path) -> None:
         """Record that a case has failed: what comes to lie in place of `outputs` is a person's."""
         self._append({"case": case, **self._written(outputs)})
 
     def facts(self, case: str) -> dict[str, Any]:
         """What is recorded of a case, but for what only the ledger itself needs."""
-        return {k: v for k, v in self.records[case].items() if k not in ("key", _WRITTEN)}
+        return {k: v for k, v in self.records[case].items() if k not in ("key", _WRITTEN, BESIDE)}
 
     def is_changed(self, case: str, path: Path) -> bool:
-        """Whether a file is another than its case was left with; not where nothing tells."""
+        """Whether a file is another than its case was left with; not where nothing tells.
+
+        An empty file is nobody's: it holds nothing that could be lost.
+        """
         written = self.records.get(case, {}).get(_WRITTEN)
-        if not isinstance(written, dict) or not path.is_file():
+        if not isinstance(written, dict) or not holds_something(path):
             return False
-        mark = written.get(self._name(path))
-        return not (isinstance(mark, list) and _is_same(path, mark))
+        return not is_same(path, written.get(self._name(path)))
 
     def refuse_changed(self, outputs: Mapping[str, Iterable[Path]]) -> None:
         """Keep a run from replacing files that a person changed, or put there, since the last one.
@@ -156,7 +169,7 @@ class Ledger:
         self._write("")
 
     def _written(self, outputs: Iterable[Path]) -> dict[str, Any]:
-        marks = {self._name(path): _mark(path) if path.is_file() else None for path in outputs}
+        marks = {self._name(path): mark_of(path) if path.is_file() else None for path in outputs}
         return {_WRITTEN: {name: mark for name, mark in marks.items() if mark}} if marks else {}
 
     def _name(self, path: Path) -> str:
@@ -176,7 +189,12 @@ class Ledger:
                 file.write(text)
 
 
-def _mark(path: Path) -> list[Any]:
+def holds_something(path: Path) -> bool:
+    """Whether a file is there and not empty, as a full disk or a broken copy leaves it."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def mark_of(path: Path) -> list[Any]:
     """What a file is known by: size, modification time, and of a gzip file the sum in its end."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
@@ -187,12 +205,19 @@ def _mark(path: Path) -> list[Any]:
     return [status.st_size, status.st_mtime_ns, end.hex()]
 
 
-def _is_same(path: Path, mark: list[Any]) -> bool:
-    """Whether a file is as it was; one that was only copied or touched is, if it can be told."""
+def is_same(path: Path, mark: Any) -> bool:
+    """Whether a file is as it was; one that was only copied or touched is, if it can be told.
+
+    Args:
+        path: An existing file.
+        mark: What `mark_of` said of it, as read from a ledger; with anything else it is not.
+    """
+    if not isinstance(mark, list):
+        return False
     status = path.stat()
     if mark[:2] == [status.st_size, status.st_mtime_ns]:
         return True
-    size, _, end = _mark(path)
+    size, _, end = mark_of(path)
     return bool(end) and [size, end] == mark[::2]
 
 

@@ -44,7 +44,7 @@ def locked(folder: Path, warn: Say, name: str = NAME) -> Iterator[None]:
 
     Raises:
         UsageError: If another process holds it.
-        InputError: If it is no folder.
+        InputError: If it is no folder, or cannot be made.
     """
     place = folder.resolve()
     lock = place / name
@@ -56,6 +56,8 @@ def locked(folder: Path, warn: Say, name: str = NAME) -> Iterator[None]:
         place.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{str(folder)!r} is no folder", "choose another --out") from error
+    except FileNotFoundError as error:  # where the system alone makes folders, as in /proc
+        raise InputError(f"{str(folder)!r} cannot be made", "choose another --out") from error
     file = _take(folder, lock, warn)
     _held.add(lock)
     try:

@@ -145,6 +145,9 @@ def read_card(path: Path) -> ModelCard:
     Raises:
         InputError: If the file is not a flarekd model of a format this version knows.
     """
+    if path.is_dir():
+        mend = "give the *.safetensors in it that flarekd wrote"
+        raise InputError(f"{str(path)!r} is a folder, no model file", mend)
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)

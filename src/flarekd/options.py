@@ -71,7 +71,10 @@ class ProbeName(str, enum.Enum):
 
 Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
 Cohort = Annotated[Path, typer.Option(help="cohort.csv, as group-data makes it.")]
-Model = Annotated[Path, typer.Option(help="Model file (*.safetensors).")]
+Model = Annotated[
+    Path, typer.Option(help="Model file: *.safetensors, or *.onnx or *.xml that export wrote.")
+]
+Trained = Annotated[Path, typer.Option("--model", help="Model file (*.safetensors).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file; the paper's protocol where left out.")

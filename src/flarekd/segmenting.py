@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from flarekd.lock import locked
 from flarekd.modelfile import ModelCard
 from flarekd.report.beside import Beside
 from flarekd.share import Share, begin, names_of
+from flarekd.standing import REPORT
 from flarekd.student.segment import Student, WindowSettings
 from flarekd.training import ranks
 
@@ -109,6 +111,7 @@ def segment_scans(
     check: Callable[[ModelCard], None] = _welcome,
     *,
     tables: Sequence[Path] = (),
+    unusable: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Segment scans; a re-run does those that are missing or out of date.
 
@@ -119,6 +122,7 @@ def segment_scans(
         options: How.
         check: Raises where what the model says of itself will not do, before anything is done.
         tables: Of figures of the label maps; they go once one is made anew.
+        unusable: What has failed already, by name, and why; told by whoever found it.
 
     Raises:
         InputError: If the model cannot be used, a file that no run wrote, or that a person changed
@@ -143,7 +147,7 @@ def segment_scans(
                 title="Segmenting",
                 scheduler=options.scheduler,
             )
-            _finish(scans, order, names_of(card), failed, how)
+            _finish(scans, order, names_of(card), {**unusable, **failed}, how)
         return
     with (
         ranks.joined(device_for(model, options.device)) as (crew, where),
@@ -158,7 +162,8 @@ def segment_scans(
         crew.after_first(lambda: share.make_way(scans, tables))
         with console.progress("Segmenting") as advance:
             share.segment(mine, options.max_memory_gb, advance)
-        failed = {c: why for part in crew.gather(share.failed) for c, why in part.items()}
+        parts = [unusable, *crew.gather(share.failed)]
+        failed = {case: why for part in parts for case, why in part.items()}
         if crew.is_first:
             order = _Order("", model, student.predictor.sha256, out, options, tuple(tables))
             _finish(scans, order, names_of(student.predictor.card), failed, share.how)
@@ -210,7 +215,8 @@ def _finish(
         "cases": [ledger.facts(case) for case in whole],
         "failed": failed,
     }
-    write_json(out / "report.json", report)
+    write_json(out / REPORT, report)
     console.info(f"{out}: {counted(whole, 'label map')}, {counted(failed, 'scan')} failed")
     if failed:
-        raise CasesFailedError(f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}")
+        count = len(whole) + len(failed)
+        raise CasesFailedError(f"{len(failed)} of {count} scans failed: {', '.join(failed)}")

@@ -1,7 +1,7 @@
 """One process's share of the scans, from files to label maps.
 
 While the network runs on one scan, the next is read and the last written. What is whole and current
-is left alone.
+is left alone; where only what lies beside a label map is missing, the network does not run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flarekd.errors import FAILURES, InputError, NoRoomError, reason
-from flarekd.imaging.files import read_volume, write_labels
-from flarekd.imaging.volume import Volume
-from flarekd.ledger import DONE, Ledger, forget_figures, stamp
+from flarekd.imaging.files import read_geometry, read_labels_on, read_volume, write_labels
+from flarekd.imaging.volume import LabelMap, Volume
+from flarekd.ledger import DONE, Ledger, forget_figures
 from flarekd.modelfile import ModelCard
 from flarekd.parallel import Behind, Outcome, read_ahead
 from flarekd.report.beside import Beside
+from flarekd.standing import Standing, label_map
 from flarekd.student.budget import Budget
 from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student
 
@@ -43,18 +44,28 @@ class Voice(Protocol):
 
 @dataclass(frozen=True)
 class _Scan:
-    """A scan to segment: its case, its file, and what its record is known by."""
+    """A scan to do something for.
+
+    Attributes:
+        case: Its id.
+        path: Its file or folder.
+        key: What its record is known by.
+        has_labels: Whether its label map stays as it is.
+        beside: What to write beside that.
+    """
 
     case: str
     path: Path
     key: str
+    has_labels: bool
+    beside: Beside
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A scan on its way: ready for the network, and itself where it is needed again."""
+    """A scan on its way: ready for the network, or labelled; itself where it is needed again."""
 
-    prepared: Prepared
+    ready: Prepared | LabelMap
     volume: Volume | None
 
 
@@ -64,7 +75,7 @@ TimedVolume = tuple[Volume, float]
 
 def begin(scans: Mapping[str, Path], out: Path) -> dict[Path, Future[TimedVolume]]:
     """Begin to read the first scan that has no label map, if there is one, in a thread."""
-    first = next((p for case, p in scans.items() if not _target(out, case).exists()), None)
+    first = next((p for case, p in scans.items() if not label_map(out, case).exists()), None)
     if first is None:
         return {}
     thread = ThreadPoolExecutor(1, "first-scan")
@@ -106,6 +117,9 @@ class Share:
         self._begun = {} if begun is None else begun
         self._names = names_of(student.predictor.card)
         self._ledger = Ledger(out / DONE)
+        settings = [student.windows, student.step, student.method, student.predictor.runtime]
+        how = (student.predictor.sha256, settings)
+        self._standing = Standing(out, self._ledger, how, beside)
 
     @property
     def how(self) -> dict[str, Any]:
@@ -125,8 +139,9 @@ class Share:
             InputError: If a person changed one of those label maps.
         """
         todo, _ = self._todo(scans)
-        self._ledger.refuse_changed({one.case: [_target(self._out, one.case)] for one in todo})
-        if todo:
+        anew = {one.case: [label_map(self._out, one.case)] for one in todo if not one.has_labels}
+        self._ledger.refuse_changed(anew)
+        if anew:
             forget_figures(tables, self._voice.info)
 
     def segment(
@@ -141,6 +156,9 @@ class Share:
         todo, unseen = self._todo(scans)
         for case, why in unseen.items():
             self._fail(case, why)
+        anew = {one.case for one in todo if not one.has_labels}
+        kept = [case for case in scans if case not in anew and case not in unseen]
+        self._standing.forget_stale(kept, self._voice.info)
         is_overlapped = len(todo) > 1
         if max_memory_gb is not None and todo:
             todo, is_overlapped = self._within(todo, max_memory_gb)
@@ -159,19 +177,17 @@ class Share:
 
     def _todo(self, scans: Mapping[str, Path]) -> tuple[list[_Scan], dict[str, str]]:
         """The scans that are not done; and those that cannot be looked at, with the reason."""
-        student = self._student
-        how = [student.windows, student.step, student.method, student.predictor.runtime]
-        how += ["dicom-seg"] if self._beside.dicom_seg else []
         todo, unseen = [], {}
         for case, path in scans.items():
             try:
-                key = stamp(student.predictor.sha256, how, str(path), path)
+                key = self._standing.key(path)
+                has_labels = self._standing.has_labels(case, key, path)
             except OSError as error:
                 unseen[case] = reason(error)
                 continue
-            outputs = [_target(self._out, case), *self._beside.outputs(self._out, case)]
-            if not self._ledger.is_done(case, key, *outputs):
-                todo.append(_Scan(case, path, key))
+            beside = self._standing.missing(case) if has_labels else self._beside
+            if beside.parts or not has_labels:
+                todo.append(_Scan(case, path, key, has_labels, beside))
         return todo, unseen
 
     def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
@@ -181,8 +197,10 @@ class Share:
             self._student, max_memory_gb, keeps_scan=how.needs_scan, beside=how.voxel_bytes
         )
         refused = budget.refuse({scan.case: scan.path for scan in todo})
+        labelled = {scan.case for scan in todo if scan.has_labels}
         for case, why in refused.items():
-            Beside.forget(self._out, case)
+            if case not in labelled:
+                Beside.forget(self._out, case)
             self._fail(case, why)
         fit = [scan for scan in todo if scan.case not in refused]
         return fit, budget.allows_overlap([scan.path for scan in fit])
@@ -191,13 +209,16 @@ class Share:
         self.failed[case] = why
         self._voice.error(f"{case}: {why}")
 
-    def _give_up(self, case: str, why: str) -> None:
-        """The same once its files were touched."""
-        self._ledger.give_up(case, _target(self._out, case))
-        self._fail(case, why)
+    def _give_up(self, scan: _Scan, why: str) -> None:
+        """The same once its files were touched; a label map that stays is as good as before."""
+        if not scan.has_labels:
+            self._ledger.give_up(scan.case, label_map(self._out, scan.case))
+        self._fail(scan.case, why)
 
     def _read(self, scan: _Scan) -> _Read:
-        self._ledger.begin(scan.case)
+        if scan.has_labels:
+            return self._read_labelled(scan)
+        self._ledger.begin(scan.case, output=label_map(self._out, scan.case).name)
         Beside.forget(self._out, scan.case)  # of another model or scan: if this fails, none
         begun = self._begun.pop(scan.path, None)
         volume, seconds = begun.result() if begun else _timed_volume(scan.path)
@@ -212,44 +233,63 @@ class Share:
         prepared.seconds["read"] = round(seconds, 3)
         return _Read(prepared, volume if self._beside.needs_scan else None)
 
+    def _read_labelled(self, scan: _Scan) -> _Read:
+        volume = read_volume(scan.path) if scan.beside.needs_scan else None
+        # the scan's own: that of the label map was rounded as it was written
+        geometry = read_geometry(scan.path) if volume is None else volume.geometry
+        labels = read_labels_on(label_map(self._out, scan.case), geometry)
+        return _Read(LabelMap(labels.array, geometry), volume)
+
     def _look(
         self, outcome: Outcome[_Scan, _Read], tell: Callable[[int, int], None]
     ) -> Callable[[], None]:
         """Run the network; what is left to do is returned."""
         scan, read = outcome.item, outcome.result
         if read is None:
-            self._give_up(scan.case, outcome.error or "it could not be read")
+            self._give_up(scan, outcome.error or "it could not be read")
             return lambda: None
+        if isinstance(read.ready, LabelMap):
+            return partial(self._write_beside, scan, read.volume, read.ready)
         try:
-            found = self._student.segment(read.prepared, tell)
+            found = self._student.segment(read.ready, tell)
         except FAILURES as error:
-            self._give_up(scan.case, reason(error))
+            self._give_up(scan, reason(error))
             return lambda: None
-        return partial(self._write, scan, read, found)
+        return partial(self._write, scan, read.volume, found, read.ready.not_ct)
 
-    def _write(self, scan: _Scan, read: _Read, found: Segmentation) -> None:
-        target = _target(self._out, scan.case)
+    def _write(
+        self, scan: _Scan, volume: Volume | None, found: Segmentation, not_ct: str | None
+    ) -> None:
+        target = label_map(self._out, scan.case)
         try:
             began = time.monotonic()
-            labels = found.labels
-            write_labels(target, labels, self._names)
-            self._beside.write(
-                self._out, scan.case, scan.path, scan=read.volume, labels=labels, names=self._names
-            )
+            write_labels(target, found.labels, self._names)
             found.seconds["write"] = round(time.monotonic() - began, 3)
             facts = {"input": str(scan.path), "output": target.name, **found.facts(self._names)}
-            facts["not_ct"] = read.prepared.not_ct
-            self._ledger.add(scan.case, scan.key, target, **facts)
+            self._ledger.add(scan.case, scan.key, target, **facts, not_ct=not_ct)
         except NoRoomError:
             raise
         except FAILURES as error:
-            self._give_up(scan.case, reason(error))
+            self._give_up(scan, reason(error))
+            return
+        self._write_beside(scan, volume, found.labels)
+
+    def _write_beside(self, scan: _Scan, volume: Volume | None, labels: LabelMap) -> None:
+        """What fails here costs no label map: that is noted already."""
+        if not scan.beside.parts:
+            return
+        try:
+            began = time.monotonic()
+            scan.beside.write(
+                self._out, scan.case, scan.path, scan=volume, labels=labels, names=self._names
+            )
+            self._standing.note(scan.case, scan.beside, time.monotonic() - began)
+        except NoRoomError:
+            raise
+        except FAILURES as error:
+            self._fail(scan.case, reason(error))
 
 
 def names_of(card: ModelCard) -> dict[int, str]:
     """The labels of a model but background, by id."""
     return dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
-
-
-def _target(out: Path, case: str) -> Path:
-    return out / f"{case}.nii.gz"

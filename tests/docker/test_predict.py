@@ -131,6 +131,26 @@ def test_what_cannot_begin_ends_with_the_programs_status(workspace):
     assert not list((workspace / "outputs").iterdir())
 
 
+def test_what_an_earlier_container_left_is_replaced_or_kept_and_never_in_the_way(workspace):
+    inputs, outputs = workspace / "inputs", workspace / "outputs"
+    save_scan(inputs / "a_0000.nii.gz", seed=1)
+    save_scan(inputs / 'an odd "name" & $1.nii.gz', seed=2)
+    (outputs / "a.nii.gz").write_bytes(b"of an earlier one")
+    (outputs / "labels.txt").write_text("a stranger's")
+    good = workspace / "model.safetensors"
+    good.rename(workspace / "moved.safetensors")
+    done = predict(workspace, DASH, *LAID_OUT)  # which ends before it begins
+    assert done.returncode == 3
+    assert (outputs / "a.nii.gz").read_bytes() == b"of an earlier one"
+    (workspace / "moved.safetensors").rename(good)
+    (outputs / "labels.txt").write_text("a stranger's")
+    done = predict(workspace, DASH, *LAID_OUT)
+    assert done.returncode == 0, done.stderr
+    names = ["a.nii.gz", 'an odd "name" & $1.nii.gz']
+    assert sorted(path.name for path in outputs.iterdir()) == names
+    assert (outputs / "a.nii.gz").read_bytes()[:2] == b"\x1f\x8b"
+
+
 def test_without_arguments_the_images_own_folders_are_taken(workspace):
     if Path("/workspace").exists():
         pytest.skip("this machine has a /workspace")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 import time
 import weakref
@@ -285,6 +287,32 @@ def test_bad_scans_are_named_and_the_others_are_segmented(tmp_path, model):
     assert "1 of 8,064 voxels are NaN" in told["failed"]["c"]
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("-dash.nii.gz", "begins with '-', as a formula or an option does"),
+        ("two\nlines.nii.gz", "holds '\\n'"),
+        (os.fsdecode(b"latin-\xe9.nii"), "is not UTF-8"),
+    ],
+)
+def test_a_name_that_cannot_be_a_case_id_fails_alone_in_a_folder(
+    tmp_path, model, capsys, name, said
+):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for one in ("a.nii.gz", name):
+        scan(tmp_path / "sound.nii.gz").rename(folder / one)
+    shown = ascii(str(folder / name))[1:-1]
+    with pytest.raises(CasesFailedError, match=r"1 of 2 scans failed: .*(dash|lines|latin)"):
+        infer([folder], model, tmp_path / "out", CPU)
+    assert set(times(tmp_path / "out")) == {"a.nii.gz"}
+    assert said in report(tmp_path / "out")["failed"][shown]
+    assert f"error: {shown}: name" in capsys.readouterr().err
+    (folder / "a.nii.gz").unlink()
+    with pytest.raises(InputError, match=re.escape(said)):
+        infer([folder], model, tmp_path / "out", CPU)
+
+
 def test_options_overrule_the_model_file_and_are_part_of_what_is_done(tmp_path, model):
     path = scan(tmp_path / "a.nii.gz")
     how = Options("cpu", "torch", WindowSettings(windows="efficient", step=1.0))
@@ -407,6 +435,25 @@ def test_a_folder_of_case_folders_says_what_to_write(tmp_path, given, told):
     scan(tmp_path / "kits" / "case_1" / "imaging.nii.gz")
     with pytest.raises(InputError, match=told):
         find_scans([tmp_path / given])
+
+
+def test_dicom_that_lies_deeper_or_beside_files_is_told(tmp_path, capsys):
+    series = write_series(tmp_path / "pacs" / "patient" / "study" / "series", content())
+    told = rf"no scan in .*pacs': DICOM series lie deeper .*{series}' · give .*pacs/\*/\*/\*$"
+    with pytest.raises(InputError, match=told):
+        find_scans([tmp_path / "pacs"])
+    assert find_scans([tmp_path / "pacs" / "patient" / "study"]) == {"series": series}
+    scan(tmp_path / "pacs" / "a.nii.gz")
+    scan(series / "b.nii.gz")
+    assert capsys.readouterr().err == ""
+    assert list(find_scans([tmp_path / "pacs"])) == ["a"]
+    assert f"such as '{series}' · give" in " ".join(capsys.readouterr().err.split())
+    assert list(find_scans([series])) == ["b"]
+    told = f"{series}: a DICOM series lies beside 1 scan and is left out · give it a folder of its"
+    assert told in " ".join(capsys.readouterr().err.split())
+    (one, *_) = sorted(series.glob("IM*"))
+    with pytest.raises(InputError, match=rf"{one.name}: is one DICOM file · give its folder, '"):
+        read_volume(one)
 
 
 def test_further_channels_beside_a_ct_are_no_scans_of_their_own(tmp_path, capsys):

@@ -10,15 +10,15 @@ import typer
 from flarekd.options import (
     Calibrate,
     Form,
-    Model,
     Orientation,
     OutputNames,
     Plans,
+    Trained,
 )
 
 
 def export(
-    model: Model,
+    model: Trained,
     out: Annotated[Path, typer.Option("--out", help="File to write: *.onnx or *.xml (OpenVINO).")],
     form: Form = None,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit weights; needs --calibrate.")] = False,

@@ -20,6 +20,7 @@ from flarekd.imaging.atomic import replacing
 from flarekd.imaging.findings import Finding, admitted
 from flarekd.imaging.listing import case_id, list_scans, suffix_of
 from flarekd.imaging.orientation import to_canonical, to_stored
+from flarekd.imaging.sniff import is_dicom
 from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
 __all__ = [
@@ -240,6 +241,9 @@ def _checked_suffix(path: Path) -> str:
     if path.is_dir():
         return ""
     suffix = suffix_of(path)
+    if not suffix and is_dicom(path):
+        mend = f"give its folder, {str(path.parent)!r}: a scan is all the files of a series"
+        raise InputError(f"{path}: is one DICOM file", mend)
     if not suffix:
         raise InputError(f"{path}: unknown format {''.join(path.suffixes[-2:])!r}", _FORMATS)
     if size == 0:

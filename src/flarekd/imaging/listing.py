@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flarekd.case_ids import on_disk, why_no_case_id
@@ -53,7 +53,16 @@ def list_scans(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder", "check the path")
-    paths = entries(folder)
+    return by_case(folder, entries(folder))
+
+
+def by_case(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    """As `list_scans`, of those that `entries` found.
+
+    Args:
+        folder: Where they were found.
+        paths: All of them or some; where there are none, it may be a DICOM series itself.
+    """
     wrong = of_names(paths)
     if wrong:
         path, finding = wrong[0]

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from itertools import islice
 from pathlib import Path
 
 _LOOKED_AT = 20
 """Files of a folder that are opened before it counts as none of ours."""
+
+_DEEPEST = 4
+"""Folders within folders that are looked into: patient, study, series, and one more."""
+
+_MOST = 2000
+"""Folders that are looked into: somebody's home is no scan either."""
+
+_SEG = ".seg.dcm"
+"""Ending of what ``infer --dicom-seg`` writes, which is no scan."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -19,6 +30,33 @@ def is_dicom(path: Path) -> bool:
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether one of the first files of a folder is DICOM; dot-files do not count."""
+    """Whether one of the first files of a folder is DICOM; dot-files and SEG of ours do not count.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
-    return any(is_dicom(path) for path in files[:_LOOKED_AT])
+    return any(is_dicom(path) for path in files[:_LOOKED_AT] if not path.name.endswith(_SEG))
+
+
+def deeper_series(folder: Path) -> Path | None:
+    """The first DICOM folder that lies deeper than directly in a folder; None where there is none.
+
+    ``PATIENT/STUDY/SERIES`` is how an archive exports; links are not followed.
+    """
+    for place, folders, _ in islice(os.walk(folder), _MOST):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found = Path(place)
+        depth = len(found.relative_to(folder).parts)
+        if depth == _DEEPEST:
+            folders.clear()
+        if depth > 1 and _may_hold_dicom(found):
+            return found
+    return None
+
+
+def _may_hold_dicom(folder: Path) -> bool:
+    try:
+        return holds_dicom(folder)
+    except OSError:  # what may not be read is none of anybody's scans
+        return False

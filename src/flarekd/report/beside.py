@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flarekd.errors import InputError
@@ -14,6 +14,9 @@ _SEG_BYTES, _PREVIEW_BYTES = 4, 1
 
 TABLES = ("statistics.csv", "tumours.csv")
 """What `Beside.finish` writes of the statistics of all cases."""
+
+ENDINGS = {"statistics": ".statistics.json", "preview": ".png", "dicom_seg": ".seg.dcm"}
+"""What is written beside a label map, by the name of its part of `Beside`."""
 
 
 @dataclass(frozen=True)
@@ -43,26 +46,37 @@ class Beside:
     @staticmethod
     def everything(out: Path, case: str) -> list[Path]:
         """The label map of a case and all that may lie beside it, asked for or not."""
-        endings = (".nii.gz", ".statistics.json", ".png", ".seg.dcm")
-        return [out / f"{case}{ending}" for ending in endings]
+        return [out / f"{case}{ending}" for ending in (".nii.gz", *ENDINGS.values())]
 
     @classmethod
-    def forget(cls, out: Path, case: str) -> None:
-        """Remove what an earlier run wrote of a case, the tables too where they have rows of it."""
-        statistics = out / f"{case}.statistics.json"
-        tables = [out / name for name in TABLES] if statistics.exists() else []
-        for path in (*tables, *cls.everything(out, case)):
+    def forget(cls, out: Path, case: str, *, keep_labels: bool = False) -> list[Path]:
+        """Remove what an earlier run wrote of a case, the tables too where they have rows of it.
+
+        Returns:
+            What is gone.
+        """
+        labels, *beside = cls.everything(out, case)
+        has_rows = (out / f"{case}{ENDINGS['statistics']}").exists()
+        paths = [*(out / name for name in TABLES if has_rows), *beside]
+        gone = [path for path in (*paths, *([] if keep_labels else [labels])) if path.exists()]
+        for path in gone:
             path.unlink(missing_ok=True)
+        return gone
 
     @staticmethod
     def shared(out: Path) -> list[Path]:
         """All files that may lie beside the labels of all cases, asked for or not."""
         return [out / name for name in (*TABLES, "labels.txt", "labels.ctbl")]
 
-    def outputs(self, out: Path, case: str) -> list[Path]:
-        """The files that a finished case always has; of nothing found there is no DICOM SEG."""
-        asked = {f"{case}.statistics.json": self.statistics, f"{case}.png": self.preview}
-        return [out / name for name, is_asked in asked.items() if is_asked]
+    @property
+    def parts(self) -> list[str]:
+        """The names of what is asked for."""
+        return [name for name, is_asked in asdict(self).items() if is_asked]
+
+    @classmethod
+    def of(cls, parts: Collection[str]) -> Beside:
+        """What asks for these alone."""
+        return cls(**dict.fromkeys(parts, True))
 
     def check(self, scans: Mapping[str, Path]) -> None:
         """Say before any work is done what cannot be written.
