@@ -103,6 +103,11 @@ class ModelCard(BaseModel):
         return self
 
     @property
+    def names(self) -> dict[int, str]:
+        """The names of the labels by id, background left out."""
+        return dict(zip(self.label_ids[1:], self.labels[1:], strict=True))
+
+    @property
     def statistics(self) -> IntensityStatistics:
         """The intensity statistics as the object that normalises."""
         return IntensityStatistics(*self.intensity)

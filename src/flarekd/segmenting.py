@@ -27,7 +27,7 @@ from flarekd.ledger import DONE, Ledger, refuse_foreign
 from flarekd.lock import locked
 from flarekd.modelfile import ModelCard
 from flarekd.report.beside import Beside
-from flarekd.share import Share, begin, names_of
+from flarekd.share import Share, begin
 from flarekd.standing import REPORT
 from flarekd.student.segment import Student, WindowSettings
 from flarekd.training import ranks
@@ -147,7 +147,7 @@ def segment_scans(
                 title="Segmenting",
                 scheduler=options.scheduler,
             )
-            _finish(scans, order, names_of(card), {**unusable, **failed}, how)
+            _finish(scans, order, card.names, {**unusable, **failed}, how)
         return
     with (
         ranks.joined(device_for(model, options.device)) as (crew, where),
@@ -166,7 +166,7 @@ def segment_scans(
         failed = {case: why for part in parts for case, why in part.items()}
         if crew.is_first:
             order = _Order("", model, student.predictor.sha256, out, options, tuple(tables))
-            _finish(scans, order, names_of(student.predictor.card), failed, share.how)
+            _finish(scans, order, student.names, failed, share.how)
 
 
 def _load(model: Path, where: torch.device, options: Options) -> Student:

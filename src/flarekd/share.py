@@ -18,7 +18,6 @@ from flarekd.errors import FAILURES, InputError, NoRoomError, reason
 from flarekd.imaging.files import read_geometry, read_labels_on, read_volume, write_labels
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.ledger import DONE, Ledger, forget_figures
-from flarekd.modelfile import ModelCard
 from flarekd.parallel import Behind, Outcome, read_ahead
 from flarekd.report.beside import Beside
 from flarekd.standing import Standing, label_map
@@ -115,7 +114,7 @@ class Share:
         self.failed: dict[str, str] = {}
         self._student, self._out, self._beside, self._voice = student, out, beside, voice
         self._begun = {} if begun is None else begun
-        self._names = names_of(student.predictor.card)
+        self._names = student.names
         self._ledger = Ledger(out / DONE)
         settings = [student.windows, student.step, student.method, student.predictor.runtime]
         how = (student.predictor.sha256, settings)
@@ -288,8 +287,3 @@ class Share:
             raise
         except FAILURES as error:
             self._fail(scan.case, reason(error))
-
-
-def names_of(card: ModelCard) -> dict[int, str]:
-    """The labels of a model but background, by id."""
-    return dict(zip(card.label_ids[1:], card.labels[1:], strict=True))

@@ -135,8 +135,7 @@ class Student:
     @property
     def names(self) -> dict[int, str]:
         """The names of the labels by id, background left out."""
-        card = self.predictor.card
-        return dict(zip(card.label_ids[1:], card.labels[1:], strict=True))
+        return self.predictor.card.names
 
     @classmethod
     def load(
