@@ -171,8 +171,8 @@ def _tell(out: Path, card: ModelCard, state: dict[str, StoredTensor], converted:
         f"{out}: {card.role} of {parameters:,} parameters, patch {card.patch} at "
         f"{card.spacing} mm (z, y, x), axes {card.orientation}"
     )
-    pairs = zip(card.label_ids[1:], card.labels[1:], strict=True)
-    console.info("labels: " + ", ".join(f"{label} {name}" for label, name in pairs))
+    pairs = (f"{label} {name}" for label, name in card.names.items())
+    console.info("labels: " + ", ".join(pairs))
     if not set(card.labels) <= set(NAMES):
         console.warn("some labels are not flarekd's classes: names and ids are as it was trained")
     if converted.dropped:
