@@ -132,7 +132,7 @@ class Share:
         }
 
     def make_way(self, scans: Mapping[str, Path], tables: Sequence[Path]) -> None:
-        """Remove tables of figures of label maps that are made anew.
+        """Say which label maps are made anew for another scan, and remove tables of their figures.
 
         Raises:
             InputError: If a person changed one of those label maps.
@@ -140,6 +140,9 @@ class Share:
         todo, _ = self._todo(scans)
         anew = {one.case: [label_map(self._out, one.case)] for one in todo if not one.has_labels}
         self._ledger.refuse_changed(anew)
+        for case in anew:
+            if other := self._standing.other_scan(case, scans[case]):
+                self._voice.warn(f"{case}: its label map was that of {other}, and is replaced")
         if anew:
             forget_figures(tables, self._voice.info)
 

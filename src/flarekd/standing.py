@@ -64,6 +64,13 @@ class Standing:
             return False
         return not (self.ledger.is_changed(case, target) and why_torn(target))
 
+    def other_scan(self, case: str, path: Path) -> str | None:
+        """The scan that the label map of a case was made of, where it is not this one."""
+        before = self.ledger.records.get(case, {}).get("input")
+        if not isinstance(before, str) or os.path.realpath(before) == os.path.realpath(path):
+            return None
+        return before if label_map(self.out, case).exists() else None
+
     def missing(self, case: str) -> Beside:
         """What is asked for beside the label map of a case, and not there."""
         if self._is_stale(case):

@@ -279,3 +279,14 @@ def test_what_is_refused_for_its_size_keeps_the_label_map_that_is_current(
     with pytest.raises(CasesFailedError, match="a"):
         infer([path], model, out, replace(CPU, beside=EVERYTHING, max_memory_gb=99.0))
     assert before.items() <= stamped(out).items()
+
+
+def test_a_label_map_that_gives_way_to_that_of_another_scan_is_told(tmp_path, model, capsys):
+    for name in ("anna", "bert"):
+        infer([scan(tmp_path / name / "image.nii.gz")], model, tmp_path / "out", CPU)
+    told = capsys.readouterr().err
+    assert f"image: its label map was that of {tmp_path}/anna/image.nii.gz, and is replaced" in told
+    shutil.copy(tmp_path / "bert" / "image.nii.gz", tmp_path / "bert" / "copy.nii.gz")
+    (tmp_path / "bert" / "copy.nii.gz").replace(tmp_path / "bert" / "image.nii.gz")
+    infer([tmp_path / "bert" / "image.nii.gz"], model, tmp_path / "out", CPU)
+    assert "is replaced" not in capsys.readouterr().err  # the same scan, saved again
