@@ -23,8 +23,9 @@ from flarekd.imaging.orientation import to_canonical, to_stored
 from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
 __all__ = [
-    "case_id", "list_scans", "read_geometry", "read_grid", "read_labels", "read_labels_on",
-    "read_stored", "read_volume", "voxel_bytes", "why_torn", "write_labels", "write_volume",
+    "case_id", "is_nifti", "list_scans", "load_itk", "read_geometry", "read_grid", "read_labels",
+    "read_labels_on", "read_stored", "read_volume", "voxel_bytes", "why_torn", "write_labels",
+    "write_volume",
 ]  # fmt: skip
 
 _FORMATS = "use .nii.gz, .nii, .mha, .mhd, .nrrd or a folder of DICOM files"
@@ -138,14 +139,16 @@ def why_torn(path: Path) -> str:
 
 
 def voxel_bytes(path: Path) -> int:
-    """Bytes a voxel while a scan is read, from its header: a folder of DICOM files has 2.
+    """Bytes a voxel while a scan is read, from its header.
 
     Raises:
         InputError: If the header cannot be read.
     """
     suffix = _checked_suffix(path)
     if not suffix:
-        return 2
+        from flarekd.imaging import dicom
+
+        return dicom.voxel_bytes(path)
     if suffix.startswith(".nii"):
         header = nifti.read_header(path)
         is_scaled = (header.slope, header.intercept) != (1.0, 0.0)
@@ -153,6 +156,16 @@ def voxel_bytes(path: Path) -> int:
     from flarekd.imaging import itk
 
     return itk.voxel_bytes(path)
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a scan is read here; reading others loads SimpleITK, some 90 MB."""
+    return suffix_of(path).startswith(".nii") and not path.is_dir()
+
+
+def load_itk() -> None:
+    """Load SimpleITK, for a plan of memory to see it."""
+    from flarekd.imaging import itk  # noqa: F401
 
 
 def write_volume(path: Path, volume: Volume) -> None:
