@@ -19,6 +19,7 @@ from flarekd.by_workers import Told, by_workers
 from flarekd.cluster import kept, new_run
 from flarekd.errors import CasesFailedError, counted
 from flarekd.imaging.atomic import write_json
+from flarekd.imaging.files import is_nifti, load_itk
 from flarekd.inference.exported import content_hash
 from flarekd.inference.predictor import card_of, device_for
 from flarekd.inference.runtimes import Runtime
@@ -64,6 +65,7 @@ class _Order:
         out: Gets the label maps.
         options: How.
         tables: Of figures of the label maps.
+        needs_itk: Whether some scans of the run are read by SimpleITK.
     """
 
     run: str
@@ -72,6 +74,7 @@ class _Order:
     out: Path
     options: Options
     tables: tuple[Path, ...]
+    needs_itk: bool = False
 
 
 class _Notes:
@@ -135,7 +138,15 @@ def segment_scans(
         with locked(out, console.warn):
             card = card_of(model, "student")
             check(card)
-            order = _Order(new_run(), model, content_hash(model), out, options, tuple(tables))
+            order = _Order(
+                new_run(),
+                model,
+                content_hash(model),
+                out,
+                options,
+                tuple(tables),
+                needs_itk=not all(map(is_nifti, scans.values())),
+            )
             failed, how = by_workers(
                 partial(_on_worker, order),
                 list(scans.items()),
@@ -185,6 +196,8 @@ def _open(order: _Order) -> tuple[Share, _Notes]:
     """
     student = _load(order.model, device_for(order.model, order.options.device), order.options)
     student.predictor.require(order.sha256)
+    if order.needs_itk:  # before the first case, whatever it is: its plan is that of all
+        load_itk()
     notes = _Notes()
     return Share(student, order.out, order.options.beside, notes), notes
 

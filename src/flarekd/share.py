@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flarekd.errors import FAILURES, InputError, NoRoomError, reason
-from flarekd.imaging.files import read_volume, write_labels
+from flarekd.imaging.files import is_nifti, load_itk, read_volume, write_labels
 from flarekd.imaging.volume import Volume
 from flarekd.ledger import DONE, Ledger, forget_figures, stamp
 from flarekd.modelfile import ModelCard
@@ -106,6 +106,7 @@ class Share:
         self._begun = {} if begun is None else begun
         self._names = names_of(student.predictor.card)
         self._ledger = Ledger(out / DONE)
+        self._budget: Budget | None = None
 
     @property
     def how(self) -> dict[str, Any]:
@@ -176,16 +177,27 @@ class Share:
 
     def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
         """The scans that fit into the memory allowed, and whether they may overlap."""
-        how = self._beside
-        budget = Budget.of(
-            self._student, max_memory_gb, keeps_scan=how.needs_scan, beside=how.voxel_bytes
-        )
+        if self._budget is None:  # made anew, it would count what earlier cases took
+            self._budget = self._plan(todo, max_memory_gb)
+        budget = self._budget
         refused = budget.refuse({scan.case: scan.path for scan in todo})
         for case, why in refused.items():
             Beside.forget(self._out, case)
             self._fail(case, why)
         fit = [scan for scan in todo if scan.case not in refused]
         return fit, budget.allows_overlap([scan.path for scan in fit])
+
+    def _plan(self, todo: Sequence[_Scan], max_memory_gb: float) -> Budget:
+        """What may be taken, once all libraries are loaded that the scans and extras need."""
+        if not all(is_nifti(scan.path) for scan in todo):
+            load_itk()
+        self._beside.rehearse(self._names)
+        return Budget.of(
+            self._student,
+            max_memory_gb,
+            keeps_scan=self._beside.needs_scan,
+            beside=partial(self._beside.takes, classes=len(self._names)),
+        )
 
     def _fail(self, case: str, why: str) -> None:
         self.failed[case] = why
