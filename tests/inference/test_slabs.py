@@ -250,22 +250,25 @@ NOISE = """
 import re, sys, torch
 from pathlib import Path
 from flarekd.inference.mixing import working_bytes
-from flarekd.inference.slabs import labels_from_logits
+from flarekd.inference.head import Head
+from flarekd.inference.slabs import labels_from_planes
 held = lambda kind: int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-classes, size = map(int, sys.argv[1:])
-labels_from_logits(torch.rand(2, 2, 8, 8), (4, 16, 16))
-logits = torch.rand(classes, 3, 200, 200)
+classes, features, size = map(int, sys.argv[1:])
+head = Head(torch.randn(classes, features), torch.randn(classes, 1)) if features else None
+channels = features or classes
+labels_from_planes(torch.rand(2, channels, 8, 8).unbind(), (2, 8, 8), (4, 16, 16), head=head)
+planes = torch.rand(3, channels, 200, 200)
 before = held("VmRSS")
-labels = labels_from_logits(logits, (6, size, size))
-told = working_bytes(classes, (200, 200), (size, size), None) + labels.size
+labels = labels_from_planes(planes.unbind(), (3, 200, 200), (6, size, size), head=head)
+told = working_bytes(channels, (200, 200), (size, size), head) + labels.size
 print(((held("VmHWM") - before) * 1024 - 8e6) / told)  # less what is loaded meanwhile
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-@pytest.mark.parametrize(("classes", "size"), [(15, 512), (200, 400)])
-def test_memory_on_noise_is_no_more_than_is_told(classes, size):
-    # each cell is mixed; of 200 classes two planes would be 256 MB
-    command = [sys.executable, "-c", NOISE, str(classes), str(size)]
+@pytest.mark.parametrize("sizes", [(15, 0, 512), (200, 0, 400), (200, 4, 768)])
+def test_memory_on_noise_is_no_more_than_is_told(sizes):
+    # each cell is mixed; of 200 classes two planes would be 256 MB, and 944 MB by a head
+    command = [sys.executable, "-c", NOISE, *map(str, sizes)]
     share = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert 0.2 < share < 1

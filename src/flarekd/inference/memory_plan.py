@@ -65,11 +65,12 @@ def need(
     voxels, cells = prod(native), prod(grid)
     held = (VOXEL_HELD if stored <= VOXEL_HELD else VOXEL_HELD_WIDE) * voxels if keeps_scan else 0
     sums = (channels + 1) * 4 * (cells // grid[0]) * planes
+    waiting = held + GRID_INPUT * cells  # and until the labels are written
     return Need(
         reading=max(VOXEL_READ, 2 * stored) * voxels + GRID_INPUT * cells,
-        waiting=held + GRID_INPUT * cells,
-        network=held + GRID_INPUT * cells + sums + labelling + VOXEL_FOUND * voxels,
-        writing=held + VOXEL_FOUND * voxels + max(VOXEL_WRITTEN * voxels, beside),
+        waiting=waiting,
+        network=waiting + sums + labelling + VOXEL_FOUND * voxels,
+        writing=waiting + VOXEL_FOUND * voxels + max(VOXEL_WRITTEN * voxels, beside),
     )
 
 

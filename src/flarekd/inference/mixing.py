@@ -19,6 +19,9 @@ MOST_RESIZED = 16_000_000
 """Numbers of a plane, all its classes at native size, up to which it is resized once and kept for
 the next slab; the classes of larger ones are done a few at a time, and again for each slab."""
 
+_HEAD_PLACES = 1 << 16
+"""Voxels of a plane whose logits a head makes at once: those of all stay in the cache."""
+
 _CLASSES_AT_ONCE = 8
 """So many, then."""
 
@@ -44,6 +47,19 @@ class Axis:
         above = (below + 1).clamp(max=source - 1)
         share = (position - below).float()
         return Axis(below.to(device), above.to(device), share.to(device))
+
+
+def arg_max_whole(pair: Sequence[Tensor], slab: Tensor, shares: Tensor, head: Head | None) -> None:
+    """A slab (m, n) between two planes (C, n) that are resized."""
+    low, high = pair
+    if head is None:
+        for native in range(len(slab)):  # one by one: a class's plane stays in the cache
+            share = shares[native : native + 1]
+            slab[native : native + 1] = arg_max_between(low, high, share, None)
+        return
+    for first in range(0, slab.shape[1], _HEAD_PLACES):  # multiplied once for all slices
+        some = slice(first, first + _HEAD_PLACES)
+        slab[:, some] = arg_max_between(low[:, some], high[:, some], shares, head)
 
 
 def arg_max_by_classes(pair: Sequence[Tensor], slab: Tensor, shares: Tensor) -> None:

@@ -22,6 +22,7 @@ from flarekd.inference.mixing import (
     Axis,
     arg_max_between,
     arg_max_by_classes,
+    arg_max_whole,
     is_kept,
     pick,
     resize,
@@ -192,10 +193,7 @@ def _linear(planes: _Planes, labels: Tensor) -> None:
             for i in pair:
                 if i not in resized:
                     resized[i] = resize(logits[i], labels.shape[1:])
-            low, high = (resized[i] for i in pair)
-            for native in range(len(slab)):  # one by one: a class's plane stays in the cache
-                share = shares[native : native + 1]
-                slab[native : native + 1] = arg_max_between(low, high, share, planes.head)
+            arg_max_whole([resized[i] for i in pair], slab, shares, planes.head)
         else:
             arg_max_by_classes([logits[i] for i in pair], labels[first:last], shares)
 

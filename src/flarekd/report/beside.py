@@ -13,6 +13,7 @@ import numpy as np
 from flarekd.errors import InputError
 from flarekd.imaging.volume import Geometry, LabelMap, Shape, Volume
 from flarekd.labels import tumor_of
+from flarekd.memory import give_back_freed_memory
 
 _VOXEL_MEASURED = 3
 """Bytes a voxel while statistics are measured or a slice is chosen, where the tumour class is
@@ -156,6 +157,7 @@ class Beside:
         if self.dicom_seg:
             from flarekd.imaging.dicom_seg import write_seg
 
+            give_back_freed_memory()  # the picture's, too, which only the garbage collector frees
             write_seg(out / f"{case}.seg.dcm", source, labels, names)
 
     def finish(self, out: Path, cases: Sequence[str], names: Mapping[int, str]) -> None:
