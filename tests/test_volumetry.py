@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from flarekd.volumetry import measure
+from flarekd import volumetry
+from flarekd.volumetry import MOST_TUMORS, measure
 
 SHAPE = (12, 14, 16)
 SPACING = (5.0, 0.8, 0.5)
@@ -170,3 +174,41 @@ def test_what_does_not_belong_together_is_refused(labels, hu):
         measure(labels.astype(np.int32), hu, SPACING, NAMES)
     with pytest.raises(ValueError, match="spacing"):
         measure(labels, hu, (0.0, 1.0, 1.0), NAMES)
+
+
+def test_noise_takes_little_memory_and_its_largest_parts_are_measured():
+    generator = np.random.default_rng(0)
+    shape = (24, 256, 256)
+    noise = generator.integers(0, 15, shape, dtype=np.uint8)
+    scan = generator.integers(-1000, 400, shape, dtype=np.int16)
+    names = {label: f"class {label}" for label in range(1, 14)} | {14: "tumor"}
+    tracemalloc.start()
+    found = measure(noise, scan, SPACING, names)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * noise.size + 8e6
+    parts, count = ndimage.label(noise == 14, np.ones((3, 3, 3)))
+    assert found.parts == count
+    largest = np.sort(np.bincount(parts.ravel())[1:])[::-1][:MOST_TUMORS]
+    assert [tumor.voxels for tumor in found.tumors] == largest.tolist()
+    inside = scan[noise == 3]
+    assert of(found, 3).mean_hu == pytest.approx(inside.mean())
+    assert of(found, 3).sd_hu == pytest.approx(inside.std())
+
+
+def test_what_is_measured_does_not_depend_on_the_pieces_it_is_measured_in(monkeypatch):
+    generator = np.random.default_rng(1)
+    labels = (generator.random((9, 10, 11)) < 0.4).astype(np.uint8) * 14
+    labels[labels == 0] = generator.integers(1, 3, np.count_nonzero(labels == 0))
+    scan = generator.integers(-1600, 400, labels.shape, dtype=np.int16)
+    at_once = measure(labels, scan, SPACING, NAMES)
+    monkeypatch.setattr(volumetry, "_PIECE_VOXELS", 1)
+    by_planes = measure(labels, scan, SPACING, NAMES)
+    for first, second in zip(at_once.classes, by_planes.classes, strict=True):
+        assert (first.voxels, first.mean_hu, first.cut_off) == (
+            second.voxels,
+            second.mean_hu,
+            second.cut_off,
+        )
+        assert first.sd_hu == pytest.approx(second.sd_hu)
+    assert at_once.tumors == by_planes.tumors

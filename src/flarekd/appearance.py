@@ -103,9 +103,8 @@ def look(labels: NDArray[np.uint8], hu: NDArray[Any], spacing_zyx: Triple) -> Me
     names = {label: one.name for label, one in BY_ID.items()}
     found = measure(labels, hu, spacing_zyx, names)
     boxes = ndimage.find_objects(labels, max_label=TUMOR)
-    parts = []
-    if boxes[TUMOR - 1] is not None:
-        parts = find_components(labels, TUMOR, boxes[TUMOR - 1])
+    box = boxes[TUMOR - 1]
+    parts = () if box is None else find_components(labels, TUMOR, box)
     return Measured(
         height_mm=round(labels.shape[0] * spacing_zyx[0], 3),
         extents={

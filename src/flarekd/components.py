@@ -7,7 +7,9 @@ box, centroid, and the points between which it is longest) follows from them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ FEW_POINTS = 200
 _ROWS_AT_ONCE = 512
 
 Triple = tuple[float, float, float]
-Integers = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Component:
     """One connected part.
 
     Attributes:
-        runs: int64 (n, 4): z, y, first x, and the x after the last, in array order.
+        runs: Integers (n, 4): z, y, first x, and the x after the last, in array order.
     """
 
     runs: Integers
@@ -62,7 +64,7 @@ class Component:
         z_side, y_side, x_side = self.box
         depth, height = z_side.stop - z_side.start, y_side.stop - y_side.start
         width = x_side.stop - x_side.start
-        z, y, start, stop = self.runs.T
+        z, y, start, stop = self.runs.T.astype(np.int64)
         row = ((z - z_side.start) * height + y - y_side.start) * (width + 1) - x_side.start
         # +1 where a run begins and -1 behind its end: one more column, so that runs never touch
         edges = np.zeros(depth * height * (width + 1), np.int8)
@@ -78,9 +80,32 @@ class Component:
         return np.concatenate([first, last[stop - 1 > start]])
 
 
+class Components:
+    """Connected parts, largest first, each made as it is asked for: noise has a million of them.
+
+    Args:
+        runs: Of all parts, int32 (n, 4) as in `Component`, in the order of the parts.
+        ends: Of each part, the place after its last run.
+    """
+
+    def __init__(self, runs: Integers, ends: Integers) -> None:
+        self._runs, self._ends = runs, ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> Component:
+        end = self._ends[index]
+        start = self._ends[index - 1] if index % len(self) else 0
+        return Component(self._runs[start:end])
+
+    def __iter__(self) -> Iterator[Component]:
+        return (self[index] for index in range(len(self)))
+
+
 def find_components(
     labels: NDArray[np.uint8], label: int, box: tuple[slice, slice, slice]
-) -> list[Component]:
+) -> Components:
     """Connected parts of a class, voxels that share a corner being connected (26 neighbours).
 
     Args:
@@ -91,17 +116,22 @@ def find_components(
     Returns:
         Largest first; those of one size in array order; none where no voxel is of the class.
     """
-    runs = _runs(labels, label, box)
+    planes = _runs(labels, label, box)
+    runs = np.concatenate(planes)
     if not len(runs):
-        return []
-    first, second = _touching(runs, labels.shape)
-    places = first.astype(np.int32), second.astype(np.int32)  # scipy 1.11 knows no others
-    links = coo_array((np.ones(first.size, bool), places), shape=(len(runs), len(runs)))
+        return Components(runs, np.zeros(0, np.int64))
+    first, second = _touching(planes, labels.shape[2])
+    del planes
+    links = coo_array((np.ones(first.size, bool), (first, second)), shape=(len(runs), len(runs)))
+    del first, second
     count, owner = connected_components(links, directed=False)
-    order = np.argsort(owner, kind="stable")
-    sizes = np.bincount(owner, minlength=count)
-    parts = [Component(part) for part in np.split(runs[order], np.cumsum(sizes)[:-1])]
-    return sorted(parts, key=lambda part: -part.voxels)
+    del links
+    sizes = np.bincount(owner, runs[:, 3] - runs[:, 2], minlength=count)
+    rank = np.empty(count, np.int32)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(count, dtype=np.int32)
+    rank = rank[owner]
+    del owner, sizes
+    return Components(runs[np.argsort(rank, kind="stable")], np.cumsum(np.bincount(rank)))
 
 
 def without_small(mask: NDArray[np.uint8], least_voxels: float) -> tuple[NDArray[np.uint8], int]:
@@ -154,41 +184,77 @@ def grow(mask: NDArray[np.bool_], axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[
     return mask
 
 
-def _runs(labels: NDArray[np.uint8], label: int, box: tuple[slice, slice, slice]) -> Integers:
-    """The runs of a class along x, int64 (n, 4), in array order."""
+def _runs(
+    labels: NDArray[np.uint8], label: int, box: tuple[slice, slice, slice]
+) -> list[NDArray[np.int32]]:
+    """The runs of a class along x, (n, 4) of each plane of a box, in array order."""
     z_side, y_side, x_side = box
-    found = [np.zeros((0, 4), np.int64)]
+    found = [np.zeros((0, 4), np.int32)]
     # a column more at both ends, of no class, and one plane for all: np.pad takes most of the time
     plane = np.zeros((y_side.stop - y_side.start, x_side.stop - x_side.start + 2), bool)
     for z in range(z_side.start, z_side.stop):
         np.equal(labels[z, y_side, x_side], label, out=plane[:, 1:-1])
         rows, places = np.nonzero(plane[:, 1:] != plane[:, :-1])  # starts and stops in turn
         y, start, stop = rows[::2] + y_side.start, places[::2], places[1::2]
-        found.append(
-            np.stack([np.full_like(y, z), y, start + x_side.start, stop + x_side.start], axis=1)
-        )
-    return np.concatenate(found)
+        columns = [np.full_like(y, z), y, start + x_side.start, stop + x_side.start]
+        found.append(np.stack(columns, axis=1).astype(np.int32))
+    return found
 
 
-def _touching(runs: Integers, shape: tuple[int, ...]) -> tuple[Integers, Integers]:
-    """Pairs of runs in neighbouring rows that share at least a corner."""
-    _, height, width = shape
-    z, y, start, stop = runs.T
-    # one number a place, rows far enough apart that nothing touches across an end
-    stride_y, stride_z = width + 3, (width + 3) * (height + 2)
-    row = z * stride_z + y * stride_y
-    starts, stops = row + start, row + stop
+def _touching(
+    planes: list[NDArray[np.int32]], width: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Pairs of runs in neighbouring rows that share at least a corner, by their numbers.
+
+    Plane by plane: what is made on the way is many times what is found.
+    """
+    stride = width + 3  # one number a place, rows far enough apart that nothing touches across
     pairs = []
-    for step in (stride_y, stride_z - stride_y, stride_z, stride_z + stride_y):
-        # those of the other row that end at or behind our first voxel and begin at or before stop
-        lowest = np.searchsorted(stops, starts + step, side="left")
-        beyond = np.searchsorted(starts, stops + step, side="right")
-        counts = np.maximum(beyond - lowest, 0)
-        ours = np.repeat(np.arange(len(runs)), counts)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        pairs.append(np.stack([ours, np.repeat(lowest, counts) + within]))
+    number = 0
+    nothing = np.zeros((0, 4), np.int32)
+    for here, above in zip(planes, [*planes[1:], nothing], strict=True):
+        starts, stops = _places(here, stride)
+        behind = number + len(here)
+        pairs.append(_meeting(starts + stride, stops + stride, (starts, stops), (number, number)))
+        if len(here) and len(above):
+            others = _places(above, stride)
+            pairs += [
+                _meeting(starts + step, stops + step, others, (number, behind))
+                for step in (-stride, 0, stride)
+            ]
+        number = behind
     first, second = np.concatenate(pairs, axis=1)
     return first, second
+
+
+def _places(runs: NDArray[np.int32], stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where runs of a plane start and stop."""
+    row = runs[:, 1].astype(np.int64) * stride
+    return row + runs[:, 2], row + runs[:, 3]
+
+
+def _meeting(
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    others: tuple[NDArray[np.int64], NDArray[np.int64]],
+    numbers: tuple[int, int],
+) -> NDArray[np.int32]:
+    """Pairs (2, n) of our runs and of others that share a place or lie side by side.
+
+    Args:
+        starts: Of our runs, ascending.
+        stops: Of our runs.
+        others: Starts and stops of the others.
+        numbers: Of our first run and of the first of the others.
+    """
+    # those that end at or behind our first voxel and begin at or before our stop
+    lowest = np.searchsorted(others[1], starts, side="left")
+    beyond = np.searchsorted(others[0], stops, side="right")
+    counts = np.maximum(beyond - lowest, 0)
+    ours = np.repeat(np.arange(len(starts)), counts)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    theirs = np.repeat(lowest, counts) + within
+    return np.stack([ours + numbers[0], theirs + numbers[1]]).astype(np.int32)
 
 
 def _corners(points: Integers) -> NDArray[np.float64]:

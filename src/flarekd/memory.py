@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -26,7 +27,23 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it did something.
     """
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, _NEVER))
+    libc = _glibc()
+    return libc is not None and bool(
+        libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, _NEVER)
+    )
+
+
+def give_back_freed_memory() -> None:
+    """Hand to the kernel what was freed and is kept for later: what is held then is in use.
+
+    Elsewhere than on Linux with glibc it collects garbage and no more.
+    """
+    gc.collect()
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    is_there = platform.system() == "Linux" and platform.libc_ver()[0] == "glibc"
+    return ctypes.CDLL(None) if is_there else None

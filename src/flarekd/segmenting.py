@@ -20,6 +20,8 @@ from flarekd.by_workers import Told, by_workers
 from flarekd.cluster import kept, new_run
 from flarekd.errors import CasesFailedError, counted
 from flarekd.imaging.atomic import write_json
+from flarekd.imaging.files import load_itk
+from flarekd.imaging.listing import is_nifti
 from flarekd.inference.exported import content_hash
 from flarekd.inference.predictor import card_of, device_for
 from flarekd.inference.runtimes import Runtime
@@ -31,6 +33,7 @@ from flarekd.share import Share, begin
 from flarekd.standing import REPORT
 from flarekd.student.segment import Student, WindowSettings
 from flarekd.training import ranks
+from flarekd.voice import Notes
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class _Order:
         out: Gets the label maps.
         options: How.
         tables: Of figures of the label maps.
+        needs_itk: Whether some scans of the run are read by SimpleITK.
     """
 
     run: str
@@ -74,29 +78,7 @@ class _Order:
     out: Path
     options: Options
     tables: tuple[Path, ...]
-
-
-class _Notes:
-    """What a share says on a worker, to be told where the verb was called."""
-
-    def __init__(self) -> None:
-        self._said: list[str] = []
-
-    def info(self, text: str) -> None:
-        """Note it."""
-        self._said.append(text)
-
-    def warn(self, text: str) -> None:
-        """Note it."""
-        self._said.append(text)
-
-    def error(self, text: str) -> None:
-        """Say nothing: what failed stands in `Share.failed`."""
-
-    def take(self) -> list[str]:
-        """What was said since this was asked last."""
-        said, self._said = self._said, []
-        return said
+    needs_itk: bool = False
 
 
 def _welcome(_card: ModelCard) -> None:
@@ -139,7 +121,15 @@ def segment_scans(
         with locked(out, console.warn):
             card = card_of(model, "student")
             check(card)
-            order = _Order(new_run(), model, content_hash(model), out, options, tuple(tables))
+            order = _Order(
+                new_run(),
+                model,
+                content_hash(model),
+                out,
+                options,
+                tuple(tables),
+                needs_itk=not all(map(is_nifti, scans.values())),
+            )
             failed, how = by_workers(
                 partial(_on_worker, order),
                 list(scans.items()),
@@ -182,7 +172,7 @@ def _on_worker(order: _Order, scan: tuple[str, Path]) -> Told:
         return Told(share.failed.pop(case, None), notes.take(), share.how)
 
 
-def _open(order: _Order) -> tuple[Share, _Notes]:
+def _open(order: _Order) -> tuple[Share, Notes]:
     """A share of this worker.
 
     Raises:
@@ -190,7 +180,9 @@ def _open(order: _Order) -> tuple[Share, _Notes]:
     """
     student = _load(order.model, device_for(order.model, order.options.device), order.options)
     student.predictor.require(order.sha256)
-    notes = _Notes()
+    if order.needs_itk:  # before the first case, whatever it is: its plan is that of all
+        load_itk()
+    notes = Notes()
     return Share(student, order.out, order.options.beside, notes), notes
 
 

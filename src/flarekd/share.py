@@ -12,10 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from flarekd.errors import FAILURES, InputError, NoRoomError, reason
-from flarekd.imaging.files import read_geometry, read_labels_on, read_volume, write_labels
+from flarekd.imaging.files import load_itk, read_geometry, read_labels_on, read_volume, write_labels
+from flarekd.imaging.listing import is_nifti
 from flarekd.imaging.volume import LabelMap, Volume
 from flarekd.ledger import DONE, Ledger, forget_figures
 from flarekd.parallel import Behind, Outcome, read_ahead
@@ -23,22 +24,10 @@ from flarekd.report.beside import Beside
 from flarekd.standing import Standing, label_map
 from flarekd.student.budget import Budget
 from flarekd.student.segment import NOT_CT, Prepared, Segmentation, Student
+from flarekd.voice import Voice
 
 Advance = Callable[[int, int, str], object]
 """Told how many scans are done, of how many, and what is done now."""
-
-
-class Voice(Protocol):
-    """Where a share speaks; `flarekd.console` is one."""
-
-    def info(self, text: str, /) -> None:
-        """Say something."""
-
-    def warn(self, text: str, /) -> None:
-        """Say something to look at."""
-
-    def error(self, text: str, /) -> None:
-        """Say what failed."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +108,7 @@ class Share:
         settings = [student.windows, student.step, student.method, student.predictor.runtime]
         how = (student.predictor.sha256, settings)
         self._standing = Standing(out, self._ledger, how, beside)
+        self._budget: Budget | None = None
 
     @property
     def how(self) -> dict[str, Any]:
@@ -194,10 +184,9 @@ class Share:
 
     def _within(self, todo: list[_Scan], max_memory_gb: float) -> tuple[list[_Scan], bool]:
         """The scans that fit into the memory allowed, and whether they may overlap."""
-        how = self._beside
-        budget = Budget.of(
-            self._student, max_memory_gb, keeps_scan=how.needs_scan, beside=how.voxel_bytes
-        )
+        if self._budget is None:  # made anew, it would count what earlier cases took
+            self._budget = self._plan(todo, max_memory_gb)
+        budget = self._budget
         refused = budget.refuse({scan.case: scan.path for scan in todo})
         labelled = {scan.case for scan in todo if scan.has_labels}
         for case, why in refused.items():
@@ -206,6 +195,18 @@ class Share:
             self._fail(case, why)
         fit = [scan for scan in todo if scan.case not in refused]
         return fit, budget.allows_overlap([scan.path for scan in fit])
+
+    def _plan(self, todo: Sequence[_Scan], max_memory_gb: float) -> Budget:
+        """What may be taken, once all libraries are loaded that the scans and extras need."""
+        if not all(is_nifti(scan.path) for scan in todo):
+            load_itk()
+        self._beside.rehearse(self._names)
+        return Budget.of(
+            self._student,
+            max_memory_gb,
+            keeps_scan=self._beside.needs_scan,
+            beside=partial(self._beside.takes, classes=len(self._names)),
+        )
 
     def _fail(self, case: str, why: str) -> None:
         self.failed[case] = why

@@ -6,8 +6,10 @@ takes no second volume in memory; tumours are followed as runs of voxels (``comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,17 @@ PADDING_HU = -1500.0
 CIRCLE = "circle"
 """What is said beside the faces where a class touches padding: the scanner's circle cuts it."""
 
+_PIECE_VOXELS = 1 << 18
+"""So many voxels of a class's box are looked at together."""
+
+MOST_TUMORS = 1000
+"""So many parts are measured, the largest: what falls into more is noise, each costs its memory."""
+
 Triple = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
+Mask = NDArray[np.bool_]
+Masks = Callable[[slice], Mask]
+"""A mask (z, y, x), some of its planes at a time."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +100,13 @@ class Statistics:
 
     Attributes:
         classes: By ascending id, those that are empty too.
-        tumors: Largest first.
+        tumors: Largest first, ``MOST_TUMORS`` at most.
+        parts: How many there are.
     """
 
     classes: tuple[ClassStatistics, ...]
     tumors: tuple[Tumor, ...]
+    parts: int = 0
 
 
 def measure(
@@ -130,10 +143,14 @@ def measure(
     boxes: list[Box | None] = ndimage.find_objects(labels, max_label=max(names, default=1))
     tumor = tumor_of(names)
     box = boxes[tumor - 1] if tumor else None
-    parts = find_components(labels, tumor, box) if tumor and box else []
+    parts = find_components(labels, tumor, box) if tumor and box else ()
     return Statistics(
         tuple(_measure_class(scan, label, boxes[label - 1]) for label in sorted(names)),
-        tuple(_measure_tumor(scan, number, part) for number, part in enumerate(parts, start=1)),
+        tuple(
+            _measure_tumor(scan, number, part)
+            for number, part in enumerate(islice(parts, MOST_TUMORS), start=1)
+        ),
+        len(parts),
     )
 
 
@@ -155,15 +172,24 @@ class _Scan:
 def _measure_class(scan: _Scan, label: int, box: Box | None) -> ClassStatistics:
     if box is None:
         return ClassStatistics(label, scan.names[label], 0, 0.0, None, None, ())
-    mask = scan.labels[box] == label
-    values = scan.hu[box][mask]
+
+    def mask(planes: slice) -> Mask:
+        found: Mask = scan.labels[box][planes] == label
+        return found
+
+    hu = scan.hu[box]
+    voxels, mean = _mean(hu, mask)
+    squares = sum(
+        float(np.square(np.subtract(hu[piece][mask(piece)], mean, dtype=np.float64)).sum())
+        for piece in _pieces(hu.shape)
+    )
     return ClassStatistics(
         label,
         scan.names[label],
-        voxels=values.size,
-        volume_ml=scan.volume_ml(values.size),
-        mean_hu=float(values.mean(dtype=np.float64)),
-        sd_hu=float(values.std(dtype=np.float64)),
+        voxels=voxels,
+        volume_ml=scan.volume_ml(voxels),
+        mean_hu=mean,
+        sd_hu=math.sqrt(squares / voxels),
         cut_off=_cut_off(scan.hu, box, mask),
     )
 
@@ -177,31 +203,53 @@ def _measure_tumor(scan: _Scan, number: int, part: Component) -> Tumor:
         voxels=part.voxels,
         volume_ml=scan.volume_ml(part.voxels),
         diameter_mm=largest_diameter_mm(part.ends(), scan.spacing_zyx),
-        mean_hu=float(scan.hu[part.box][mask].mean(dtype=np.float64)),
+        mean_hu=_mean(scan.hu[part.box], mask.__getitem__)[1],
         centroid_zyx=centroid,
         centroid_mm=None if scan.affine is None else _place(scan.affine, centroid),
         organ=next(iter(contact), "none"),
         contact=contact,
-        cut_off=_cut_off(scan.hu, part.box, mask),
+        cut_off=_cut_off(scan.hu, part.box, mask.__getitem__),
     )
 
 
-def _contact(scan: _Scan, part: Component, mask: NDArray[np.bool_]) -> dict[str, float]:
+def _pieces(shape: tuple[int, ...], start: int = 0) -> Iterator[slice]:
+    """Runs of the planes of an array from `start` on: no second volume in memory."""
+    step = max(1, _PIECE_VOXELS // (shape[1] * shape[2]))
+    stop = start + shape[0]
+    return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
+
+
+def _mean(hu: NDArray[Any], mask: Masks) -> tuple[int, float]:
+    """How many voxels of an array a mask holds, and their mean."""
+    voxels, total = 0, 0.0
+    for piece in _pieces(hu.shape):
+        values = hu[piece][mask(piece)]
+        voxels += values.size
+        total += float(values.sum(dtype=np.float64))
+    return voxels, total / voxels
+
+
+def _contact(scan: _Scan, part: Component, mask: Mask) -> dict[str, float]:
     """Organ name to share of the shell of a component; what lies outside the scan is no shell."""
-    around = tuple(
+    z, y, x = (
         slice(max(side.start - 1, 0), min(side.stop + 1, length))
         for side, length in zip(part.box, scan.labels.shape, strict=True)
     )
-    padding = [
-        (side.start - wide.start, wide.stop - side.stop)
-        for side, wide in zip(part.box, around, strict=True)
-    ]
-    inside = np.pad(mask, padding)
-    shell = scan.labels[around][grow(inside) & ~inside]
-    counts = np.bincount(shell, minlength=256).tolist()
-    shares = {
-        name: counts[label] / shell.size for label, name in scan.names.items() if counts[label]
-    }
+    own_z, own_y, own_x = part.box
+    rows = slice(own_y.start - y.start, own_y.stop - y.start)
+    columns = slice(own_x.start - x.start, own_x.stop - x.start)
+    sizes = tuple(side.stop - side.start for side in (z, y, x))
+    counts = np.zeros(256, np.int64)
+    for piece in _pieces(sizes, z.start):
+        # with a plane more below and above, whose voxels are neighbours, too
+        inside = np.zeros((piece.stop - piece.start + 2, *sizes[1:]), bool)
+        first, last = max(piece.start - 1, own_z.start), min(piece.stop + 1, own_z.stop)
+        planes = slice(first - piece.start + 1, last - piece.start + 1)
+        inside[planes, rows, columns] = mask[first - own_z.start : last - own_z.start]
+        shell = (grow(inside) & ~inside)[1:-1]
+        counts += np.bincount(scan.labels[piece, y, x][shell], minlength=256)
+    voxels, found = int(counts.sum()), counts.tolist()
+    shares = {name: found[label] / voxels for label, name in scan.names.items() if found[label]}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
@@ -210,7 +258,7 @@ def _place(affine: NDArray[np.float64], index_zyx: Triple) -> Triple:
     return x, y, z
 
 
-def _cut_off(hu: NDArray[Any], box: Box, mask: NDArray[np.bool_]) -> tuple[str, ...]:
+def _cut_off(hu: NDArray[Any], box: Box, mask: Masks) -> tuple[str, ...]:
     """The ends of the scan that a mask touches, with its box in the scan."""
     found = [
         name
@@ -218,13 +266,18 @@ def _cut_off(hu: NDArray[Any], box: Box, mask: NDArray[np.bool_]) -> tuple[str, 
         for name, touches in ((first, side.start == 0), (last, side.stop == length))
         if touches
     ]
-    _, y, x = box
+    z, y, x = box
     rows = slice(max(y.start - 1, 0), y.stop + 1)
     columns = slice(max(x.start - 1, 0), x.stop + 1)
-    padding = hu[box[0], rows, columns] < PADDING_HU
-    if padding.any():
+    own_rows = slice(y.start - rows.start, y.stop - rows.start)
+    own_columns = slice(x.start - columns.start, x.stop - columns.start)
+    around = hu[z, rows, columns]
+    for piece in _pieces(around.shape):
+        padding = around[piece] < PADDING_HU
+        if not padding.any():
+            continue
         # the mask itself counts too: a network may label what lies on padding
-        beside = grow(padding, axes=(1, 2))[:, y.start - rows.start :, x.start - columns.start :]
-        if (beside[:, : mask.shape[1], : mask.shape[2]] & mask).any():
-            found.append(CIRCLE)
+        beside = grow(padding, axes=(1, 2))[:, own_rows, own_columns]
+        if (beside & mask(piece)).any():
+            return (*found, CIRCLE)
     return tuple(found)

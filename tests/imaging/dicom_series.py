@@ -22,6 +22,9 @@ def write_series(folder, hu, **options):
         "modality": "CT",
         "description": "abdomen",
         "intercept": -1024,
+        "slope": 1,
+        "bits": 12,
+        "spacing": [0.9, 0.7],
         "prefix": "IM",
     } | options
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,12 +46,13 @@ def write_series(folder, hu, **options):
         data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         data.ImagePositionPatient = [f"{place:.6f}" for place in position]
         data.ImageOrientationPatient = [f"{c:.10f}" for c in (*given["row"], *given["column"])]
-        data.PixelSpacing = [0.9, 0.7]  # between rows, between columns
+        data.PixelSpacing = given["spacing"]  # between rows, between columns
         data.SliceThickness = 5.0  # slices overlap: not the distance between them
         data.Rows, data.Columns = plane.shape
         data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-        data.RescaleSlope, data.RescaleIntercept = 1, given["intercept"]
-        data.PixelData = (plane - given["intercept"]).astype("<u2").tobytes()
+        data.BitsAllocated, data.PixelRepresentation = 16, 0
+        data.BitsStored, data.HighBit = given["bits"], given["bits"] - 1
+        data.RescaleSlope, data.RescaleIntercept = given["slope"], given["intercept"]
+        data.PixelData = ((plane - given["intercept"]) / given["slope"]).astype("<u2").tobytes()
         data.save_as(folder / f"{given['prefix']}{names[index]:04d}", enforce_file_format=True)
     return folder

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import resource
+import tracemalloc
 
 import numpy as np
 import pydicom
@@ -11,7 +12,13 @@ from tests.imaging.dicom_series import COLUMN, ROW, write_series
 
 from flarekd.errors import InputError
 from flarekd.imaging.dicom_slice import _is_torn
-from flarekd.imaging.files import list_scans, read_geometry, read_volume, write_volume
+from flarekd.imaging.files import (
+    list_scans,
+    read_geometry,
+    read_volume,
+    voxel_bytes,
+    write_volume,
+)
 
 
 @pytest.fixture
@@ -234,3 +241,36 @@ def test_voxels_that_a_header_promises_and_no_file_holds_are_refused_before_ther
     with pytest.raises(InputError, match="voxels are missing"):
         read_volume(folder)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began < 200_000  # KiB
+
+
+@pytest.mark.parametrize(
+    ("options", "bytes_", "dtype"),
+    [({}, 2, np.int16), ({"bits": 16}, 4, np.int16), ({"slope": 0.5}, 4, np.float32)],
+    ids=["12 bits", "16 bits", "fractions"],
+)
+def test_slices_are_read_into_one_array_of_few_bytes(tmp_path, options, bytes_, dtype):
+    hu = np.random.default_rng(2).integers(-1000, 1000, (20, 96, 96)).astype(np.float32)
+    hu = hu / 2 if "slope" in options else hu
+    folder = write_series(tmp_path / "a", hu, **options)
+    read_volume(folder)  # loads what is loaded once
+    tracemalloc.start()
+    found = read_volume(folder).array
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, hu)
+    assert voxel_bytes(folder) == bytes_
+    assert peak < max(6, 2 * bytes_) * hu.size
+
+
+def test_a_late_slice_of_fractions_keeps_the_ones_before(tmp_path):
+    hu = np.random.default_rng(2).integers(-1000, 1000, (3, 8, 8)).astype(np.int16)
+    folder = write_series(tmp_path / "a", hu)
+    last = max(folder.iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
+    data = pydicom.dcmread(last)
+    data.RescaleSlope = 0.25
+    data.save_as(last)
+    found = read_volume(folder).array
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[:2], hu[:2])
+    np.testing.assert_array_equal(found[2], (hu[2] + 1024) * np.float32(0.25) - 1024)

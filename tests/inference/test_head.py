@@ -141,7 +141,7 @@ def test_memory_is_planned_for_features_where_classes_are_more(tmp_path, volume)
     for count in (3, 5, 6, 100):
         path = make_model(tmp_path / f"{count}.safetensors", count)
         student = Student.load(path, device=CPU, runtime="torch")
-        budget = Budget(student, 1e9, 0, keeps_scan=False)
+        budget = Budget(student, 1e9, 0, keeps_scan=False, beside=lambda _: 0)
         needs.append(budget.needs(tmp_path / "scan.nii.gz"))
     assert needs[0].network < needs[1].network == needs[2].network == needs[3].network
 

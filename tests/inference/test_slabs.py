@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from flarekd.inference import slabs
+from flarekd.inference import mixing, slabs
 from flarekd.inference.slabs import labels_from_logits, labels_from_planes
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12))
@@ -208,6 +208,18 @@ def test_a_plane_of_another_size_is_refused():
         labels_from_planes(planes, (2, 3, 3), (4, 4, 4))
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+def test_pieces_of_bounded_size_give_the_same_labels_to_the_bit(smooth):
+    logits = random_logits((21, 5, 23, 19), seed=3)
+    if smooth:
+        logits = whole(10 * random_logits((21, 2, 3, 3)), (5, 23, 19)).float()
+    expected = labels_from_logits(logits, (22, 60, 53))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixing, "MOST_RESIZED", 0)
+        patch.setattr(slabs, "MOST_PICKED", 21 * 64)
+        np.testing.assert_array_equal(labels_from_logits(logits, (22, 60, 53)), expected)
+
+
 PEAK = """
 import resource, sys, torch
 from flarekd.inference.slabs import labels_from_logits
@@ -232,3 +244,31 @@ def test_memory_holds_the_labels_and_two_source_slices_but_never_all_classes():
     native_mib = 100 * 256 * 256 / 2**20
     assert peak_growth_mib(60, 25) < native_mib + 120
     assert peak_growth_mib(30, 100) < 4 * native_mib + 90
+
+
+NOISE = """
+import re, sys, torch
+from pathlib import Path
+from flarekd.inference.mixing import working_bytes
+from flarekd.inference.head import Head
+from flarekd.inference.slabs import labels_from_planes
+held = lambda kind: int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+classes, features, size = map(int, sys.argv[1:])
+head = Head(torch.randn(classes, features), torch.randn(classes, 1)) if features else None
+channels = features or classes
+labels_from_planes(torch.rand(2, channels, 8, 8).unbind(), (2, 8, 8), (4, 16, 16), head=head)
+planes = torch.rand(3, channels, 200, 200)
+before = held("VmRSS")
+labels = labels_from_planes(planes.unbind(), (3, 200, 200), (6, size, size), head=head)
+told = working_bytes(channels, (200, 200), (size, size), head) + labels.size
+print(((held("VmHWM") - before) * 1024 - 8e6) / told)  # less what is loaded meanwhile
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize("sizes", [(15, 0, 512), (200, 0, 400), (200, 4, 768)])
+def test_memory_on_noise_is_no_more_than_is_told(sizes):
+    # each cell is mixed; of 200 classes two planes would be 256 MB, and 944 MB by a head
+    command = [sys.executable, "-c", NOISE, *map(str, sizes)]
+    share = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert 0.2 < share < 1

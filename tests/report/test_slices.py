@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+import gc
+import tracemalloc
 
-from flarekd.imaging.volume import Geometry
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from flarekd.imaging.volume import Geometry, LabelMap, Volume
 from flarekd.labels import readable
 from flarekd.report.canvas import new_figure
-from flarekd.report.slices import View, boxes_of, caption, focus, richness, views
+from flarekd.report.overlay import overlay
+from flarekd.report.preview import write_preview
+from flarekd.report.slices import COLORS, View, boxes_of, caption, focus, richness, views
+from flarekd.report.thumbnails import write_thumbnails
 
 GEOMETRY = Geometry((30, 24, 40), (1.5, 2.0, 4.0), (10.0, -20.0, 300.0))
 SHAPE = GEOMETRY.shape_zyx
@@ -88,3 +96,49 @@ def test_names_are_written_as_people_write_them():
         "tumour",
         "left kidney",
     ]
+
+
+def drawn(array, path):
+    """A picture of labels (z, y, x); bytes that drawing it took at its peak."""
+    geometry = Geometry(array.shape[::-1], (0.7, 0.7, 5.0))
+    scan = Volume(np.zeros(array.shape, np.int16), geometry)
+    tracemalloc.start()
+    write_preview(path, scan, LabelMap(array, geometry), {label: f"{label}" for label in COLORS})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("content", ["organs", "noise"])
+def test_a_picture_takes_little_memory_whatever_is_in_it(tmp_path, content):
+    array = np.zeros((8, 512, 512), np.uint8)
+    drawn(array, tmp_path / "first.png")  # loads matplotlib
+    empty = drawn(array, tmp_path / "empty.png")
+    if content == "noise":
+        array = np.random.default_rng(0).integers(0, 15, array.shape, dtype=np.uint8)
+    else:
+        for label in COLORS:
+            array[2:6, 30 * label : 30 * label + 25, 100:140] = label
+    assert drawn(array, tmp_path / "a.png") - empty < (20e6 if content == "noise" else 5e6)
+
+
+@pytest.mark.parametrize("kind", ["preview", "overlay", "thumbnails"])
+def test_pictures_are_freed_without_waiting_for_the_garbage_collector(tmp_path, kind):
+    array = np.zeros(SHAPE, np.uint8)
+    array[4:8, 4:8, 4:8] = 1
+    scan, found = Volume(np.zeros(SHAPE, np.int16), GEOMETRY), LabelMap(array, GEOMETRY)
+    draw = {
+        "preview": lambda path: write_preview(path, scan, found, {1: "liver"}),
+        "overlay": lambda path: overlay(scan, found, found, path),
+        "thumbnails": lambda path: write_thumbnails(path, scan, found),
+    }[kind]
+    gc.collect()
+    before = sum(type(one) is Figure for one in gc.get_objects())
+    gc.disable()
+    try:
+        for index in range(4):
+            draw(tmp_path / f"{index}.png")
+        after = sum(type(one) is Figure for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert after <= before + 1

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.imaging.dicom_series import write_series
 
-from flarekd.imaging.files import write_volume
+from flarekd.imaging.files import read_labels, write_volume
 from flarekd.imaging.volume import Geometry, Volume
 from flarekd.inference.memory_plan import Need, alone, need, overlapped
 from flarekd.modelfile import ModelCard, save_model
@@ -22,6 +23,11 @@ from flarekd.student.network import StudentUNet
 
 CLASSES = 15
 GB = 10**9
+NETWORK = {
+    "classes": CLASSES,
+    "channels": (2, 2, 4, 4),
+    "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +35,9 @@ def folder(tmp_path_factory):
     """A student of 15 outputs at 2 mm, three scans of 400×400×120 and a small one."""
     folder = tmp_path_factory.mktemp("budget")
     torch.manual_seed(0)
-    strides = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
-    arguments = {"classes": CLASSES, "channels": (2, 2, 4, 4), "strides": strides}
     card = ModelCard(
         role="student",
-        network=arguments,
+        network=NETWORK,
         labels=("background", *(f"class {i}" for i in range(1, CLASSES))),
         label_ids=tuple(range(CLASSES)),
         spacing=(2.0, 2.0, 2.0),
@@ -41,7 +45,7 @@ def folder(tmp_path_factory):
         intensity=(-200.0, 300.0, 50.0, 100.0),
         inference={"step": 1.0, "windows": "full"},
     )
-    save_model(folder / "student.safetensors", StudentUNet(**arguments).state_dict(), card)
+    save_model(folder / "student.safetensors", StudentUNet(**NETWORK).state_dict(), card)
     sizes = {"a": (400, 400, 120), "b": (400, 400, 120), "c": (400, 400, 120), "d": (90, 90, 30)}
     for name, size in sizes.items():
         geometry = Geometry(size, (0.8, 0.8, 1.0))
@@ -51,9 +55,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def infer(folder, out, *options):
+def infer(folder, out, *options, scans=None):
     """Run the verb and return (exit status, bytes at its peak, stderr)."""
-    command = ["infer", folder / "scans", "--model", folder / "student.safetensors", "--out", out]
+    scans = scans or folder / "scans"
+    command = ["infer", scans, "--model", folder / "student.safetensors", "--out", out]
     how = ["--device", "cpu", "--runtime", "torch", *options]
     peak = 0
     with tempfile.TemporaryFile("w+", encoding="utf-8") as told:
@@ -84,6 +89,105 @@ path.parent.mkdir()
 sitk.WriteImage(image, path)
 """
 """Writes a scan of 200×400×400 voxels of float64 that are no integers."""
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """A student that finds every class in every corner of noise; the same as MetaImage and DICOM.
+
+    Two DICOM series that SimpleITK gives four and eight bytes a voxel of.
+    """
+    folder = tmp_path_factory.mktemp("noise")
+    spacing = (1.2, 1.2, 2.5)
+    # as many features as classes but one: its head is not set apart
+    network = NETWORK | {"channels": (CLASSES - 1, 4, 4, 4)}
+    card = ModelCard(
+        role="student",
+        network=network,
+        labels=("background", *(f"class {i}" for i in range(1, CLASSES - 1)), "tumor"),
+        label_ids=tuple(range(CLASSES)),
+        spacing=(5.0, 3.6, 3.6),
+        patch=(16, 80, 80),
+        intensity=(-200.0, 300.0, 50.0, 100.0),
+        inference={"step": 1.0, "windows": "full"},
+    )
+    torch.manual_seed(0)
+    weights = StudentUNet(**network).state_dict()
+    # each class wins somewhere: the features are no less than 0
+    head = torch.randn(CLASSES, CLASSES - 1)
+    head -= head.mean(dim=1, keepdim=True)
+    weights["heads.0.weight"] = head.view_as(weights["heads.0.weight"])
+    save_model(folder / "student.safetensors", weights, card)
+    hu = np.random.default_rng(0).integers(-200, 300, (64, 400, 400), dtype=np.int16)
+    write_volume(folder / "meta" / "meta.mha", Volume(hu, Geometry((400, 400, 64), spacing)))
+    where = {"gap_mm": spacing[2], "spacing": [spacing[1], spacing[0]]}
+    write_series(folder / "wide" / "wide", hu, **where, bits=16)
+    write_series(folder / "fractions" / "fractions", hu / 2, **where, slope=0.5)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize(
+    ("formats", "extras"),
+    [
+        (["meta", "fractions"], []),
+        (["wide"], ["--statistics", "--preview", "--dicom-seg"]),
+    ],
+    ids=["plain", "extras"],
+)
+def test_the_memory_allowed_is_kept_in_every_format_on_noise(noise, tmp_path, formats, extras):
+    scans = [next((noise / name).iterdir()) for name in formats]
+    together = tmp_path / "scans"
+    together.mkdir()
+    for scan in scans:
+        (together / scan.name).symlink_to(scan)
+    _, _, told = infer(noise, tmp_path / "no", "--max-memory", "0.1", *extras, scans=together)
+    base = round(float(re.search(r"takes ([\d.]+) GB for one window", told)[1]) + 0.02, 2)
+    _, _, told = infer(noise, tmp_path / "o", "--max-memory", str(base), *extras, scans=together)
+    needed = dict(re.findall(r"scans/(\w+)\S* takes about ([\d.]+) GB", told))
+    for name in formats:
+        limit = round(float(needed[name]) + 0.02, 2)
+        out = tmp_path / name
+        how = ["--max-memory", str(limit), *extras]
+        status, peak, told = infer(noise, out, *how, scans=noise / name)
+        assert status == 0, told
+        assert 0.75 * limit * GB < peak <= limit * GB, told
+        assert np.unique(read_labels(out / f"{name}.nii.gz").array).size == CLASSES
+
+
+WORKER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import re
+from flarekd.errors import UsageError
+from flarekd.inference.exported import content_hash
+from flarekd.segmenting import Options, _on_worker, _Order
+folder, out = map(Path, sys.argv[1:])
+model, scans = folder / "student.safetensors", folder / "scans"
+order = _Order("", model, content_hash(model), out, Options("cpu", "torch"), ())
+def run(name, limit, case):
+    options = replace(order.options, max_memory_gb=limit)
+    mine = replace(order, run=name, options=options)
+    try:
+        return _on_worker(mine, (case, scans / f"{case}.nii.gz")).failed
+    except UsageError as error:  # not even the network fits
+        return str(error)
+limit = 0.3
+while "takes about" not in (why := run(str(limit), limit, "a")):
+    limit += 0.05
+limit = float(re.search(r"takes about ([\\d.]+) GB", why)[1]) + 0.03
+print(run("first", limit, "a"), run("first", limit, "b"), run("second", limit, "c"))
+"""
+"""What a worker of a cluster does, one scan after the other, and then for another run."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_worker_refuses_no_scan_for_what_earlier_ones_took(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-c", WORKER, folder, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None"] * 3
 
 
 def failed(out):
@@ -134,11 +238,13 @@ def test_wide_numbers_are_planned_for(folder, tmp_path):
 def test_what_is_stored_and_what_lies_beside_count_by_the_voxel():
     sizes = (100, 200, 200), (50, 100, 100), 15, 50
     plain = need(*sizes, keeps_scan=True)
-    wide = need(*sizes, keeps_scan=True, stored=8, beside=5)
     voxels = 100 * 200 * 200
+    wide = need(*sizes, keeps_scan=True, stored=8, labelling=7, beside=5 * voxels)
     assert wide.reading - plain.reading == (16 - 6) * voxels
     assert wide.waiting - plain.waiting == 2 * voxels
-    assert wide.writing - plain.writing == (2 + 5) * voxels
+    assert wide.network - plain.network == 2 * voxels + 7
+    # labels are written before what lies beside them
+    assert wide.writing - plain.writing == (2 + 5 - 2) * voxels
 
 
 def test_what_a_case_takes_grows_with_its_voxels_and_not_with_classes_times_voxels():

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flarekd.errors import InputError
 from flarekd.imaging.dicom_slice import (
@@ -40,19 +42,48 @@ _ORIENTATION_TOLERANCE = 1e-3
 def read(folder: Path) -> Stored:
     """Read the one series of a folder, rescaled to HU, in stored order (k, j, i).
 
+    Slice by slice into one array: ITK gives slices of up to eight bytes a voxel.
+
     Args:
         folder: Holds the files of one series; others may lie beside it if only one is an axial CT
             of more than one slice.
 
     Returns:
-        The array and its grid, and what is amiss; k grows along the normal of the slices.
+        The array, int16 where every value is an integer that fits, else float32; its grid, and
+        what is amiss; k grows along the normal of the slices.
 
     Raises:
         InputError: If there is no series or no way to tell which, or it is not a whole stack.
     """
     slices, notes = _stack(folder)
     geometry = _geometry(folder, slices)
-    return Stored(np.stack([read_plane(item.path) for item in slices]), geometry, tuple(notes))
+    first = read_plane(slices[0].path)  # before there is room for all: is it what headers promise?
+    stack = np.empty((len(slices), *first.shape), np.int16)
+    for index, item in enumerate(slices):
+        plane = read_plane(item.path) if index else first
+        if stack.dtype == np.int16 and not _fits(plane):
+            stack = stack.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is no number is told as such later
+            stack[index] = plane
+    return Stored(stack, geometry, tuple(notes))
+
+
+def _fits(plane: NDArray[Any]) -> bool:
+    """Whether a slice can be held as int16."""
+    if plane.dtype == np.int16:
+        return True
+    with np.errstate(invalid="ignore"):
+        return np.array_equal(plane.astype(np.int16), plane)
+
+
+def voxel_bytes(folder: Path) -> int:
+    """Bytes a voxel of the one series of a folder as it is read, from the headers only.
+
+    Raises:
+        InputError: As ``read``.
+    """
+    slices, _ = _stack(folder)
+    return 2 if all(item.is_narrow for item in slices) else 4
 
 
 def read_stack(folder: Path) -> tuple[list[Path], Geometry]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,9 @@ _MAY_BE_EMPTY = (
 )  # fmt: skip
 """What the standard lets be empty but not be missing; anonymisers take it out all the same."""
 
+_FRAME_BYTES, _SLICE_BYTES = 12_000, 50_000
+"""Of what a SEG says of each frame, and of a slice's header."""
+
 SERIES_STEP = 1000
 """Added to the number of the source's series: listed after the scanner's own."""
 
@@ -73,6 +77,38 @@ def require_highdicom() -> None:
     except ImportError as error:
         what = "DICOM SEG is written by highdicom, which is not installed"
         raise UsageError(what, "pip install 'flarekd[dicom]'") from error
+
+
+def working_bytes(shape: tuple[int, int, int], classes: int) -> int:
+    """Bytes that writing takes at most, where every slice has something of every class.
+
+    Args:
+        shape: Of the scan (z, y, x).
+        classes: How many there may be in it.
+    """
+    frames, slices = shape[0] * classes, shape[0]
+    voxels = prod(shape)
+    return voxels + 2 * voxels * classes // 8 + _FRAME_BYTES * frames + _SLICE_BYTES * slices
+
+
+def rehearse() -> None:
+    """Make a SEG of a few voxels, so that what it takes is loaded and a plan of memory sees it.
+
+    Raises:
+        UsageError: If highdicom is not installed.
+    """
+    require_highdicom()
+    from pydicom import Dataset
+    from pydicom.uid import CTImageStorage, generate_uid
+
+    plane = Dataset()
+    for name in (*_NEEDED, *_MAY_BE_EMPTY):
+        setattr(plane, name, generate_uid() if name in _NEEDED else None)
+    plane.SOPClassUID = CTImageStorage
+    plane.ImagePositionPatient, plane.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    plane.Rows, plane.Columns = 8, 8
+    plane.PixelSpacing, plane.SliceThickness = [1, 1], 1
+    _build([plane], np.ones((1, 8, 8), np.uint8), [_segment(1, "liver")])
 
 
 def write_seg(path: Path, source: Path, labels: LabelMap, names: Mapping[int, str]) -> list[str]:
@@ -106,7 +142,10 @@ def write_seg(path: Path, source: Path, labels: LabelMap, names: Mapping[int, st
     # segments are numbered from 1 without gaps
     numbers = np.zeros(256, np.uint8)
     numbers[present] = np.arange(1, len(present) + 1)
-    stored = np.ascontiguousarray(numbers[to_stored(labels.array, labels.geometry)])
+    found = to_stored(labels.array, labels.geometry)
+    stored = np.empty(found.shape, np.uint8)
+    for index, plane in enumerate(found):  # picked by numbers, each voxel takes eight bytes more
+        stored[index] = numbers[plane]
     segments = [_segment(number, names[label]) for number, label in enumerate(present, start=1)]
     with _reading(source):
         seg = _build(planes, stored, segments)

@@ -57,6 +57,7 @@ class Slice:
         has_scale: Whether it says how stored values become HU.
         is_lossy: Whether it was once compressed with loss.
         syntax: How its voxels are stored, a UID.
+        is_narrow: Whether ITK gives its HU in two bytes or less, none beyond int16.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Slice:
     has_scale: bool
     is_lossy: bool
     syntax: str
+    is_narrow: bool
 
 
 def read_slice(path: Path) -> Slice:
@@ -117,6 +119,7 @@ def read_slice(path: Path) -> Slice:
         has_scale=any(_numbers(tag("0028|1053"))) and bool(tag("0028|1052")),
         is_lossy=tag("0028|2110") == "01",
         syntax=transfer_syntax(path),
+        is_narrow=reader.GetPixelID() in {sitk.sitkInt8, sitk.sitkUInt8, sitk.sitkInt16},
     )
 
 

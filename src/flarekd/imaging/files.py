@@ -24,7 +24,7 @@ from flarekd.imaging.sniff import is_dicom
 from flarekd.imaging.volume import Geometry, Grid, LabelMap, Stored, Volume
 
 __all__ = [
-    "case_id", "compact", "list_scans", "read_geometry", "read_grid", "read_labels",
+    "case_id", "compact", "list_scans", "load_itk", "read_geometry", "read_grid", "read_labels",
     "read_labels_on", "read_stored", "read_volume", "voxel_bytes", "why_torn", "write_labels",
     "write_volume",
 ]  # fmt: skip
@@ -140,21 +140,24 @@ def why_torn(path: Path) -> str:
 
 
 def voxel_bytes(path: Path) -> int:
-    """Bytes a voxel while a scan is read, from its header: a folder of DICOM files has 2.
+    """Bytes a voxel while a scan is read, from its header.
 
     Raises:
         InputError: If the header cannot be read.
     """
     suffix = _checked_suffix(path)
-    if not suffix:
-        return 2
     if suffix.startswith(".nii"):
         header = nifti.read_header(path)
         is_scaled = (header.slope, header.intercept) != (1.0, 0.0)
         return max(header.dtype.itemsize, 4 if is_scaled else 0)  # scaled it is float32
-    from flarekd.imaging import itk
+    from flarekd.imaging import dicom, itk
 
-    return itk.voxel_bytes(path)
+    return itk.voxel_bytes(path) if suffix else dicom.voxel_bytes(path)
+
+
+def load_itk() -> None:
+    """Load SimpleITK, for a plan of memory to see it."""
+    from flarekd.imaging import itk  # noqa: F401
 
 
 def write_volume(path: Path, volume: Volume) -> None:

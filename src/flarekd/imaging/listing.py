@@ -138,3 +138,8 @@ def of_ids(named: Iterable[tuple[str, Path]]) -> list[tuple[Path, Finding]]:
                 what = f"{other.name} and {path.name} are one name on many disks"
             found.append((path, Finding("refused", what, "keep one of the two, or rename it")))
     return found
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a scan is read here; reading others loads SimpleITK, some 90 MB."""
+    return suffix_of(path).startswith(".nii") and not path.is_dir()

@@ -10,14 +10,15 @@ from flarekd.imaging.volume import Shape
 
 VOXEL_READ = 6
 """Bytes a native voxel while a scan of int16 is read: as stored and turned, and packed as .mha and
-.nrrd may be. Of wider numbers it is what is stored, twice."""
+.nrrd may be; or as int16 and float32, where DICOM is found to hold more than int16 does. Of wider
+numbers it is what is stored, twice."""
 VOXEL_HELD, VOXEL_HELD_WIDE = 2, 4
 """int16, or float32 of what was stored in more than two bytes."""
-VOXEL_WRITTEN = 3
-"""Bytes a native voxel of labels: as found, turned back for the file, and packed."""
+VOXEL_FOUND, VOXEL_WRITTEN = 1, 2
+"""Bytes a native voxel of labels: as found; and turned back for the file, and packed."""
 GRID_INPUT = 4
 ALLOWANCE = 64 << 20
-"""For what has no formula: the pieces of labels in work, buffers, pictures."""
+"""For what has no formula: buffers, and what the allocator keeps."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def need(
     *,
     keeps_scan: bool,
     stored: int = 2,
+    labelling: int = 0,
     beside: int = 0,
 ) -> Need:
     """What a case takes.
@@ -57,16 +59,18 @@ def need(
         planes: How many of the grid's planes are held at once.
         keeps_scan: Whether the scan is needed again beside its labels.
         stored: Bytes a voxel in its file.
-        beside: Bytes a voxel that is taken by what is written beside the labels.
+        labelling: Bytes that making labels of some planes takes beside them.
+        beside: Bytes that are taken by what is written beside the labels, after these.
     """
     voxels, cells = prod(native), prod(grid)
     held = (VOXEL_HELD if stored <= VOXEL_HELD else VOXEL_HELD_WIDE) * voxels if keeps_scan else 0
     sums = (channels + 1) * 4 * (cells // grid[0]) * planes
+    waiting = held + GRID_INPUT * cells  # and until the labels are written
     return Need(
         reading=max(VOXEL_READ, 2 * stored) * voxels + GRID_INPUT * cells,
-        waiting=held + GRID_INPUT * cells,
-        network=held + GRID_INPUT * cells + sums + voxels,
-        writing=held + (VOXEL_WRITTEN + beside) * voxels,
+        waiting=waiting,
+        network=waiting + sums + labelling + VOXEL_FOUND * voxels,
+        writing=waiting + VOXEL_FOUND * voxels + max(VOXEL_WRITTEN * voxels, beside),
     )
 
 

@@ -9,16 +9,24 @@ above every lower one at all corners, and never below a higher one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from flarekd.inference.head import MOST_CLASSES, Head, classes, greatest
+from flarekd.inference.mixing import (
+    MOST_PICKED,
+    Axis,
+    arg_max_between,
+    arg_max_by_classes,
+    arg_max_whole,
+    is_kept,
+    pick,
+    resize,
+)
 
 Method = Literal["linear", "nearest"]
 
@@ -28,9 +36,6 @@ four times as much as a voxel of a plane that is resized whole."""
 
 _MOST_SLICES = 8
 """Native slices done at once, so that memory does not depend on how thin they are."""
-
-_LOWEST = -1e30
-"""Stands for -inf between voxels, where 0 · -inf would be no number."""
 
 
 def labels_from_logits(
@@ -66,8 +71,7 @@ def labels_from_planes(
     ``nearest`` takes the arg max at the network's resolution and the nearest voxel's label, as the
     paper did. Ties go to the lower id.
 
-    Beside the result it holds two planes, at most the same two at native in-plane size, and a few
-    of single classes.
+    Beside the result it holds two planes, and what `mixing.working_bytes` tells.
 
     Args:
         planes: Floating (C, y, x), z ascending, on any device, contiguous or not; probabilities do
@@ -154,30 +158,11 @@ def _nearest_index(size: int, source_size: int) -> Tensor:
     return (2 * torch.arange(size) + 1) * source_size // (2 * size)
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """For each native voxel of an axis: the source voxels about it and the share of the upper."""
-
-    below: Tensor
-    above: Tensor
-    share: Tensor
-
-    @staticmethod
-    def between(native: int, source: int, device: torch.device) -> _Axis:
-        # float64: in float32 the place of a far voxel is off by more than rounding
-        position = (torch.arange(native, dtype=torch.float64) + 0.5) * source / native - 0.5
-        position = position.clamp(0, source - 1)
-        below = position.floor().long()
-        above = (below + 1).clamp(max=source - 1)
-        share = (position - below).float()
-        return _Axis(below.to(device), above.to(device), share.to(device))
-
-
 def _linear(planes: _Planes, labels: Tensor) -> None:
     """Each slab of native slices that lie between the same two source slices."""
     first_plane, _ = planes.between(0, 0)
     z, y, x = (
-        _Axis.between(native, source, first_plane.device)
+        Axis.between(native, source, first_plane.device)
         for native, source in zip(labels.shape, planes.shape, strict=True)
     )
     del first_plane
@@ -194,24 +179,25 @@ def _linear(planes: _Planes, labels: Tensor) -> None:
         }
         low, high = corners[pair[0]], corners[pair[1]]
         mixed = _is_mixed(low, high).flatten().index_select(0, cells).nonzero()[:, 0]
+        slab = labels[first:last].view(last - first, -1)
+        shares = z.share[first:last]
         if len(mixed) <= MOST_MIXED * labels[0].numel():
             resized = {}
-            slab = low.flatten().index_select(0, cells).repeat(last - first, 1)
-            if len(mixed):
-                low, high = (_pick(logits[i], mixed, y, x) for i in pair)
-                found = _arg_max_between(low, high, z.share[first:last], planes.head)
-                slab.index_copy_(1, mixed, found)
-            labels[first:last] = slab.view(labels[first:last].shape)
+            # where the planes lie, and one way to main memory
+            found = low.flatten().index_select(0, cells).repeat(last - first, 1)
+            pieces = torch.split(mixed, max(1, MOST_PICKED // len(logits[below])))
+            for places in pieces if len(mixed) else ():
+                low, high = (pick(logits[i], places, y, x) for i in pair)
+                found.index_copy_(1, places, arg_max_between(low, high, shares, planes.head))
+            slab.copy_(found)
+        elif is_kept(len(logits[below]), labels.shape[1:], planes.head):
+            resized = {i: plane for i, plane in resized.items() if i in pair}
+            for i in pair:
+                if i not in resized:
+                    resized[i] = resize(logits[i], labels.shape[1:])
+            arg_max_whole([resized[i] for i in pair], slab, shares, planes.head)
         else:
-            resized = {
-                i: resized[i] if i in resized else _resize(logits[i], labels.shape[1:])
-                for i in pair
-            }
-            for native in range(first, last):  # one by one: a class's plane stays in the cache
-                share = z.share[native : native + 1]
-                low, high = (resized[i] for i in pair)
-                plane = _arg_max_between(low, high, share, planes.head)
-                labels[native] = plane.view(labels[native].shape)
+            arg_max_by_classes([logits[i] for i in pair], labels[first:last], shares)
 
 
 def _slabs(below: Sequence[int]) -> Iterator[tuple[int, int, int]]:
@@ -246,32 +232,3 @@ def _is_mixed(low: Tensor, high: Tensor) -> Tensor:
     # two corners of the next row differ only where one of them differs from its neighbour above
     mixed[:, :-1] |= (low[:, :-1] != low[:, 1:]) | mixed[:, 1:]
     return mixed
-
-
-def _pick(plane: Tensor, places: Tensor, y: _Axis, x: _Axis) -> Tensor:
-    """The logits (C, y, x) interpolated at some native `places` (n,) of the plane: (C, n)."""
-    row, column = places // len(x.below), places % len(x.below)
-    flat = plane.reshape(len(plane), -1)
-    sides = []
-    for rows in (y.below[row], y.above[row]):
-        first, second = (
-            flat.index_select(1, rows * plane.shape[2] + columns).float().clamp_(min=_LOWEST)
-            for columns in (x.below[column], x.above[column])
-        )
-        sides.append(torch.lerp(first, second, x.share[column]))
-    return torch.lerp(sides[0], sides[1], y.share[row])
-
-
-def _resize(plane: Tensor, shape_yx: Sequence[int]) -> Tensor:
-    """Resize (C, y, x) bilinearly: float32 (C, y·x)."""
-    plane = plane.float().clamp(min=_LOWEST)
-    if plane.shape[1:] != shape_yx:
-        plane = functional.interpolate(plane[None], tuple(shape_yx), mode="bilinear")[0]
-    return plane.reshape(len(plane), -1)
-
-
-def _arg_max_between(low: Tensor, high: Tensor, share: Tensor, head: Head | None) -> Tensor:
-    """Arg max over C of the mixes of (C, n) and (C, n) by each share (m,) of `high`: (m, n)."""
-    share = share[:, None]
-    pairs = zip(classes(low, head), classes(high, head), strict=True)
-    return greatest(torch.lerp(*pair, share) for pair in pairs)[0]

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from flarekd.errors import InputError
-from flarekd.imaging.volume import LabelMap, Volume
+from flarekd.imaging.volume import Geometry, LabelMap, Shape, Volume
+from flarekd.labels import tumor_of
+from flarekd.memory import give_back_freed_memory
 
-_SEG_BYTES, _PREVIEW_BYTES = 4, 1
-"""Bytes a voxel: the series is read again and its frames are packed; three slices are drawn."""
+_VOXEL_MEASURED = 3
+"""Bytes a voxel while statistics are measured or a slice is chosen, where the tumour class is
+scattered all over the scan: its runs, or a mask."""
+
+_PICTURE = 48 << 20
+"""Bytes while a picture is drawn, whatever the scan."""
 
 TABLES = ("statistics.csv", "tumours.csv")
 """What `Beside.finish` writes of the statistics of all cases."""
@@ -38,10 +48,35 @@ class Beside:
         """Whether the scan is needed once its labels are there."""
         return self.statistics or self.preview
 
-    @property
-    def voxel_bytes(self) -> int:
-        """Bytes a voxel that writing it all takes at most."""
-        return _SEG_BYTES * self.dicom_seg + _PREVIEW_BYTES * self.preview
+    def takes(self, shape: Shape, classes: int) -> int:
+        """Bytes that writing it all takes at most, one after another, beside scan and labels.
+
+        Args:
+            shape: Of the scan (z, y, x).
+            classes: How many there may be in it.
+        """
+        measured = _VOXEL_MEASURED * prod(shape)
+        seg = 0
+        if self.dicom_seg:
+            from flarekd.imaging.dicom_seg import working_bytes
+
+            seg = working_bytes(shape, classes)
+        return max(measured * self.needs_scan, (measured // 3 + _PICTURE) * self.preview, seg)
+
+    def rehearse(self, names: Mapping[int, str]) -> None:
+        """Write it all of a case of few voxels, so that what it takes is loaded."""
+        geometry = Geometry((8, 8, 8), (1.0, 1.0, 1.0))
+        labels = np.zeros(geometry.shape_zyx, np.uint8)
+        labels[2:6, 2:6, 2:6] = tumor_of(names) or max(names)
+        scan, found = Volume(labels.astype(np.int16), geometry), LabelMap(labels, geometry)
+        with TemporaryDirectory() as name:
+            out = Path(name)
+            plain = replace(self, dicom_seg=False)
+            plain.write(out, "case", out, scan=scan, labels=found, names=names)
+        if self.dicom_seg:
+            from flarekd.imaging.dicom_seg import rehearse
+
+            rehearse()
 
     @staticmethod
     def everything(out: Path, case: str) -> list[Path]:
@@ -136,6 +171,7 @@ class Beside:
         if self.dicom_seg:
             from flarekd.imaging.dicom_seg import write_seg
 
+            give_back_freed_memory()  # the picture's, too, which only the garbage collector frees
             write_seg(out / f"{case}.seg.dcm", source, labels, names)
 
     def finish(self, out: Path, cases: Sequence[str], names: Mapping[int, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from pathlib import Path
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def new_figure(width_inch: float, height_inch: float, background: str = "white") -> Figure:
-    """An empty figure for pictures in files (Agg); matplotlib is imported here and not before."""
+    """An empty figure for pictures in files (Agg); matplotlib is imported here and not before.
+
+    Figures refer to themselves, so that nothing but the garbage collector frees them, which comes
+    by numbers of objects and not by their size. Those that nobody holds any more are freed here:
+    however many pictures a run draws, it holds one.
+    """
+    gc.collect()
     # the first import on a machine builds a font cache and says so: no news for anybody here
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib.backends.backend_agg import FigureCanvasAgg

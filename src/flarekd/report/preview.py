@@ -130,7 +130,7 @@ def _texts(
         texts[label] = f"{readable(names[label])}  {least}{_ml(ml)}"
         if statistics and statistics.tumors and label == tumor_of(names):
             longest = max(tumor.diameter_mm for tumor in statistics.tumors)
-            count = len(statistics.tumors)
+            count = statistics.parts
             parts = "1 part" if count == 1 else f"{count} parts"
             texts[label] += f"\n{parts}, longest {longest:.0f} mm"
     return texts

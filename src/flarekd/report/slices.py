@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ WINDOW_HU = (-160.0, 240.0)
 """The abdomen window: width 400, level 40."""
 
 PANEL_INCH = 3.6
+
+MOST_EDGES = 30_000
+"""Sides of voxels between classes that are outlined in a slice: about half a kilobyte each while it
+is drawn. Organs have some 5,000 in a slice of 512×512; a slice of more is drawn coarser."""
 
 SIDES = {0: "RLAP", 1: "RLHF", 2: "APHF"}
 """What lies on the viewer's left and right, above and below, by the axis a view looks along."""
@@ -173,22 +178,51 @@ def draw_panel(
         extent=extent,
         interpolation="bilinear",
     )
-    rows, columns = plane.shape
-    # the middles of voxels, and one beyond on each side, so that an outline closes at the border
-    across = (np.arange(-1, columns + 1) + 0.5) * view.across_mm / columns
-    down = (np.arange(-1, rows + 1) + 0.5) * view.up_mm / rows
-    padded = np.pad(plane, 1)
+    plane = _drawable(plane)
     for label, color in colors.items():
-        mask = (padded == label).astype(np.float32)
-        if not mask.any():
+        found = _outlined(plane == label, view)
+        if found is None:
             continue
         fill = 0.35 if label == tumor else organ_fill
         if fill:
-            axes.contourf(across, down, mask, levels=[0.5, 1.5], colors=[color], alpha=fill)
+            axes.contourf(*found, levels=[0.5, 1.5], colors=[color], alpha=fill)
         width = 1.4 if label == tumor else 1.0
-        axes.contour(across, down, mask, levels=[0.5], colors=[color], linewidths=width)
+        axes.contour(*found, levels=[0.5], colors=[color], linewidths=width)
     axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
     axes.set_axis_off()
+
+
+def _drawable(plane: Array) -> Array:
+    """The labels of a slice, or every few of them where they are scattered all over it."""
+    edges = sum(np.count_nonzero(np.diff(plane, axis=axis)) for axis in (0, 1))
+    step = math.ceil(math.sqrt(edges / MOST_EDGES))
+    return plane[::step, ::step] if step > 1 else plane
+
+
+def _outlined(mask: NDArray[np.bool_], view: View) -> tuple[Array, Array, Array] | None:
+    """Where a class lies in a slice: columns and rows in mm, float32 (rows, columns) of 0 and 1.
+
+    Only its box: what is drawn holds several numbers for each voxel that it is given. None where
+    the class is not there.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return None
+    first_row, first_column = rows[0], columns[0]
+    # one voxel beyond on each side, so that an outline closes at the border
+    box = np.pad(mask[first_row : rows[-1] + 1, first_column : columns[-1] + 1], 1)
+    down, across = (
+        # the middles of voxels
+        (np.arange(first - 1, first - 1 + size) + 0.5) * length_mm / count
+        for first, size, length_mm, count in zip(
+            (first_row, first_column),
+            box.shape,
+            (view.up_mm, view.across_mm),
+            mask.shape,
+            strict=True,
+        )
+    )
+    return across, down, box.astype(np.float32)
 
 
 def caption(axes: Axes, text: str, view: View) -> None:

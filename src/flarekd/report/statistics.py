@@ -40,6 +40,7 @@ def write_statistics(folder: Path, case: str, statistics: Statistics) -> None:
     content = {
         "case": case,
         "classes": [_class_entry(entry) for entry in statistics.classes],
+        "tumour_parts": statistics.parts,
         "tumours": [_tumor_entry(tumor) for tumor in statistics.tumors],
     }
     write_json(statistics_path(folder, case), content)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import torch
 
 from flarekd.errors import FlarekdError, UsageError
 from flarekd.imaging.files import read_geometry, voxel_bytes
+from flarekd.imaging.volume import Shape
 from flarekd.inference.accumulate import forward
 from flarekd.inference.memory_plan import ALLOWANCE, Need, alone, need, overlapped
+from flarekd.inference.mixing import working_bytes
+from flarekd.memory import give_back_freed_memory
 from flarekd.student.segment import Student
 
 GB = 10**9
@@ -27,25 +31,34 @@ class Budget:
         allowed: Bytes the process may take.
         base: Bytes it takes at the peak of one window, model and libraries among them.
         keeps_scan: Whether scans are needed again beside their labels.
-        beside: Bytes a voxel that is taken by what is written beside the labels.
+        beside: Bytes that are taken by what is written beside the labels of a shape (z, y, x).
     """
 
     student: Student
     allowed: float
     base: int
     keeps_scan: bool
-    beside: int = 0
+    beside: Callable[[Shape], int]
 
     @classmethod
     def of(
-        cls, student: Student, max_memory_gb: float, *, keeps_scan: bool, beside: int = 0
+        cls,
+        student: Student,
+        max_memory_gb: float,
+        *,
+        keeps_scan: bool,
+        beside: Callable[[Shape], int],
     ) -> Budget:
         """Run one window of nothing, to see what the network takes on this machine.
+
+        To be made once, before the first case: what the process holds then is taken for what it
+        always takes. All that is loaded later would come on top.
 
         Raises:
             UsageError: If that is more than is allowed.
         """
         predictor = student.predictor
+        _forget_peak()
         window = torch.zeros((1, 1, *predictor.card.patch), device=predictor.device)
         with torch.inference_mode():
             forward(predictor.network, window)
@@ -66,14 +79,16 @@ class Budget:
         z, y, x = (max(size, least) for size, least in zip(grid, patch, strict=True))
         # in full mode planes leave as they are done, two of them for the labels between them
         planes = min(z, patch[0] + 2) if self.student.windows == "full" else z
+        shape, channels = geometry.shape_zyx, self.student.predictor.channels
         return need(
-            geometry.shape_zyx,
+            shape,
             (z, y, x),
-            self.student.predictor.channels,
+            channels,
             planes,
             keeps_scan=self.keeps_scan,
             stored=voxel_bytes(path),
-            beside=self.beside,
+            labelling=working_bytes(channels, (y, x), shape[1:], self.student.predictor.head),
+            beside=self.beside(shape),
         )
 
     def refuse(self, scans: Mapping[str, Path]) -> dict[str, str]:
@@ -96,6 +111,13 @@ class Budget:
         """Whether the next scan may be read and the last written while one is segmented."""
         needs = [self.needs(path) for path in scans]
         return len(needs) > 1 and self.base + overlapped(needs) <= self.allowed
+
+
+def _forget_peak() -> None:
+    """Let the peak begin anew: a worker of a cluster may have done other runs before this one."""
+    give_back_freed_memory()
+    with suppress(OSError):  # not Linux, or not allowed: the plan is too careful, no less
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _most_taken() -> int:
