@@ -177,7 +177,7 @@ limit = 0.3
 while "takes about" not in (why := run(str(limit), limit, "a")):
     limit += 0.05
 limit = float(re.search(r"takes about ([\\d.]+) GB", why)[1]) + 0.03
-print(run("first", limit, "a"), run("first", limit, "b"), run("second", limit, "c"))
+print(run("first", limit, "a"), run("first", limit, "b"), run("second", limit + 0.05, "c"))
 """
 """What a worker of a cluster does, one scan after the other, and then for another run."""
 

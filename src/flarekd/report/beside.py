@@ -55,13 +55,13 @@ class Beside:
             shape: Of the scan (z, y, x).
             classes: How many there may be in it.
         """
-        measured = _VOXEL_MEASURED * prod(shape)
         seg = 0
         if self.dicom_seg:
             from flarekd.imaging.dicom_seg import working_bytes
 
             seg = working_bytes(shape, classes)
-        return max(measured * self.needs_scan, (measured // 3 + _PICTURE) * self.preview, seg)
+        measured = _VOXEL_MEASURED * prod(shape) * self.needs_scan
+        return max(measured, _PICTURE * self.preview, seg)
 
     def rehearse(self, names: Mapping[int, str]) -> None:
         """Write it all of a case of few voxels, so that what it takes is loaded."""
