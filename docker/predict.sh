@@ -14,7 +14,8 @@ model=${3:-/workspace/model.safetensors}
 if [ ! -e "$outputs/done.jsonl" ] && [ -w "$outputs" ]; then
   for scan in "$inputs"/*; do
     name=${scan##*/}
-    case=${name%.nii.gz}
+    case=$name
+    for ending in .nii.gz .nii .mha .mhd .nrrd; do case=${case%"$ending"}; done
     printf '{"case": "%s"}\n' "${case%_0000}"
   done >"$outputs/done.jsonl"
 fi

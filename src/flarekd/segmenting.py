@@ -7,7 +7,7 @@ share (``share.py``), and one writes the report of all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -117,45 +117,61 @@ def segment_scans(
     """
     everything = {case: Beside.everything(out, case) for case in scans}
     refuse_foreign(out / DONE, everything, [*Beside.shared(out), *tables])
-    if options.scheduler is not None:
-        with locked(out, console.warn):
-            card = card_of(model, "student")
-            check(card)
-            order = _Order(
-                new_run(),
-                model,
-                content_hash(model),
-                out,
-                options,
-                tuple(tables),
-                needs_itk=not all(map(is_nifti, scans.values())),
-            )
-            failed, how = by_workers(
-                partial(_on_worker, order),
-                list(scans.items()),
-                lambda scan: scan[0],
-                title="Segmenting",
-                scheduler=options.scheduler,
-            )
-            _finish(scans, order, card.names, {**unusable, **failed}, how)
-        return
+    needs_itk = not all(map(is_nifti, scans.values()))
+    order = _Order(new_run(), model, "", out, options, tuple(tables), needs_itk=needs_itk)
+    if options.scheduler is None:
+        _here(scans, order, check, unusable)
+    else:
+        _on_cluster(options.scheduler, scans, order, check, unusable)
+
+
+def _on_cluster(
+    scheduler: str,
+    scans: Mapping[str, Path],
+    order: _Order,
+    check: Callable[[ModelCard], None],
+    unusable: Mapping[str, str],
+) -> None:
+    """By the workers of a Dask cluster."""
+    with locked(order.out, console.warn):
+        card = card_of(order.model, "student")
+        check(card)
+        order = replace(order, sha256=content_hash(order.model))
+        failed, how = by_workers(
+            partial(_on_worker, order),
+            list(scans.items()),
+            lambda scan: scan[0],
+            title="Segmenting",
+            scheduler=scheduler,
+        )
+        _finish(scans, order, card.names, {**unusable, **failed}, how)
+
+
+def _here(
+    scans: Mapping[str, Path],
+    order: _Order,
+    check: Callable[[ModelCard], None],
+    unusable: Mapping[str, str],
+) -> None:
+    """By this process, and those that torchrun started beside it."""
+    out, options = order.out, order.options
     with (
-        ranks.joined(device_for(model, options.device)) as (crew, where),
+        ranks.joined(device_for(order.model, options.device)) as (crew, where),
         ranks.holding(out, crew, console.warn),
     ):
         mine = dict(list(scans.items())[crew.rank :: crew.size])
         # with a limit, memory is planned before anything is read
         begun = begin(mine, out) if options.max_memory_gb is None else {}
-        student = _load(model, where, options)
+        student = _load(order.model, where, options)
         check(student.predictor.card)
         share = Share(student, out, options.beside, console, begun)
-        crew.after_first(lambda: share.make_way(scans, tables))
+        crew.after_first(lambda: share.make_way(scans, order.tables))
         with console.progress("Segmenting") as advance:
             share.segment(mine, options.max_memory_gb, advance)
         parts = [unusable, *crew.gather(share.failed)]
         failed = {case: why for part in parts for case, why in part.items()}
         if crew.is_first:
-            order = _Order("", model, student.predictor.sha256, out, options, tuple(tables))
+            order = replace(order, sha256=student.predictor.sha256)
             _finish(scans, order, student.names, failed, share.how)
 
 

@@ -186,15 +186,14 @@ class Share:
         """The scans that fit into the memory allowed, and whether they may overlap."""
         if self._budget is None:  # made anew, it would count what earlier cases took
             self._budget = self._plan(todo, max_memory_gb)
-        budget = self._budget
-        refused = budget.refuse({scan.case: scan.path for scan in todo})
         labelled = {scan.case for scan in todo if scan.has_labels}
+        scans = {scan.case: scan.path for scan in todo}
+        refused, is_overlapped = self._budget.plan(scans, labelled)
         for case, why in refused.items():
             if case not in labelled:
                 Beside.forget(self._out, case)
             self._fail(case, why)
-        fit = [scan for scan in todo if scan.case not in refused]
-        return fit, budget.allows_overlap([scan.path for scan in fit])
+        return [scan for scan in todo if scan.case not in refused], is_overlapped
 
     def _plan(self, todo: Sequence[_Scan], max_memory_gb: float) -> Budget:
         """What may be taken, once all libraries are loaded that the scans and extras need."""

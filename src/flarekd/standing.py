@@ -20,8 +20,9 @@ from flarekd.report.beside import ENDINGS, Beside
 REPORT = "report.json"
 """What a run says of itself, beside the label maps."""
 
-_OF, _NONE = "of", "none"
-"""In a record's `BESIDE`: the mark of the label map; and what there was nothing to write of."""
+_OF, _NONE, _MADE = "of", "none", "made"
+"""In a record's `BESIDE`: the mark of the label map; what there was nothing to write of; and the
+marks of what was written."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ class Standing:
     def other_scan(self, case: str, path: Path) -> str | None:
         """The scan that the label map of a case was made of, where it is not this one."""
         before = self.ledger.records.get(case, {}).get("input")
-        if not isinstance(before, str) or os.path.realpath(before) == os.path.realpath(path):
+        # from where a relative one was meant, nobody knows any more
+        if not isinstance(before, str) or Path(before).is_absolute() != path.is_absolute():
+            return None
+        if os.path.realpath(before) == os.path.realpath(path):
             return None
         return before if label_map(self.out, case).exists() else None
 
@@ -90,21 +94,35 @@ class Standing:
         Raises:
             NoRoomError: If the disk is full.
         """
-        none = set() if self._is_stale(case) else set(self._of_beside(case).get(_NONE, ()))
-        none |= {part for part in made.parts if not self._path(case, part).exists()}
-        beside = {_OF: mark_of(label_map(self.out, case)), _NONE: sorted(none)}
+        known = {} if self._is_stale(case) else self._of_beside(case)
+        there = {part: self._path(case, part) for part in made.parts}
+        none = {part for part, path in there.items() if not path.exists()}
+        marks = {part: mark_of(path) for part, path in there.items() if part not in none}
+        beside = {
+            _OF: mark_of(label_map(self.out, case)),
+            _NONE: sorted(none.union(known.get(_NONE, ()))),
+            _MADE: {**known.get(_MADE, {}), **marks},
+        }
         took = self.ledger.records[case].get("seconds", {}) | {"beside": round(seconds, 3)}
         self.ledger.note(case, seconds=took, **{BESIDE: beside})
 
     def forget_stale(self, cases: Iterable[str], say: Callable[[str], None]) -> None:
         """Remove what is of another label map than lies there, since a person changed it.
 
+        What no run wrote as it is now stays: it may be of the person's label map.
+
         Args:
             cases: Those whose label maps stay.
             say: Told what is gone.
         """
         for case in filter(self._is_stale, cases):
-            for path in Beside.forget(self.out, case, keep_labels=True):
+            made = self._of_beside(case).get(_MADE)
+            made = made if isinstance(made, dict) else {}
+            beside = {part: self._path(case, part) for part in ENDINGS}
+            ours = [p for part, p in beside.items() if p.exists() and is_same(p, made.get(part))]
+            tables = Beside.tables(self.out) if beside["statistics"] in ours else []
+            for path in (*tables, *ours):
+                path.unlink(missing_ok=True)
                 say(f"{path}: removed, the label map that it is of was changed since")
 
     def _is_stale(self, case: str) -> bool:

@@ -421,6 +421,8 @@ def write_header(path, fields, voxels=EIGHT):
         ("a.mha", {"ElementType": LONG}),
         ("a.mha", {LONG: "1"}),
         ("a.mha", {"Comment": LONG}),
+        ("a.mha", {"DimSize: 7 8 9": "x"}),  # which MetaIO would take for a DimSize of its own
+        ("a.mha", {"ElementDataFile: /etc/passwd": "x"}),
         ("a.nrrd", {"kinds": LONG}),  # so does this one
         ("a.nrrd", {"type": LONG}),
         ("a.nrrd", {"dimension": "16"}),

@@ -61,7 +61,7 @@ def test_a_plane_taken_is_forgotten_and_one_never_seen_is_background():
     ("device", "size", "home"), [("cuda", 50, "cuda"), ("cuda", 51, "cpu"), ("cpu", 1, "cpu")]
 )
 def test_sums_stay_on_a_gpu_that_has_twice_their_room(monkeypatch, device, size, home):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (accumulate.LABELLING + 100, 1 << 40))
     assert _roomy(torch.device(device), size) == torch.device(home)
 
 

@@ -86,6 +86,7 @@ def test_runs_are_numbered_and_told_by_their_spread(tmp_path, capfd):
         (["true", "flarekd", "infer", "--out", "out-{run}"], 3, False),
         (["true", "flarekd", "infer", "--out", "out"], 1, False),
         (["true", "docker", "run"], 3, False),
+        (["true", "--out", "/data/flarekd"], 3, False),
     ],
 )
 def test_runs_that_would_find_their_work_done_are_warned_of(

@@ -75,6 +75,13 @@ def model(tmp_path):
     return student(tmp_path / "student.safetensors")
 
 
+def refuse_all(monkeypatch):
+    """Let no scan fit into the memory allowed."""
+    monkeypatch.setattr(
+        share.Budget, "plan", lambda _, scans, _labelled: (dict.fromkeys(scans, "large"), False)
+    )
+
+
 def report(out):
     return json.loads((out / "report.json").read_text(encoding="utf-8"))
 
@@ -606,7 +613,7 @@ def test_a_scan_that_is_refused_for_its_size_keeps_no_labels_of_an_earlier_run(
     path, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
     infer([path], model, out, CPU)
     other = student(tmp_path / "other.safetensors", seed=1)
-    monkeypatch.setattr(share.Budget, "refuse", lambda _, scans: dict.fromkeys(scans, "large"))
+    refuse_all(monkeypatch)
     with pytest.raises(CasesFailedError, match="a"):
         infer([path], other, out, replace(CPU, max_memory_gb=99.0))
     assert not (out / "a.nii.gz").exists()

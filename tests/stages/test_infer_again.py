@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import torch
 from tests.imaging.dicom_series import write_series
-from tests.stages.test_infer import CPU, content, report, scan, student, times
+from tests.stages.test_infer import CPU, content, refuse_all, report, scan, student, times
 
 from flarekd import share
 from flarekd.errors import CasesFailedError, InputError
@@ -196,6 +197,30 @@ def test_statistics_are_of_the_label_map_that_a_person_corrected(tmp_path, model
     assert (out / "a.nii.gz").read_bytes() == mine
 
 
+def test_what_a_person_saved_beside_a_corrected_label_map_stays(tmp_path, model):
+    path, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
+    infer([path], model, out, replace(CPU, beside=EVERYTHING))
+    corrected(out, "a")
+    (out / "a.png").write_bytes(b"a picture of the correction")
+    (out / "a.seg.dcm").write_bytes(b"a segmentation of the correction")
+    infer([path], model, out, CPU)
+    assert (out / "a.png").read_bytes() == b"a picture of the correction"
+    assert (out / "a.seg.dcm").exists()
+    assert not (out / "a.statistics.json").exists()
+
+
+def test_extras_of_a_label_map_need_no_memory_for_the_network(tmp_path, model):
+    ready = Student.load(model, device=torch.device("cpu"), runtime="torch")
+    path = scan(tmp_path / "a.nii.gz")
+    budget = share.Budget(ready, 0.0, 0, keeps_scan=True, beside=lambda _: 0)
+    need = budget.needs(path)
+    assert need.network > max(need.reading, need.writing)
+    budget = replace(budget, allowed=need.network - 1)
+    refused, _ = budget.plan({"a": path})
+    assert "take a model of coarser spacing" in refused["a"]
+    assert budget.plan({"a": path}, {"a"}) == ({}, False)
+
+
 def test_an_empty_label_map_is_made_again_and_a_torn_one_is_told(tmp_path, model, runs):
     for name in "ab":
         scan(tmp_path / "scans" / f"{name}.nii.gz")
@@ -262,7 +287,7 @@ def test_a_series_stays_the_scan_with_its_label_map_among_its_files(tmp_path, mo
 
 def test_a_folder_of_label_maps_holds_no_scan(tmp_path, model):
     infer([scan(tmp_path / "a.nii.gz")], model, tmp_path / "out", CPU)
-    with pytest.raises(InputError, match="no scan in"):
+    with pytest.raises(InputError, match=r"holds label maps .* no scan · .*done\.jsonl away"):
         find_scans([tmp_path / "out"])
     shutil.copytree(tmp_path / "out", tmp_path / "copy")
     (tmp_path / "copy" / "done.jsonl").unlink()
@@ -275,7 +300,7 @@ def test_what_is_refused_for_its_size_keeps_the_label_map_that_is_current(
     path, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
     infer([path], model, out, replace(CPU, beside=Beside(preview=True)))
     before = stamped(out)
-    monkeypatch.setattr(share.Budget, "refuse", lambda _, scans: dict.fromkeys(scans, "large"))
+    refuse_all(monkeypatch)
     with pytest.raises(CasesFailedError, match="a"):
         infer([path], model, out, replace(CPU, beside=EVERYTHING, max_memory_gb=99.0))
     assert before.items() <= stamped(out).items()

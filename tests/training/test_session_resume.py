@@ -36,7 +36,8 @@ def test_an_interrupted_run_on_partial_labels_goes_on_to_the_same_weights(sessio
     whole = interrupted(session)
     weights = read_weights(session.train(plan(), "must"))
     assert all(torch.equal(value, weights[name]) for name, value in whole.items())
-    assert None not in read_log(session.folder / LOG)[-1]["dsc"][:1]
+    # of what was annotated in the samples drawn
+    assert set(read_log(session.folder / LOG)[-1]["dsc"]) > {None}
 
 
 def test_resuming_without_a_checkpoint_is_refused(session):

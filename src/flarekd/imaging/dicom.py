@@ -23,7 +23,7 @@ from flarekd.imaging.dicom_slice import (
 )
 from flarekd.imaging.findings import Finding
 from flarekd.imaging.orientation import nearest_rotation
-from flarekd.imaging.sniff import is_dicom
+from flarekd.imaging.sniff import SEG, is_dicom
 from flarekd.imaging.volume import Geometry, Grid, Stored
 
 MOST_TILT_DEGREES = 0.5
@@ -115,7 +115,8 @@ def _stack(folder: Path) -> tuple[list[Slice], list[Finding]]:
         raise InputError(f"{folder}: cannot be read: {error.strerror}", mend) from error
     series: dict[str, list[Slice]] = {}
     for path in filter(is_dicom, paths):
-        if path.name.upper() != "DICOMDIR":
+        # of our SEG beside the series it is of, too, there is nothing to read
+        if path.name.upper() != "DICOMDIR" and not path.name.endswith(SEG):
             item = read_slice(path)
             series.setdefault(item.series, []).append(item)
     if not series:

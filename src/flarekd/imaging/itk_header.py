@@ -67,9 +67,9 @@ def _list(item: str) -> str:
     return rf"{item}(?:\s+{item}){{0,49}}"
 
 
-_META_KEY = re.compile(r"[^\x00-\x1f\x7f=]{1,100}")
+_META_KEY = re.compile(r"[^\x00-\x1f\x7f=:]{1,100}")
 """Also keys of the writer's own: ITK hands on those of the file that it read, ``dim[0]`` of a
-NIfTI, ``0008|0060`` of a DICOM series."""
+NIfTI, ``0008|0060`` of a DICOM series. MetaIO takes a colon for an equals sign."""
 _META = {
     key: re.compile(pattern)
     for pattern, keys in {

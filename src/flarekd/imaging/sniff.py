@@ -15,8 +15,11 @@ _DEEPEST = 4
 _MOST = 2000
 """Folders that are looked into: somebody's home is no scan either."""
 
-_SEG = ".seg.dcm"
+SEG = ".seg.dcm"
 """Ending of what ``infer --dicom-seg`` writes, which is no scan."""
+
+_OTHERS = (SEG, ".nii.gz", ".nii", ".json", ".csv", ".txt", ".png", ".xml")
+"""Endings of what is no DICOM series, and not worth opening to see that."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -36,7 +39,7 @@ def holds_dicom(folder: Path) -> bool:
         OSError: If the folder cannot be read.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
-    return any(is_dicom(path) for path in files[:_LOOKED_AT] if not path.name.endswith(_SEG))
+    return any(is_dicom(path) for path in files[:_LOOKED_AT] if not path.name.endswith(SEG))
 
 
 def deeper_series(folder: Path) -> Path | None:
@@ -44,19 +47,14 @@ def deeper_series(folder: Path) -> Path | None:
 
     ``PATIENT/STUDY/SERIES`` is how an archive exports; links are not followed.
     """
-    for place, folders, _ in islice(os.walk(folder), _MOST):
+    for place, folders, files in islice(os.walk(folder), _MOST):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found = Path(place)
         depth = len(found.relative_to(folder).parts)
         if depth == _DEEPEST:
             folders.clear()
-        if depth > 1 and _may_hold_dicom(found):
+        # by their names first: to open files on a distant disk takes long
+        may_be = [name for name in sorted(files) if name[0] != "." and not name.endswith(_OTHERS)]
+        if depth > 1 and any(is_dicom(found / name) for name in may_be[:_LOOKED_AT]):
             return found
     return None
-
-
-def _may_hold_dicom(folder: Path) -> bool:
-    try:
-        return holds_dicom(folder)
-    except OSError:  # what may not be read is none of anybody's scans
-        return False

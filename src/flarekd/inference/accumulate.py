@@ -167,8 +167,12 @@ class Planes:
         return torch.zeros((self._classes + 1, *self._shape[1:]), device=self._home)
 
 
+LABELLING = 256 << 20
+"""Bytes that are left free on a GPU for making labels of the planes there."""
+
+
 def _roomy(device: torch.device, size: int) -> torch.device:
-    """`device` if it is a GPU that has twice `size` bytes free, else the CPU."""
-    if device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]:
+    """`device` if it is a GPU that has twice `size` bytes and `LABELLING` free, else the CPU."""
+    if device.type == "cuda" and 2 * size + LABELLING <= torch.cuda.mem_get_info(device)[0]:
         return device
     return torch.device("cpu")

@@ -65,6 +65,8 @@ class Beside:
 
     def rehearse(self, names: Mapping[int, str]) -> None:
         """Write it all of a case of few voxels, so that what it takes is loaded."""
+        if not self.parts:
+            return
         geometry = Geometry((8, 8, 8), (1.0, 1.0, 1.0))
         labels = np.zeros(geometry.shape_zyx, np.uint8)
         labels[2:6, 2:6, 2:6] = tumor_of(names) or max(names)
@@ -84,19 +86,16 @@ class Beside:
         return [out / f"{case}{ending}" for ending in (".nii.gz", *ENDINGS.values())]
 
     @classmethod
-    def forget(cls, out: Path, case: str, *, keep_labels: bool = False) -> list[Path]:
-        """Remove what an earlier run wrote of a case, the tables too where they have rows of it.
-
-        Returns:
-            What is gone.
-        """
-        labels, *beside = cls.everything(out, case)
+    def forget(cls, out: Path, case: str) -> None:
+        """Remove what an earlier run wrote of a case, the tables too where they have rows of it."""
         has_rows = (out / f"{case}{ENDINGS['statistics']}").exists()
-        paths = [*(out / name for name in TABLES if has_rows), *beside]
-        gone = [path for path in (*paths, *([] if keep_labels else [labels])) if path.exists()]
-        for path in gone:
+        for path in (*(cls.tables(out) if has_rows else ()), *cls.everything(out, case)):
             path.unlink(missing_ok=True)
-        return gone
+
+    @staticmethod
+    def tables(out: Path) -> list[Path]:
+        """The tables that hold rows of all cases."""
+        return [out / name for name in TABLES]
 
     @staticmethod
     def shared(out: Path) -> list[Path]:

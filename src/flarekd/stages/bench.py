@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 
 from flarekd import __version__, console, efficiency
@@ -80,7 +81,10 @@ def bench(
 
 def _skips_what_is_done(command: Sequence[str]) -> bool:
     """Whether a verb of flarekd is run again and again on the same files."""
-    is_ours = any(Path(word).name == "flarekd" for word in command)
+    is_ours = any(
+        Path(word).name == "flarekd" and (before == "-m" or not before.startswith("-"))
+        for before, word in pairwise(["", *command])  # not what an option is given
+    )
     return is_ours and not any("{run}" in word for word in command)
 
 

@@ -22,7 +22,7 @@ from flarekd.inference import exported, parity, predictor
 from flarekd.inference.graph import divisors, to_onnx
 from flarekd.inference.int8 import quantise
 from flarekd.inference.predictor import Predictor, window_size
-from flarekd.inference.runtimes import is_installed, start
+from flarekd.inference.runtimes import MODULES, is_installed, start
 from flarekd.inference.windows import pad_to_patch, positions
 from flarekd.lock import alone_on_file
 from flarekd.modelfile import read_card
@@ -84,6 +84,11 @@ def export(model: Path, out: Path, *, form: str | None, int8: bool, calibrate: P
     facts = exported.facts(ready.card, divisors(network), ready.sha256, precision)
     with _written(out, kind, exported.with_facts(graph, facts), facts) as temporary:
         for runtime in filter(is_installed, exported.RUNNERS[out.suffix]):
+            try:
+                exported.need(MODULES[runtime])
+            except UsageError as error:  # what is asked for was needed above
+                console.warn(f"not held against {runtime}: {error.what}")
+                continue
             _check(ready, _started(runtime, temporary, ready), realistic, int8=int8)
     console.info(f"{out}: {ready.card.role}, {precision}, {out.stat().st_size / 1e6:.1f} MB")
 

@@ -13,6 +13,7 @@ from flarekd.imaging.findings import Finding
 from flarekd.imaging.listing import by_case, entries, is_scan, of_ids, of_names
 from flarekd.imaging.sniff import deeper_series, holds_dicom
 from flarekd.layout import CASE, Layout
+from flarekd.ledger import DONE
 from flarekd.segmenting import Options, segment_scans
 from flarekd.standing import label_maps_in
 
@@ -61,7 +62,10 @@ def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
     maps = {folder: label_maps_in(folder) for folder in {path.parent for path in files}}
     ours = [path for path in files if path.name in maps[path.parent]]
     if ours and len(ours) == len(inputs):
-        raise InputError(f"{str(ours[0])!r} is a label map that a run wrote, no scan")
+        raise InputError(
+            f"{str(ours[0])!r} is a label map that a run wrote, no scan",
+            f"give a scan; if it is one, move {ours[0].parent / DONE} away",
+        )
     for entry in inputs:
         if entry in ours:  # FOLDER/*.nii.gz of a shell has them among the scans
             continue
@@ -102,6 +106,11 @@ def _no_scan(entry: Path) -> InputError:
     """What to say of an input that names no scan."""
     for path, finding in _ill_named_in(entry):
         return InputError(f"{path.parent}: {finding.what}", finding.mend)
+    if label_maps_in(entry):
+        return InputError(
+            f"{str(entry)!r} holds label maps that a run wrote, and no scan",
+            f"give scans; if these are some, move {entry / DONE} away",
+        )
     series = deeper_series(entry)
     if series:
         return InputError(f"no scan in {str(entry)!r}: {_lie_deeper(entry, series)}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -91,26 +91,40 @@ class Budget:
             beside=self.beside(shape),
         )
 
-    def refuse(self, scans: Mapping[str, Path]) -> dict[str, str]:
-        """The scans that cannot be segmented within the budget, and why."""
+    def plan(
+        self, scans: Mapping[str, Path], labelled: Collection[str] = ()
+    ) -> tuple[dict[str, str], bool]:
+        """What fits into the budget.
+
+        Args:
+            scans: By case.
+            labelled: Those that have their label maps, and lack something beside it: the network
+                does not run.
+
+        Returns:
+            The scans that cannot be done, and why; and whether the next of the others may be read
+            and the last written while one is segmented.
+        """
         refused: dict[str, str] = {}
+        needs = []
         for case, path in scans.items():
             try:
-                takes = self.base + alone(self.needs(path))
+                takes = self.needs(path)
             except FlarekdError as error:
                 refused[case] = str(error)
                 continue
-            if takes > self.allowed:
+            if case in labelled:
+                takes = replace(takes, network=0)
+            whole = self.base + alone(takes)
+            if whole > self.allowed:
                 refused[case] = (
-                    f"{path} takes about {takes / GB:.2f} GB, --max-memory allows"
-                    f" {self.allowed / GB:g} · allow more, or take a model of coarser spacing"
+                    f"{path} takes about {whole / GB:.2f} GB, --max-memory allows"
+                    f" {self.allowed / GB:g} · allow more"
+                    + ("" if case in labelled else ", or take a model of coarser spacing")
                 )
-        return refused
-
-    def allows_overlap(self, scans: Sequence[Path]) -> bool:
-        """Whether the next scan may be read and the last written while one is segmented."""
-        needs = [self.needs(path) for path in scans]
-        return len(needs) > 1 and self.base + overlapped(needs) <= self.allowed
+            else:
+                needs.append(takes)
+        return refused, len(needs) > 1 and self.base + overlapped(needs) <= self.allowed
 
 
 def _forget_peak() -> None:

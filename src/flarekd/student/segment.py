@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from numbers import Real
 from pathlib import Path
 from typing import Any, get_args
 
@@ -59,9 +60,14 @@ class WindowSettings:
             if value not in known:
                 choices = ", ".join(word for word in known if word)
                 raise UsageError(f"{name} is {value!r}", f"use one of {choices}")
-        is_number = isinstance(self.step, int | float)
-        if self.step is not None and not (is_number and LEAST_STEP <= self.step <= 1):
+        if self.step is not None and not _is_step(self.step):
             raise UsageError(f"step is {self.step!r}", f"use a number from {LEAST_STEP} to 1")
+
+
+def _is_step(value: Any) -> bool:
+    """Whether it is a number, numpy's among them, that windows may be apart."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return bool(is_number and LEAST_STEP <= value <= 1)
 
 
 @dataclass(frozen=True, eq=False)
