@@ -23,6 +23,7 @@ FEW_POINTS = 200
 """So many points are compared with one another straight away; more are thinned to a hull first."""
 
 _ROWS_AT_ONCE = 512
+_RUNS_AT_ONCE = 1 << 14
 
 Triple = tuple[float, float, float]
 Integers = NDArray[np.integer[Any]]
@@ -116,12 +117,10 @@ def find_components(
     Returns:
         Largest first; those of one size in array order; none where no voxel is of the class.
     """
-    planes = _runs(labels, label, box)
-    runs = np.concatenate(planes)
+    runs = _runs(labels, label, box)
     if not len(runs):
         return Components(runs, np.zeros(0, np.int64))
-    first, second = _touching(planes, labels.shape[2])
-    del planes
+    first, second = _touching(runs, labels.shape)
     links = coo_array((np.ones(first.size, bool), (first, second)), shape=(len(runs), len(runs)))
     del first, second
     count, owner = connected_components(links, directed=False)
@@ -186,8 +185,8 @@ def grow(mask: NDArray[np.bool_], axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[
 
 def _runs(
     labels: NDArray[np.uint8], label: int, box: tuple[slice, slice, slice]
-) -> list[NDArray[np.int32]]:
-    """The runs of a class along x, (n, 4) of each plane of a box, in array order."""
+) -> NDArray[np.int32]:
+    """The runs of a class along x, (n, 4), in array order."""
     z_side, y_side, x_side = box
     found = [np.zeros((0, 4), np.int32)]
     # a column more at both ends, of no class, and one plane for all: np.pad takes most of the time
@@ -198,63 +197,36 @@ def _runs(
         y, start, stop = rows[::2] + y_side.start, places[::2], places[1::2]
         columns = [np.full_like(y, z), y, start + x_side.start, stop + x_side.start]
         found.append(np.stack(columns, axis=1).astype(np.int32))
-    return found
+    return np.concatenate(found)
 
 
 def _touching(
-    planes: list[NDArray[np.int32]], width: int
+    runs: NDArray[np.int32], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Pairs of runs in neighbouring rows that share at least a corner, by their numbers.
 
-    Plane by plane: what is made on the way is many times what is found.
+    Some runs at a time: what is made on the way is many times what is found.
     """
-    stride = width + 3  # one number a place, rows far enough apart that nothing touches across
+    _, height, width = shape
+    # one number a place, rows far enough apart that nothing touches across an end
+    stride_y, stride_z = width + 3, (width + 3) * (height + 2)
+    row = runs[:, 0].astype(np.int64) * stride_z + runs[:, 1].astype(np.int64) * stride_y
+    starts, stops = row + runs[:, 2], row + runs[:, 3]
+    del row
     pairs = []
-    number = 0
-    nothing = np.zeros((0, 4), np.int32)
-    for here, above in zip(planes, [*planes[1:], nothing], strict=True):
-        starts, stops = _places(here, stride)
-        behind = number + len(here)
-        pairs.append(_meeting(starts + stride, stops + stride, (starts, stops), (number, number)))
-        if len(here) and len(above):
-            others = _places(above, stride)
-            pairs += [
-                _meeting(starts + step, stops + step, others, (number, behind))
-                for step in (-stride, 0, stride)
-            ]
-        number = behind
+    for number in range(0, len(runs), _RUNS_AT_ONCE):
+        some = slice(number, number + _RUNS_AT_ONCE)
+        for step in (stride_y, stride_z - stride_y, stride_z, stride_z + stride_y):
+            # those of the other row that end at or behind our first voxel and begin at or before
+            # our stop
+            lowest = np.searchsorted(stops, starts[some] + step, side="left")
+            beyond = np.searchsorted(starts, stops[some] + step, side="right")
+            counts = np.maximum(beyond - lowest, 0)
+            ours = np.repeat(np.arange(number, number + len(counts)), counts)
+            within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+            pairs.append(np.stack([ours, np.repeat(lowest, counts) + within]).astype(np.int32))
     first, second = np.concatenate(pairs, axis=1)
     return first, second
-
-
-def _places(runs: NDArray[np.int32], stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where runs of a plane start and stop."""
-    row = runs[:, 1].astype(np.int64) * stride
-    return row + runs[:, 2], row + runs[:, 3]
-
-
-def _meeting(
-    starts: NDArray[np.int64],
-    stops: NDArray[np.int64],
-    others: tuple[NDArray[np.int64], NDArray[np.int64]],
-    numbers: tuple[int, int],
-) -> NDArray[np.int32]:
-    """Pairs (2, n) of our runs and of others that share a place or lie side by side.
-
-    Args:
-        starts: Of our runs, ascending.
-        stops: Of our runs.
-        others: Starts and stops of the others.
-        numbers: Of our first run and of the first of the others.
-    """
-    # those that end at or behind our first voxel and begin at or before our stop
-    lowest = np.searchsorted(others[1], starts, side="left")
-    beyond = np.searchsorted(others[0], stops, side="right")
-    counts = np.maximum(beyond - lowest, 0)
-    ours = np.repeat(np.arange(len(starts)), counts)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    theirs = np.repeat(lowest, counts) + within
-    return np.stack([ours + numbers[0], theirs + numbers[1]]).astype(np.int32)
 
 
 def _corners(points: Integers) -> NDArray[np.float64]:
