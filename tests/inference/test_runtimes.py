@@ -20,7 +20,7 @@ from flarekd.inference.exported import facts, save_openvino
 from flarekd.inference.graph import kept, to_onnx
 from flarekd.inference.parity import compare
 from flarekd.inference.predictor import load, window_size
-from flarekd.inference.runtimes import SMALL, TOGETHER, choose
+from flarekd.inference.runtimes import SMALL, TOGETHER, choose, start
 from flarekd.modelfile import ModelCard, read_card, save_model
 from flarekd.student.network import StudentUNet
 from flarekd.student.windows import predict_logits
@@ -393,6 +393,14 @@ def test_a_signal_is_handled_after_networks_of_openvino_are_gone(tmp_path):
         [sys.executable, "-c", ONE_AFTER_THE_OTHER, graph], stdout=subprocess.PIPE, check=True
     )
     assert done.stdout == b"handled\n"
+
+
+def test_a_runtime_that_cannot_be_imported_is_told_as_such(tmp_path, monkeypatch):
+    """One that lies there, but lacks a library of its own, say."""
+    ready = load(model(tmp_path, "student"), "student", StudentUNet, CPU)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"'onnxruntime' cannot be imported: .* · install it"):
+        start("onnx", to_onnx(ready.network), window_size(ready.card), 15)
 
 
 LOOK = """

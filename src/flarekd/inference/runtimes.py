@@ -127,6 +127,7 @@ def start(runtime: str, graph: bytes | Path, window: Sequence[int], outputs: int
 
     Raises:
         InputError: If the runtime refuses the graph.
+        UsageError: If the runtime cannot be imported.
     """
     counts = (1, TOGETHER) if runtime != "onnx" and prod(window) <= SMALL else (1,)
     with _refusing(runtime):
@@ -143,10 +144,16 @@ def _refusing(runtime: str) -> Iterator[None]:
 
     Raises:
         InputError: If the graph cannot be run.
+        UsageError: If the runtime is there and cannot be imported.
         MemoryError: If memory is short.
     """
     try:
         yield
+    except ImportError as error:
+        raise UsageError(
+            f"{MODULES[runtime]!r} cannot be imported: {error}",
+            "install it again, or use another --runtime",
+        ) from error
     except _errors(runtime) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         if is_out_of_memory(RuntimeError(str(error))):
