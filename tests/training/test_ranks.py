@@ -18,6 +18,7 @@ from tests.end_to_end import warm
 from tests.end_to_end.command import flarekd
 from tests.training import one_step
 from tests.training.one_step import PARTLY
+from torch.nn.parallel import DistributedDataParallel
 
 from flarekd.cohort import Case, format_cohort
 from flarekd.imaging import store
@@ -64,6 +65,7 @@ def forked(notes, *arguments, statuses=(0, 0), **options):
     for rank in ranks:
         rank.join(240)
         rank.kill()
+        rank.join()
     text = said.read_text(encoding="utf-8")
     assert [rank.exitcode for rank in ranks] == list(statuses), text[-3000:]
     return text
@@ -113,6 +115,21 @@ def test_two_ranks_with_batch_b_find_the_gradients_of_one_with_2b(tmp_path, labe
     assert max(float(value.abs().max()) for value in one.values()) > 1e-3
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=0, atol=1e-5, msg=name)
+
+
+def _leave_with_a_wrapped_network():
+    with joined(torch.device("cpu")):
+        network = DistributedDataParallel(torch.nn.Linear(2, 2))
+        network(torch.ones(1, 2)).sum().backward()
+    del network
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    assert "pt_gloo_runloop\n" in names, names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are read in /proc")
+def test_a_wrapped_network_that_outlives_its_group_does_not_end_it(tmp_path):
+    """It would wait for the thread of the group, and that for Python's lock: for ever, at times."""
+    forked(tmp_path, main=_leave_with_a_wrapped_network)
 
 
 @pytest.fixture

@@ -22,6 +22,11 @@ from flarekd.lock import locked
 
 Shared = TypeVar("Shared")
 
+_GROUPS: list[Any] = []
+"""All that were joined, held to the end of the process. A wrapped network that was the last to hold
+one would end it with Python's lock in its hands, and wait for a thread that waits for that lock:
+now and then a rank that had done its work stayed for ever (seen with torch 2.13, gloo)."""
+
 PATIENCE = timedelta(hours=6)
 """How long one rank waits for another: the first may be making the store of thousands of cases."""
 
@@ -167,6 +172,7 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=PATIENCE)
+    _GROUPS.append(distributed.group.WORLD)
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device), device
     finally:
