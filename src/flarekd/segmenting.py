@@ -30,7 +30,7 @@ from flarekd.lock import locked
 from flarekd.modelfile import ModelCard
 from flarekd.report.beside import Beside
 from flarekd.share import Share, begin
-from flarekd.standing import REPORT
+from flarekd.standing import REPORT, Standing
 from flarekd.student.segment import Student, WindowSettings
 from flarekd.training import ranks
 from flarekd.voice import Notes
@@ -214,7 +214,9 @@ def _finish(
     ledger = Ledger(out / DONE)
     ledger.claim()
     whole = [case for case in scans if case not in failed]
-    order.options.beside.finish(out, whole, names)
+    beside = order.options.beside
+    measured = set(Standing(out, ledger, (), beside).measured())  # by earlier calls, too
+    beside.finish(out, sorted(measured.difference(scans).union(whole)), names)
     report = {
         "flarekd": __version__,
         "model": str(order.model),

@@ -116,14 +116,30 @@ class Standing:
             say: Told what is gone.
         """
         for case in filter(self._is_stale, cases):
-            made = self._of_beside(case).get(_MADE)
-            made = made if isinstance(made, dict) else {}
             beside = {part: self._path(case, part) for part in ENDINGS}
-            ours = [p for part, p in beside.items() if p.exists() and is_same(p, made.get(part))]
+            ours = [path for part, path in beside.items() if self._is_ours(case, part)]
             tables = Beside.tables(self.out) if beside["statistics"] in ours else []
             for path in (*tables, *ours):
                 path.unlink(missing_ok=True)
                 say(f"{path}: removed, the label map that it is of was changed since")
+
+    def measured(self) -> list[str]:
+        """The cases whose statistics lie there as a run wrote them, of the label maps there."""
+        ending = ENDINGS["statistics"]
+        cases = sorted(path.name.removesuffix(ending) for path in self.out.glob(f"*{ending}"))
+        return [
+            case
+            for case in cases
+            if case in self.ledger.records
+            and self._is_ours(case, "statistics")
+            and holds_something(label_map(self.out, case))
+            and not self._is_stale(case)
+        ]
+
+    def _is_ours(self, case: str, part: str) -> bool:
+        """Whether what lies beside a label map is there, as a run wrote it."""
+        path, made = self._path(case, part), self._of_beside(case).get(_MADE)
+        return isinstance(made, dict) and path.is_file() and is_same(path, made.get(part))
 
     def _is_stale(self, case: str) -> bool:
         """Whether what lies beside a label map is of another one."""

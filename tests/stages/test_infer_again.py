@@ -197,6 +197,29 @@ def test_statistics_are_of_the_label_map_that_a_person_corrected(tmp_path, model
     assert (out / "a.nii.gz").read_bytes() == mine
 
 
+def cases_in(table):
+    lines = table.read_text(encoding="utf-8").splitlines()[1:]
+    return list(dict.fromkeys(line.split(",")[0] for line in lines))
+
+
+def test_tables_have_rows_of_earlier_calls(tmp_path, model):
+    out, how = tmp_path / "out", replace(CPU, beside=Beside(statistics=True))
+    scans = {name: scan(tmp_path / f"{name}.nii.gz") for name in "bcad"}
+    for path in scans.values():
+        infer([path], model, out, how)
+    rows = (out / "statistics.csv").read_text(encoding="utf-8")
+    assert cases_in(out / "statistics.csv") == ["a", "b", "c", "d"]
+    infer([scans["b"]], model, out, how)
+    assert (out / "statistics.csv").read_text(encoding="utf-8") == rows
+    # what is no longer of its label map, or of no call, has none
+    corrected(out, "a")
+    (out / "b.statistics.json").write_text("{}")
+    (out / "c.nii.gz").unlink()
+    shutil.copy(out / "d.statistics.json", out / "e.statistics.json")
+    infer([scans["d"]], model, out, how)
+    assert cases_in(out / "statistics.csv") == ["d"]
+
+
 def test_what_a_person_saved_beside_a_corrected_label_map_stays(tmp_path, model):
     path, out = scan(tmp_path / "a.nii.gz"), tmp_path / "out"
     infer([path], model, out, replace(CPU, beside=EVERYTHING))

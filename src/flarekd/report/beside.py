@@ -174,7 +174,13 @@ class Beside:
             write_seg(out / f"{case}.seg.dcm", source, labels, names)
 
     def finish(self, out: Path, cases: Sequence[str], names: Mapping[int, str]) -> None:
-        """Write what a run has once: label tables, and the tables of statistics."""
+        """Write what a folder has once: label tables, and the tables of statistics.
+
+        Args:
+            out: Folder of the label maps.
+            cases: That have rows in the tables, if they have statistics.
+            names: Id to name, background left out.
+        """
         from flarekd.report.label_table import write_label_tables
 
         write_label_tables(out, names)

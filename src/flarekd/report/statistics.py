@@ -1,4 +1,4 @@
-"""What was measured of a case as JSON, and of a whole run as two tables for a spreadsheet."""
+"""What was measured of a case as JSON, and of a whole folder as two tables for a spreadsheet."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write_statistics(folder: Path, case: str, statistics: Statistics) -> None:
 
 
 def write_tables(folder: Path, cases: Sequence[str]) -> list[str]:
-    """Write ``statistics.csv`` and ``tumours.csv`` anew from the JSON files of a run's cases.
+    """Write ``statistics.csv`` and ``tumours.csv`` anew from the JSON files of cases.
 
     A row a case and class, and a row a tumour. Text that a spreadsheet would run as a formula has
     an apostrophe before it; the JSON has the name as it is.
