@@ -144,12 +144,18 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read configuration {str(path)!r}: {said(error)}") from error
     if not isinstance(tree, dict):
-        raise InputError(f"configuration {str(path)!r} is not a mapping of keys to values")
+        raise InputError(
+            f"configuration {str(path)!r} is not a mapping of keys to values",
+            "for example two lines 'base: quick' and 'seed: 1'",
+        )
     base = tree.pop("base", None)
     if base is None:
         return tree
     if base not in ("quick", "flare23"):
-        raise InputError(f"{path}: base {base!r} is neither 'quick' nor 'flare23'")
+        raise InputError(
+            f"{path}: base {base!r} is neither 'quick' nor 'flare23'",
+            "base: quick is for trying things",
+        )
     return _merge(_read(builtin(base)), tree)
 
 

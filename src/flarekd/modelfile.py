@@ -43,6 +43,8 @@ other arrays.
 LONGEST_CARD = 1 << 20
 """Letters of JSON."""
 
+_GIVE = "give a *.safetensors that flarekd wrote"
+
 Id = Annotated[int, Field(ge=0, le=255)]
 Millimetres = Annotated[float, AfterValidator(check_spacing)]
 Voxels = Annotated[int, Field(ge=1)]
@@ -157,10 +159,7 @@ def read_card(path: Path) -> ModelCard:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{str(path)!r} is not a model file: {said(error)}",
-            "give a *.safetensors that flarekd wrote",
-        ) from error
+        raise InputError(f"{str(path)!r} is not a model file: {said(error)}", _GIVE) from error
     return parse_card(text, path)
 
 
@@ -191,7 +190,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{str(path)!r} is not a model file: {said(error)}") from error
+        raise InputError(f"{str(path)!r} is not a model file: {said(error)}", _GIVE) from error
 
 
 def file_hash(path: Path) -> str:

@@ -129,7 +129,7 @@ def test_labels_are_written_as_the_command_line_writes_them(tmp_path, model, sca
     mine = str(tmp_path / "mine" / "a.nii.gz")
     flarekd.write_labels(mine, flarekd.segment(scan, student), student.names)
     assert Path(mine).read_bytes() == (tmp_path / "out" / "a.nii.gz").read_bytes()
-    with pytest.raises(UsageError, match="a ndarray is no label map · give what flarekd"):
+    with pytest.raises(UsageError, match="ndarray is no label map · give what flarekd"):
         flarekd.write_labels(mine, np.zeros((3, 4, 5), np.uint8))
     with pytest.raises(InputError, match="labels are float64, not uint8"):
         flarekd.write_labels(mine, LabelMap(np.zeros(GEOMETRY.shape_zyx), GEOMETRY))

@@ -71,11 +71,11 @@ def _of_array(image: Any, spacing_zyx: Any) -> Stored:
     try:
         array = np.asarray(image)
     except (TypeError, ValueError, RuntimeError) as error:  # such as a tensor on a GPU
-        what = f"a {type(image).__name__} is no array: {said(error)}"
+        what = f"{type(image).__name__} is no array: {said(error)}"
         raise InputError(what, _AXES) from error
     if array.ndim != 3:
         called = type(image).__name__
-        raise InputError(f"the scan is a {called} of {array.ndim} axes, not 3", _AXES)
+        raise InputError(f"the scan ({called}) has {array.ndim} axes, not 3", _AXES)
     dz, dy, dx = _spacing(spacing_zyx)
     z, y, x = array.shape
     return Stored(array, Geometry((x, y, z), (dx, dy, dz)))

@@ -180,7 +180,10 @@ def load(
             graph = path.read_bytes()
         outputs = len(card.labels) if head is None else head.weight.shape[1]
         if (taken := outputs * prod(window_size(card))) > MOST_AT_ONCE:
-            raise InputError(f"{str(path)!r}: a window of {card.patch} gives {taken:,} numbers")
+            raise InputError(
+                f"{str(path)!r}: a window of {card.patch} gives {taken:,} numbers",
+                f"no more than {MOST_AT_ONCE:,} are held at once; give a model of smaller windows",
+            )
         network = start(chosen, graph, window_size(card), outputs)
     return Predictor(network, card, device, sha256, chosen, head)
 
@@ -193,7 +196,11 @@ def card_of(path: Path, role: Role) -> ModelCard:
     """
     card = exported.read_card(path) if path.suffix in exported.RUNNERS else read_card(path)
     if card.role != role:
-        raise InputError(f"{str(path)!r} is a {card.role}, a {role} is needed")
+        raise InputError(
+            f"{str(path)!r} is a {card.role}, a {role} is needed",
+            "infer takes a student, of train-student or import-nnunet; pseudo-tumor and "
+            "pseudo-organs take a teacher, of train-teacher",
+        )
     return card
 
 

@@ -151,7 +151,7 @@ def _load(model: object, device: str, runtime: Runtime, settings: WindowSettings
 
 def _checked(labels: object) -> LabelMap:
     if not isinstance(labels, LabelMap):
-        what = f"a {type(labels).__name__} is no label map"
+        what = f"{type(labels).__name__} is no label map"
         raise UsageError(what, "give what flarekd.segment returned")
     if labels.array.dtype != np.uint8:
         raise InputError(f"labels are {labels.array.dtype}, not uint8", "convert the array")
