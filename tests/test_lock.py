@@ -214,3 +214,26 @@ def test_two_runs_of_a_verb_never_write_the_same_output(tmp_path, verb):
 def test_a_command_that_writes_into_the_folder_of_its_bench_is_measured(tmp_path):
     with held(tmp_path / NAME):
         assert bench([sys.executable, "-c", "pass"], tmp_path) == 0
+
+
+def test_who_holds_a_folder_deletes_what_killed_runs_left_there(tmp_path, other):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = tmp_path / "mine"
+    kept = [
+        folder / f".tmp-{os.getpid()}-a.nii.gz",
+        folder / f".tmp-{other.pid}-a.nii.gz",
+        folder / f".tmp-{gone.pid}-folder" / "a",
+        folder / f".tmp-notes-{gone.pid}-a",
+        folder / "below" / f".tmp-{gone.pid}-a.nii.gz",
+        folder / f"tmp-{gone.pid}-a",
+    ]
+    left = [folder / f".tmp-{gone.pid}-{name}" for name in ("a.nii.gz", "checkpoint.safetensors")]
+    for path in (*kept, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with locked(folder, unheard, f"{NAME}-file"):  # others may write beside it
+        assert all(path.exists() for path in left)
+    with locked(folder, unheard):
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in kept)

@@ -3,7 +3,8 @@
 The lock is an advisory one (``flock``) on the dot-file ``.flarekd-lock``, which lists of scans pass
 over and which is gone when the run ends; one that a kill left behind locks nothing. Where no lock
 can be had, a run goes on without one: on Windows, on a network disk that knows none (it is said
-then), and where the file cannot be made, since what cannot be written fails by itself.
+then), and where the file cannot be made, since what cannot be written fails by itself. Who holds a
+folder deletes the temporary files that killed runs left there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from flarekd.errors import InputError, UsageError
+from flarekd.leftovers import sweep
 
 NAME = ".flarekd-lock"
 
@@ -60,6 +62,8 @@ def locked(folder: Path, warn: Say, name: str = NAME) -> Iterator[None]:
         raise InputError(f"{str(folder)!r} cannot be made", "choose another --out") from error
     file = _take(folder, lock, warn)
     _held.add(lock)
+    if file is not None and name == NAME:
+        sweep(place)
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """Files that are whole or not there: written beside their target and renamed into place.
 
 A kill that cannot be caught leaves the old file untouched and a dot-file ``.tmp-<pid>-<name>``
-beside it, which nothing that lists folders looks at.
+beside it, which nothing that lists folders looks at, and the next run in the folder deletes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flarekd.errors import writing
-
-PREFIX = ".tmp-"
-"""Names that begin so are torn: a dot-file, so that listings pass over what a kill left behind."""
+from flarekd.leftovers import temporary_for
 
 _open: set[Path] = set()
 """Temporary files of this process that are being written."""
@@ -38,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: If the folder cannot be made, the body wrote no file, or what lies at the temporary
             name cannot be removed.
     """
-    temporary = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
+    temporary = temporary_for(path)
     _open.add(temporary)
     try:
         with writing(path):

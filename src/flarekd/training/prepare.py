@@ -21,6 +21,7 @@ from flarekd.imaging.findings import admitted
 from flarekd.imaging.resampling import resample, resample_labels
 from flarekd.labels import IGNORE, TUMOR
 from flarekd.ledger import stamp
+from flarekd.leftovers import sweep
 from flarekd.parallel import map_cases
 from flarekd.training.forecast import duration, forecast, size, stored_grid
 
@@ -99,6 +100,7 @@ def prepare(
         InputError: If the disk has no room for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)  # a case may have gigabytes
     todo, failed = _find_missing(sources, folder, grid, jobs, advance)
     done = len(sources) - len(todo)
     advance(done, len(sources), "")
