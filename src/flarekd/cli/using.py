@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flarekd import options
+from flarekd.cli.loading import loading
 from flarekd.options import (
     Command,
     Device,
@@ -45,10 +46,11 @@ def infer(
     scheduler: options.Scheduler = None,
 ) -> None:
     """Segment scans; each label map lies exactly on its scan."""
-    from flarekd.report.beside import Beside
-    from flarekd.segmenting import Options
-    from flarekd.stages.infer import infer as stage
-    from flarekd.student.segment import WindowSettings
+    with loading():
+        from flarekd.report.beside import Beside
+        from flarekd.segmenting import Options
+        from flarekd.stages.infer import infer as stage
+        from flarekd.student.segment import WindowSettings
 
     how = WindowSettings(windows.value if windows else None, step, labels.value)
     beside = Beside(statistics, preview, dicom_seg)
