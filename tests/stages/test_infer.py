@@ -481,10 +481,15 @@ def test_processes_of_torchrun_share_the_scans(tmp_path, model):
     (tmp_path / "scans" / "d.nii.gz").write_bytes(b"no scan")
     out = tmp_path / "out"
     verb = ["infer", tmp_path / "scans", "--model", model, "--out", out, "--device", "cpu"]
-    assert "1 of 4 scans failed: d" in forked(tmp_path, *verb, statuses=[4, 0])
+    scan(tmp_path / "scans" / "=e.nii.gz")
+    write_series(tmp_path / "scans", content())
+    said = forked(tmp_path, *verb, statuses=[4, 0])
+    assert "2 of 5 scans failed: " in said
+    assert said.count("is left out · give it a folder of its own") == 1
+    assert said.count("=e.nii.gz: ") == 1
     told = report(out)
     assert [record["case"] for record in told["cases"]] == ["a", "b", "c"]
-    assert set(told["failed"]) == {"d"}
+    assert {name.split("/")[-1] for name in told["failed"]} == {"d", "=e.nii.gz"}
     infer([tmp_path / "scans" / "c.nii.gz"], model, tmp_path / "alone", CPU)
     together, alone = (read_labels(tmp_path / f / "c.nii.gz") for f in ("out", "alone"))
     assert (together.array == alone.array).mean() > 0.9999

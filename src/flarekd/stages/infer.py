@@ -16,6 +16,8 @@ from flarekd.layout import CASE, Layout
 from flarekd.ledger import DONE
 from flarekd.segmenting import Options, segment_scans
 from flarekd.standing import label_maps_in
+from flarekd.training.ranks import is_spokesman
+from flarekd.voice import Notes, Voice
 
 
 def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | None = None) -> None:
@@ -36,22 +38,27 @@ def infer(inputs: Sequence[Path], model: Path, out: Path, options: Options | Non
         CasesFailedError: After the rest is written, if some scans failed.
     """
     options = options or Options()
-    scans = find_scans(inputs)
+    voice: Voice = console if is_spokesman() else Notes()
+    scans = find_scans(inputs, voice)
     for case, path in scans.items():
         if path.resolve() == (out / f"{case}.nii.gz").resolve():
             raise InputError(f"the label map would replace {str(path)!r}", "choose another --out")
     options.beside.check(scans)
     unusable = ill_named(inputs)
     for name, why in unusable.items():
-        console.error(f"{name}: {why}")
+        voice.error(f"{name}: {why}")
     segment_scans(scans, model, out, options, unusable=unusable)
 
 
-def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
+def find_scans(inputs: Sequence[Path], voice: Voice = console) -> dict[str, Path]:
     """Every scan that `inputs` name, by case id.
 
     Further channels beside a CT are none, and label maps that a run wrote beside scans neither.
     What is `ill_named` among others is left out.
+
+    Args:
+        inputs: As `infer` takes them.
+        voice: Says what else is left out.
 
     Raises:
         InputError: If one is missing, holds no scan, has a name that cannot be a case id, or two
@@ -69,7 +76,7 @@ def find_scans(inputs: Sequence[Path]) -> dict[str, Path]:
     for entry in inputs:
         if entry in ours:  # FOLDER/*.nii.gz of a shell has them among the scans
             continue
-        found = _scans_of(entry)
+        found = _scans_of(entry, voice)
         if not found:
             raise _no_scan(entry)
         both = sorted(scans.keys() & found.keys())
@@ -126,7 +133,7 @@ def _lie_deeper(entry: Path, series: Path) -> str:
     return f"DICOM series lie deeper in it, such as {str(series)!r} · give {entry}/{pattern}"
 
 
-def _scans_of(entry: Path) -> dict[str, Path]:
+def _scans_of(entry: Path, voice: Voice) -> dict[str, Path]:
     """The scans that one of the inputs names."""
     if not entry.exists() and CASE in str(entry):
         return _a_folder_a_case(entry)
@@ -136,7 +143,7 @@ def _scans_of(entry: Path) -> dict[str, Path]:
         scans, told = first_channels(by_case(entry, paths), entry)
         for note in (told, *_left_out(entry, paths)):
             if note:
-                console.warn(note)
+                voice.warn(note)
         return scans
     if not entry.exists():
         raise InputError(f"no such file or folder: {str(entry)!r}")

@@ -154,6 +154,11 @@ class Ranks:
 ALONE = Ranks()
 
 
+def is_spokesman() -> bool:
+    """Whether this process says what each finds before they join: one of a machine does."""
+    return not distributed.is_torchelastic_launched() or distributed.get_node_local_rank() == 0
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the other processes that torchrun started, for the length of a ``with``.
