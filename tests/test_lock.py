@@ -225,6 +225,7 @@ def test_who_holds_a_folder_deletes_what_killed_runs_left_there(tmp_path, other)
         folder / f".tmp-{other.pid}-a.nii.gz",
         folder / f".tmp-{gone.pid}-folder" / "a",
         folder / f".tmp-notes-{gone.pid}-a",
+        folder / ".tmp-20231104-notes.txt",
         folder / "below" / f".tmp-{gone.pid}-a.nii.gz",
         folder / f"tmp-{gone.pid}-a",
     ]
@@ -234,6 +235,8 @@ def test_who_holds_a_folder_deletes_what_killed_runs_left_there(tmp_path, other)
         path.touch()
     with locked(folder, unheard, f"{NAME}-file"):  # others may write beside it
         assert all(path.exists() for path in left)
-    with locked(folder, unheard):
+    told = []
+    with locked(folder, told.append):
         assert not any(path.exists() for path in left)
         assert all(path.exists() for path in kept)
+    assert [text.partition(": deleted")[0] for text in told] == list(map(str, left))

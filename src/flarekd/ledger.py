@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from flarekd import plain_json
 from flarekd.errors import InputError, counted, listed, writing
@@ -195,18 +196,26 @@ def holds_something(path: Path) -> bool:
 
 
 def mark_of(path: Path) -> list[Any]:
-    """What a file is known by: size, modification time, and of a gzip file the sum in its end."""
+    """What a file is known by: size, modification time, and a sum, which gzip has in its end."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        end = b""
-        if path.name.endswith(".gz") and status.st_size >= _GZIP_END:
-            file.seek(-_GZIP_END, os.SEEK_END)
-            end = file.read()
-    return [status.st_size, status.st_mtime_ns, end.hex()]
+        if path.name.endswith(".gz"):
+            file.seek(-min(_GZIP_END, status.st_size), os.SEEK_END)
+            known = file.read().hex()
+        else:
+            known = f"{_sum_of(file):08x}"
+    return [status.st_size, status.st_mtime_ns, known]
+
+
+def _sum_of(file: BinaryIO) -> int:
+    found = 0
+    while block := file.read(1 << 20):
+        found = zlib.crc32(block, found)
+    return found
 
 
 def is_same(path: Path, mark: Any) -> bool:
-    """Whether a file is as it was; one that was only copied or touched is, if it can be told.
+    """Whether a file is as it was; one that was only copied or touched is.
 
     Args:
         path: An existing file.
@@ -217,8 +226,8 @@ def is_same(path: Path, mark: Any) -> bool:
     status = path.stat()
     if mark[:2] == [status.st_size, status.st_mtime_ns]:
         return True
-    size, _, end = mark_of(path)
-    return bool(end) and [size, end] == mark[::2]
+    size, _, known = mark_of(path)
+    return [size, known] == mark[::2]
 
 
 def refuse_foreign(

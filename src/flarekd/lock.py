@@ -41,7 +41,7 @@ def locked(folder: Path, warn: Say, name: str = NAME) -> Iterator[None]:
 
     Args:
         folder: Where files are going to be written.
-        warn: Told where the disk knows no locks.
+        warn: Told where the disk knows no locks, and what a killed run had left.
         name: Of the lock; another name holds the folder against runs that take that name only.
 
     Raises:
@@ -62,9 +62,10 @@ def locked(folder: Path, warn: Say, name: str = NAME) -> Iterator[None]:
         raise InputError(f"{str(folder)!r} cannot be made", "choose another --out") from error
     file = _take(folder, lock, warn)
     _held.add(lock)
-    if file is not None and name == NAME:
-        sweep(place)
     try:
+        if file is not None and name == NAME:
+            for path in sweep(place):
+                warn(f"{path}: deleted, a run that was killed had not finished it")
         yield
     finally:
         _held.discard(lock)

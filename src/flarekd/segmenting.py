@@ -214,9 +214,6 @@ def _finish(
     ledger = Ledger(out / DONE)
     ledger.claim()
     whole = [case for case in scans if case not in failed]
-    beside = order.options.beside
-    measured = set(Standing(out, ledger, (), beside).measured())  # by earlier calls, too
-    beside.finish(out, sorted(measured.difference(scans).union(whole)), names)
     report = {
         "flarekd": __version__,
         "model": str(order.model),
@@ -226,6 +223,10 @@ def _finish(
         "failed": failed,
     }
     write_json(out / REPORT, report)
+    beside, rows = order.options.beside, set(whole)
+    if beside.statistics:  # those of earlier calls, too
+        rows.update(Standing(out, ledger, (), beside).measured())
+    beside.finish(out, sorted(rows), names)
     console.info(f"{out}: {counted(whole, 'label map')}, {counted(failed, 'scan')} failed")
     if failed:
         count = len(whole) + len(failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,8 @@ def test_tables_have_rows_of_earlier_calls(tmp_path, model):
         infer([path], model, out, how)
     rows = (out / "statistics.csv").read_text(encoding="utf-8")
     assert cases_in(out / "statistics.csv") == ["a", "b", "c", "d"]
+    for path in out.iterdir():  # as if it had been copied
+        os.utime(path)
     infer([scans["b"]], model, out, how)
     assert (out / "statistics.csv").read_text(encoding="utf-8") == rows
     # what is no longer of its label map, or of no call, has none

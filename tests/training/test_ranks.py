@@ -118,6 +118,8 @@ def test_two_ranks_with_batch_b_find_the_gradients_of_one_with_2b(tmp_path, labe
 
 
 def _leave_with_a_wrapped_network():
+    import torch._dynamo  # as trainings do; without it torch itself holds the group to the end
+
     with joined(torch.device("cpu")):
         network = DistributedDataParallel(torch.nn.Linear(2, 2))
         network(torch.ones(1, 2)).sum().backward()

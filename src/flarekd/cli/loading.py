@@ -1,8 +1,9 @@
-"""How the modules of a verb are loaded; torch takes most of the time."""
+"""How the modules of `infer` are loaded: of its start torch's take most of the time."""
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,9 @@ def loading() -> Iterator[None]:
     again; nor is it searched later (0.2 s of 1.7 to the first window:
     docs/benchmarks/inference.md).
     """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
     gc.disable()
     try:
         yield

@@ -1,7 +1,8 @@
 """Files that are whole or not there: written beside their target and renamed into place.
 
 A kill that cannot be caught leaves the old file untouched and a dot-file ``.tmp-<pid>-<name>``
-beside it, which nothing that lists folders looks at, and the next run in the folder deletes.
+beside it, which nothing that lists folders looks at, and the next run that holds the folder
+deletes (``leftovers.py``).
 """
 
 from __future__ import annotations

@@ -198,8 +198,8 @@ def card_of(path: Path, role: Role) -> ModelCard:
     if card.role != role:
         raise InputError(
             f"{str(path)!r} is a {card.role}, a {role} is needed",
-            "infer takes a student, of train-student or import-nnunet; pseudo-tumor and "
-            "pseudo-organs take a teacher, of train-teacher",
+            "pseudo-tumor takes a teacher, of train-teacher; infer and pseudo-organs take a "
+            "student, of train-student or train-teacher --task organs",
         )
     return card
 
