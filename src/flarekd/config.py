@@ -154,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
     if base not in ("quick", "flare23"):
         raise InputError(
             f"{path}: base {base!r} is neither 'quick' nor 'flare23'",
-            "base: quick is for trying things",
+            "quick trains in minutes, flare23 as the paper does",
         )
     return _merge(_read(builtin(base)), tree)
 

@@ -199,7 +199,7 @@ def card_of(path: Path, role: Role) -> ModelCard:
         raise InputError(
             f"{str(path)!r} is a {card.role}, a {role} is needed",
             "pseudo-tumor takes a teacher, of train-teacher; infer and pseudo-organs take a "
-            "student, of train-student or train-teacher --task organs",
+            "student, of train-student or train-teacher --task organs; import-nnunet makes both",
         )
     return card
 
